@@ -1,0 +1,75 @@
+"""`python -m ml <stage> …`: what a Databricks task, an Azure ML job and a person at a shell call.
+
+Each stage is a module with `add_arguments(parser)` and `run(args) -> dict`; it is imported only when
+called. The facts it returns are printed last, as one JSON line. Exit codes: 0 done; 1 refused or
+failed with a sentence that says why; 2 wrong arguments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from datetime import date, timedelta
+
+STAGES = {
+    "land": "put day files where upstream puts them",
+    "ingest": "bronze into silver and quarantine, every row accounted for",
+    "validate": "hold a day's data against its expectations",
+    "features": "customers as they were known at a day's end",
+    "training_set": "features and matured labels at past cut-offs",
+    "train": "fit, evaluate out of time, log and register",
+    "gate": "may this version become champion?",
+    "promote": "move the alias champion",
+    "score": "the champion's scores of a day",
+    "monitor": "drift of a day's features against the training reference",
+}
+
+
+class StageError(RuntimeError):
+    """A stage refuses or fails for a reason its message tells in full; no traceback is needed."""
+
+
+def a_day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: a day as YYYY-MM-DD is needed") from error
+
+
+def some_days(text: str) -> tuple[date, ...]:
+    """`1998-06-28`, `1998-06-28,1998-06-30` or `1998-06-01..1998-06-30` (both ends included)."""
+    first, dots, last = text.partition("..")
+    if not dots:
+        return tuple(sorted({a_day(day) for day in text.split(",")}))
+    start, end = a_day(first), a_day(last)
+    if end < start:
+        raise argparse.ArgumentTypeError(f"{text!r}: ends before it starts")
+    return tuple(start + timedelta(days=n) for n in range((end - start).days + 1))
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of the wheel and of `python -m ml`."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="ml", description="Stages of a model's life.")
+    stages = parser.add_subparsers(dest="stage", required=True, metavar="stage")
+    for name, what in STAGES.items():
+        stage = stages.add_parser(name, help=what, description=what)
+        if argv[:1] == [name]:
+            module = importlib.import_module(f"ml.{name}")
+            stage.add_argument("--model", default="churn", help="which config/<model>.yaml (default: churn)")
+            module.add_arguments(stage)
+            stage.set_defaults(run=module.run)
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    from ml.config import ConfigError
+
+    try:
+        facts = args.run(args)
+    except (StageError, ConfigError) as error:
+        print(f"{args.stage}: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(1) from error
+    print(json.dumps(facts, default=str), flush=True)

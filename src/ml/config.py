@@ -1,0 +1,248 @@
+"""What one model is: names, schedules, thresholds. Loaded from `config/<model>.yaml`.
+
+Everything is frozen and refuses unknown keys, so a misspelt threshold stops the load and never
+becomes a silent default. Imports stay light: Dag files read this at parse time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Days = Annotated[int, Field(ge=1)]
+TableName = Annotated[str, Field(pattern=r"^[a-z_]+\.[a-z][a-z0-9_]*$")]
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ConfigError(ValueError):
+    """A config file that cannot be used; the message names file, key, what was found and what is allowed."""
+
+
+class Schedule(Frozen):
+    calendar: str
+    sweep: str
+    train: str
+    report: str
+
+
+class Landing(Frozen):
+    table: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    bulk_days: Days
+    empty_file: Literal["fail", "accept"]
+
+
+class Clean(Frozen):
+    max_abs_quantity: Annotated[float, Field(gt=0)]
+    max_abs_amount: Annotated[float, Field(gt=0)]
+    max_quarantined_share: Share
+
+
+class Features(Frozen):
+    table: TableName
+    active_days: Days
+
+
+class Label(Frozen):
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    horizon_days: Days
+
+
+class Train(Frozen):
+    algorithm: Literal["lightgbm"]
+    test_cutoffs: Days
+    train_cutoffs: Days
+    step_days: Days
+    min_train_rows: Annotated[int, Field(ge=1)]
+    seed: int
+    params: dict[str, int | float | str | bool]
+
+
+class Evaluate(Frozen):
+    bootstrap: Annotated[int, Field(ge=100)]
+    calibration_bins: Annotated[int, Field(ge=2)]
+
+
+class Rule(Frozen):
+    """One bound on one metric, and how much worse than the champion it may be."""
+
+    metric: Literal[
+        "accuracy", "average_precision", "ece", "f1", "log_loss", "precision", "recall", "roc_auc"
+    ]
+    at_least: float | None = None
+    at_most: float | None = None
+    max_loss: Annotated[float, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Rule:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError(f"gate rule '{self.metric}': set at_least or at_most, and not both")
+        return self
+
+
+class Gate(Frozen):
+    min_rows: Annotated[int, Field(ge=1)]
+    rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
+
+
+class Band(Frozen):
+    name: str
+    at_least: Share
+
+
+class Score(Frozen):
+    table: TableName
+    bands: Annotated[tuple[Band, ...], Field(min_length=1)]
+
+    @field_validator("bands")
+    @classmethod
+    def _falling_to_zero(cls, bands: tuple[Band, ...]) -> tuple[Band, ...]:
+        floors = [band.at_least for band in bands]
+        if floors != sorted(set(floors), reverse=True) or floors[-1] != 0:
+            raise ValueError(f"bands must fall strictly and end at 0.0, so that every score has one; found {floors}")
+        return bands
+
+
+class Monitor(Frozen):
+    table: TableName
+    psi_threshold: Annotated[float, Field(gt=0)]
+    drifted_share: Share
+    bins: Annotated[int, Field(ge=2)]
+
+
+class Databricks(Frozen):
+    cluster: str
+    timeout_seconds: Annotated[int, Field(ge=1)]
+
+
+class AzureMl(Frozen):
+    compute: str
+    environment: str
+    timeout_seconds: Annotated[int, Field(ge=1)]
+
+
+class Compute(Frozen):
+    databricks: Databricks
+    azure_ml: AzureMl
+
+
+class Report(Frozen):
+    timeout_seconds: Annotated[int, Field(ge=1)]
+
+
+class Model(Frozen):
+    """All there is to know of one model. `model` is its name: Dag ids and the registry use it."""
+
+    model: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    owner: str
+    description: str
+    experiment: str
+    timezone: str
+    schedule: Schedule
+    landing: Landing
+    clean: Clean
+    features: Features
+    label: Label
+    train: Train
+    evaluate: Evaluate
+    gate: Gate
+    score: Score
+    monitor: Monitor
+    compute: Compute
+    report: Report
+
+    @field_validator("timezone")
+    @classmethod
+    def _known_timezone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (KeyError, OSError, ValueError) as error:
+            raise ValueError("not a time zone of the IANA database, such as Europe/London") from error
+        return name
+
+
+def resource_dir(kind: Literal["config", "sql", "expectations"]) -> Path:
+    """Where the project's own files are: inside an installed wheel, else in the checkout."""
+    packed = Path(str(files("ml"))) / "_data" / kind
+    if packed.is_dir():
+        return packed
+    root = Path(__file__).resolve().parents[2]
+    return root / ("config" if kind == "config" else f"include/{kind}")
+
+
+def _tuples(value: Any) -> Any:
+    """YAML lists as tuples: strict, frozen models hold nothing that can be changed."""
+    if isinstance(value, dict):
+        return {key: _tuples(inner) for key, inner in value.items()}
+    return tuple(_tuples(inner) for inner in value) if isinstance(value, list) else value
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"])
+        if problem["type"] == "missing":
+            lines.append(f"{key}: missing")
+        elif problem["type"] == "extra_forbidden":
+            lines.append(f"{key}: unknown key; allowed here: {', '.join(_allowed(problem['loc'][:-1]))}")
+        else:
+            lines.append(f"{key}: found {problem['input']!r}; {problem['msg']}")
+    return f"{path}:\n  " + "\n  ".join(lines)
+
+
+def _allowed(loc: tuple[int | str, ...]) -> list[str]:
+    """The keys of the (nested) settings class that `loc` leads to."""
+    kind: Any = Model
+    for part in loc:
+        if isinstance(part, str):
+            kind = kind.model_fields[part].annotation
+        while not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            kind = next(arg for arg in kind.__args__ if arg is not Ellipsis)
+            if not hasattr(kind, "__args__"):
+                break
+    return sorted(kind.model_fields)
+
+
+def load_file(path: Path) -> Model:
+    """Read one config file. Raises ConfigError naming every bad key at once."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
+        raise ConfigError(f"{path}: no such model; there are: {known}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path}: found {type(raw).__name__}; a mapping of settings is needed")
+    try:
+        model = Model.model_validate(_tuples(raw))
+    except ValidationError as error:
+        raise ConfigError(_explain(path, error)) from error
+    if model.model != path.stem:
+        raise ConfigError(f"{path}: model: found {model.model!r}; must be the file's name, {path.stem!r}")
+    return model
+
+
+@cache
+def load(name: str) -> Model:
+    """The model called `name`, from `config/<name>.yaml`."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ConfigError(f"model name {name!r}: lower-case letters, digits and _ only")
+    return load_file(resource_dir("config") / f"{name}.yaml")
+
+
+def load_all() -> Iterator[Model]:
+    """Every model there is, by name. A bad file stops at that file."""
+    for path in sorted(resource_dir("config").glob("*.yaml")):
+        yield load(path.stem)

@@ -1,0 +1,112 @@
+"""Delta tables by name (`silver.transactions`), each write replacing exactly its partition.
+
+A re-run, a retry and a backfill are the same thing here: `replace` swaps the rows a predicate names
+for the given ones in one commit, so doing it twice changes nothing. Source: the Delta protocol
+through delta-rs (https://delta-io.github.io/delta-rs/).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from datetime import date
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+    from deltalake import DeltaTable
+
+ATTEMPTS = 8  # commits that lost a race are tried again: two days of one table may finish together
+
+
+def root() -> str:
+    return os.environ.get("LAKE_URI", "az://lake").rstrip("/")
+
+
+def uri(name: str) -> str:
+    """`silver.transactions` → `<lake>/silver/transactions`."""
+    layer, _, table = name.partition(".")
+    if not (layer.isidentifier() and table.isidentifier()):
+        raise ValueError(f"table name {name!r}: <layer>.<table> is needed")
+    return f"{root()}/{layer}/{table}"
+
+
+def storage_options() -> dict[str, str]:
+    """What delta-rs needs to reach the lake; empty for a plain folder."""
+    if not root().startswith("az://"):
+        return {}
+    from ml.store import account_url
+
+    options = {"account_name": os.environ["AZURE_STORAGE_ACCOUNT_NAME"]}
+    endpoint = account_url()
+    if key := os.environ.get("AZURE_STORAGE_ACCOUNT_KEY"):
+        options["account_key"] = key
+    if endpoint.startswith("http://"):
+        options |= {"azure_storage_endpoint": endpoint, "allow_http": "true"}
+    return options
+
+
+def exists(name: str) -> bool:
+    from deltalake import DeltaTable
+
+    return DeltaTable.is_deltatable(uri(name), storage_options())
+
+
+def table(name: str, version: int | None = None) -> DeltaTable:
+    """Open a table, at its newest version unless told. Raises FileNotFoundError when it is not there."""
+    from deltalake import DeltaTable
+    from deltalake.exceptions import TableNotFoundError
+
+    try:
+        return DeltaTable(uri(name), version=version, storage_options=storage_options())
+    except TableNotFoundError as error:
+        raise FileNotFoundError(f"table {name} is not at {uri(name)}: has the stage before run?") from error
+
+
+def dataset(name: str, version: int | None = None) -> ds.Dataset:
+    """A table to be scanned lazily: engines push columns and filters into it."""
+    return table(name, version).to_pyarrow_dataset()
+
+
+def read(
+    name: str, *, version: int | None = None, columns: Sequence[str] | None = None, where: ds.Expression | None = None
+) -> pa.Table:
+    """The rows of a table that `where` (a pyarrow expression) keeps."""
+    return dataset(name, version).to_table(columns=list(columns) if columns else None, filter=where)
+
+
+def day_predicate(column: str, days: Sequence[date]) -> str:
+    """SQL for "these days": what `replace` swaps. Days are dates, so no text gets in."""
+    if not days:
+        raise ValueError("no days to replace")
+    return f"{column} IN ({', '.join(f"DATE '{day.isoformat()}'" for day in sorted(days))})"
+
+
+def replace(name: str, rows: pa.Table, where: str, *, partition_by: Sequence[str] = ()) -> int:
+    """Swap the rows that `where` names for `rows`, in one commit; create the table when it is not there.
+
+    Every row must satisfy `where`. A commit that lost a race against another day's is tried again.
+    Returns the version that holds the rows.
+    """
+    from deltalake import write_deltalake
+    from deltalake.exceptions import CommitFailedError
+
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            fresh = not exists(name)
+            write_deltalake(
+                uri(name),
+                rows,
+                mode="error" if fresh else "overwrite",
+                predicate=None if fresh else where,
+                partition_by=list(partition_by) or None,
+                storage_options=storage_options(),
+            )
+            return table(name).version()
+        except (CommitFailedError, FileExistsError):
+            if attempt == ATTEMPTS:
+                raise
+            time.sleep(0.05 * 2**attempt)
+    raise AssertionError("unreachable")
