@@ -81,7 +81,8 @@ def day_predicate(column: str, days: Sequence[date]) -> str:
     """SQL for "these days": what `replace` swaps. Days are dates, so no text gets in."""
     if not days:
         raise ValueError("no days to replace")
-    return f"{column} IN ({', '.join(f"DATE '{day.isoformat()}'" for day in sorted(days))})"
+    listed = ", ".join(f"DATE '{day.isoformat()}'" for day in sorted(days))
+    return f"{column} IN ({listed})"
 
 
 def replace(name: str, rows: pa.Table, where: str, *, partition_by: Sequence[str] = ()) -> int:
