@@ -92,11 +92,11 @@ def replace(name: str, rows: pa.Table, where: str, *, partition_by: Sequence[str
     Returns the version that holds the rows.
     """
     from deltalake import write_deltalake
-    from deltalake.exceptions import CommitFailedError
+    from deltalake.exceptions import CommitFailedError, DeltaError
 
     for attempt in range(1, ATTEMPTS + 1):
+        fresh = not exists(name)
         try:
-            fresh = not exists(name)
             write_deltalake(
                 uri(name),
                 rows,
@@ -106,8 +106,10 @@ def replace(name: str, rows: pa.Table, where: str, *, partition_by: Sequence[str
                 storage_options=storage_options(),
             )
             return table(name).version()
-        except (CommitFailedError, FileExistsError):
-            if attempt == ATTEMPTS:
+        except DeltaError as error:
+            # a lost race: another commit came first, or somebody else has just created the table
+            lost = isinstance(error, CommitFailedError) or (fresh and exists(name))
+            if not lost or attempt == ATTEMPTS:
                 raise
             time.sleep(0.05 * 2**attempt)
     raise AssertionError("unreachable")
