@@ -1,0 +1,52 @@
+"""Queries on DuckDB: in this process, over Arrow memory and Delta files, in parallel, spilling when it must."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from ml.engine import QueryError, query, types
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from ml.engine import Table, Value
+
+# Half of the machine: the process beside it (a worker, the database, a model server) keeps the rest,
+# and what needs more spills to disk.
+MEMORY_LIMIT = "50%"
+
+
+class DuckDBEngine:
+    """Each query has a connection of its own (about 1 ms): nothing is shared and nothing is left behind."""
+
+    def run(self, query_name: str, tables: Mapping[str, Table], values: Mapping[str, Value] | None = None) -> pa.Table:
+        """See `ml.engine.Engine.run`."""
+        asked = query.load(query_name)
+        asked.check(tables, values or {})
+        with _connect() as connection:
+            for name in asked.tables:
+                connection.register(name, tables[name])
+            try:
+                found = connection.sql(asked.duckdb, params=dict(values or {})).to_arrow_table()
+            except duckdb.Error as error:
+                raise QueryError(f"{asked.path}: DuckDB: {error}") from error
+        return types.plain(found, str(asked.path))
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    spill = os.path.join(tempfile.gettempdir(), f"ml-duckdb-{os.getpid()}")
+    connection = duckdb.connect(
+        config={
+            "autoinstall_known_extensions": "false",  # what a query needs is in the wheel; nothing is downloaded
+            "temp_directory": spill,
+            "preserve_insertion_order": "false",  # every query orders its result itself; saves memory
+        }
+    )
+    connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
+    connection.execute("SET TimeZone = 'UTC'")  # else a timestamp is read and cut into days in the machine's zone
+    return connection

@@ -1,0 +1,60 @@
+"""Queries on Spark: whichever session `SPARK_REMOTE` or the cluster gives.
+
+Databricks (a job's own session, or Databricks Connect), any Spark Connect server such as Sail, or a
+JVM in this process: `SparkSession.builder.getOrCreate()` finds it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ml.engine import QueryError, query, types
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import SparkSession
+
+    from ml.engine import Table, Value
+
+
+class SparkEngine:
+    """Tables are sent as Arrow after their filter was applied, and seen by one query only."""
+
+    def __init__(self) -> None:
+        self.session = _session()
+        self._one_at_a_time = threading.Lock()  # a session has one name space for temporary views
+
+    def run(self, query_name: str, tables: Mapping[str, Table], values: Mapping[str, Value] | None = None) -> pa.Table:
+        """See `ml.engine.Engine.run`."""
+        from pyspark.errors import PySparkException
+
+        asked = query.load(query_name)
+        asked.check(tables, values or {})
+        with self._one_at_a_time:
+            try:
+                for name in asked.tables:
+                    self.session.createDataFrame(_in_memory(tables[name])).createOrReplaceTempView(name)
+                found = self.session.sql(asked.spark, args=dict(values or {})).toArrow()
+            except PySparkException as error:
+                raise QueryError(f"{asked.path}: Spark: {error}") from error
+            finally:
+                for name in asked.tables:
+                    self.session.catalog.dropTempView(name)
+        return types.plain(found, str(asked.path))
+
+
+def _session() -> SparkSession:
+    from pyspark.sql import SparkSession
+
+    session: SparkSession = SparkSession.builder.getOrCreate()
+    session.conf.set("spark.sql.session.timeZone", "UTC")
+    session.conf.set("spark.sql.ansi.enabled", "true")  # a cast that fails stops the query, as on DuckDB
+    return session
+
+
+def _in_memory(table: Table) -> pa.Table:
+    import pyarrow as pa
+
+    return table if isinstance(table, pa.Table) else table.to_table()

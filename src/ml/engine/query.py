@@ -1,0 +1,89 @@
+"""The text of a query, checked once and translated once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from sqlglot import exp, parse
+from sqlglot.dialects.spark import Spark
+from sqlglot.errors import SqlglotError
+
+from ml.config import resource_dir
+from ml.engine import QueryError
+
+
+class AnsiSpark(Spark):
+    """Spark SQL as ANSI mode runs it: a `CAST` that fails stops the query; only `TRY_CAST` gives NULL.
+
+    sqlglot's own Spark dialect is the permissive one and would turn every CAST into DuckDB's TRY_CAST.
+    """
+
+    class Parser(Spark.Parser):
+        STRICT_CAST = True
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query in both dialects. `parameters` and `tables` are the names it leaves open."""
+
+    path: Path
+    spark: str
+    duckdb: str
+    parameters: frozenset[str]
+    tables: frozenset[str]
+
+    def check(self, tables: Collection[str], values: Collection[str]) -> None:
+        """Raise QueryError unless every open name is given, and every given value is wanted."""
+        if missing := self.tables - set(tables):
+            raise QueryError(f"{self.path}: reads {_listed(missing)}; given: {_listed(tables)}")
+        if self.parameters != set(values):
+            wanted, given = _listed(f":{name}" for name in self.parameters), _listed(f":{name}" for name in values)
+            raise QueryError(f"{self.path}: needs {wanted}; given: {given}")
+
+
+@cache
+def load(name: str) -> Query:
+    """`include/sql/<name>.sql`. Raises QueryError when it is not there or does not mean one thing on both engines."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise QueryError(f"query name {name!r}: lower-case letters, digits and _ only")
+    return _translate(resource_dir("sql") / f"{name}.sql")
+
+
+def _translate(path: Path) -> Query:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        known = _listed(p.stem for p in path.parent.glob("*.sql"))
+        raise QueryError(f"{path}: no such query; there are: {known}") from error
+    try:
+        statements = [tree for tree in parse(text, read=AnsiSpark) if tree is not None]
+    except SqlglotError as error:
+        raise QueryError(f"{path}: not Spark SQL: {error}") from error
+    if len(statements) != 1 or not isinstance(statements[0], exp.Query):
+        raise QueryError(f"{path}: exactly one SELECT is needed")
+    tree = statements[0]
+    _refuse_bare_division(path, tree)
+    own = {cte.alias for cte in tree.find_all(exp.CTE)}
+    return Query(
+        path=path,
+        spark=text.rstrip().rstrip(";"),
+        duckdb=tree.sql("duckdb"),
+        parameters=frozenset(p.name for p in tree.find_all(exp.Placeholder)),
+        tables=frozenset(t.name for t in tree.find_all(exp.Table)) - own,
+    )
+
+
+def _refuse_bare_division(path: Path, tree: exp.Expression) -> None:
+    """`a / 0` stops Spark and is NULL or infinite on DuckDB, so only a divisor that cannot be zero may stand bare."""
+    for division in tree.find_all(exp.Div):
+        divisor = division.expression
+        if not (isinstance(divisor, exp.Literal) and divisor.is_number and float(divisor.name)):
+            raise QueryError(f"{path}: '{division.sql(AnsiSpark)}' means different things on zero: write try_divide")
+
+
+def _listed(names: object) -> str:
+    return ", ".join(sorted(names)) or "none"  # type: ignore[call-overload]
