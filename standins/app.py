@@ -1,0 +1,45 @@
+"""All services as one web application. Paths tell them apart: no two services share one."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from standins import errors, ledger
+from standins.cloud import Cloud
+
+# Each has `routes(cloud) -> APIRouter` and may have `start(cloud)`, called once when the server
+# starts: take up unfinished work, start watchers (cloud.background, cloud.every).
+SERVICES = ("entra", "arm", "data_factory", "power_bi", "event_grid", "databricks", "azure_ml")
+
+
+def create_app(cloud: Cloud) -> FastAPI:
+    """The application over one cloud's state. Its lifespan starts and stops the background work."""
+    names = [name for name in SERVICES if importlib.util.find_spec(f"standins.{name}")]
+    services = [importlib.import_module(f"standins.{name}") for name in names]
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        for service in services:
+            if hasattr(service, "start"):
+                service.start(cloud)
+        yield
+        cloud.close()
+
+    app = FastAPI(title="local cloud", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.router.redirect_slashes = False
+    app.state.cloud = cloud
+    errors.install(app)
+
+    @app.get("/health")
+    def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    app.include_router(ledger.routes(cloud.ledger))
+    for service in services:
+        app.include_router(service.routes(cloud))
+    return app
