@@ -10,10 +10,11 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from ml.engine import QueryError, query, types
 
 if TYPE_CHECKING:
-    import pyarrow as pa
     from pyspark.sql import SparkSession
 
     from ml.engine import Table, Value
@@ -32,17 +33,26 @@ class SparkEngine:
 
         asked = query.load(query_name)
         asked.check(tables, values or {})
+        views: list[str] = []
         with self._one_at_a_time:
             try:
                 for name in asked.tables:
-                    self.session.createDataFrame(_in_memory(tables[name])).createOrReplaceTempView(name)
+                    self._view(name, tables[name])
+                    views.append(name)
                 found = self.session.sql(asked.spark, args=dict(values or {})).toArrow()
             except PySparkException as error:
                 raise QueryError(f"{asked.path}: Spark: {error}") from error
             finally:
-                for name in asked.tables:
+                for name in views:
                     self.session.catalog.dropTempView(name)
         return types.plain(found, str(asked.path))
+
+    def _view(self, name: str, table: Table) -> None:
+        from pyspark.sql.pandas.types import from_arrow_schema
+
+        rows = table if isinstance(table, pa.Table) else table.to_table()
+        schema = from_arrow_schema(rows.schema, prefer_timestamp_ntz=True)  # given: an empty table has none to infer
+        self.session.createDataFrame(rows, schema=schema).createOrReplaceTempView(name)
 
 
 def _session() -> SparkSession:
@@ -52,9 +62,3 @@ def _session() -> SparkSession:
     session.conf.set("spark.sql.session.timeZone", "UTC")
     session.conf.set("spark.sql.ansi.enabled", "true")  # a cast that fails stops the query, as on DuckDB
     return session
-
-
-def _in_memory(table: Table) -> pa.Table:
-    import pyarrow as pa
-
-    return table if isinstance(table, pa.Table) else table.to_table()
