@@ -78,11 +78,15 @@ def _translate(path: Path) -> Query:
 
 
 def _refuse_bare_division(path: Path, tree: exp.Expression) -> None:
-    """`a / 0` stops Spark and is NULL or infinite on DuckDB, so only a divisor that cannot be zero may stand bare."""
+    """`a / 0` stops Spark and is NULL or infinite on DuckDB, so a divisor is a literal or `nullif(…, 0)`.
+
+    (`try_divide` would say the same, but Sail has it for integers only.)
+    """
     for division in tree.find_all(exp.Div):
         divisor = division.expression
-        if not (isinstance(divisor, exp.Literal) and divisor.is_number and float(divisor.name)):
-            raise QueryError(f"{path}: '{division.sql(AnsiSpark)}' means different things on zero: write try_divide")
+        literal = isinstance(divisor, exp.Literal) and divisor.is_number and float(divisor.name) != 0
+        if not (literal or isinstance(divisor, exp.Nullif)):
+            raise QueryError(f"{path}: '{division.sql(AnsiSpark)}' differs between engines on zero: divide by nullif(…, 0)")
 
 
 def _listed(names: object) -> str:
