@@ -1,8 +1,9 @@
 """`python -m ml <stage> …`: what a Databricks task, an Azure ML job and a person at a shell call.
 
 Each stage is a module with `add_arguments(parser)` and `run(args) -> dict`; it is imported only when
-called. The facts it returns are printed last, as one JSON line. Exit codes: 0 done; 1 refused or
-failed with a sentence that says why; 2 wrong arguments.
+called. The facts it returns are printed last, as one JSON line. Exit codes: 0 done; 1 refused, with
+`{"refused": why}` as the last line, or failed with a traceback; 2 wrong arguments. Whoever started the
+stage tells by that line that doing the same again would be refused again.
 """
 
 from __future__ import annotations
@@ -71,5 +72,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         facts = args.run(args)
     except (StageError, ConfigError) as error:
         print(f"{args.stage}: {error}", file=sys.stderr, flush=True)
+        print(json.dumps({"refused": str(error)}), flush=True)
         raise SystemExit(1) from error
     print(json.dumps(facts, default=str), flush=True)

@@ -1,0 +1,116 @@
+"""Azure ML through its own SDK, `azure-ai-ml`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseHook
+
+from mlops.remote_runs import RemoteRun
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+    from azure.ai.ml import MLClient
+    from azure.ai.ml.entities import Job
+
+DONE = ("Completed", "Failed", "Canceled")
+LOG = "user_logs/std_log.txt"
+SCOPE = "https://management.azure.com/.default"
+
+
+def make_client(conn: Connection) -> MLClient:
+    """The SDK's client for the workspace that a Connection names.
+
+    The Connection has login and password = client id and secret (none: the machine's identity) and the
+    extra `{"tenantId", "subscription_id", "resource_group", "workspace"}`.
+    """
+    from azure.ai.ml import MLClient
+    from azure.identity import ClientSecretCredential, DefaultAzureCredential
+
+    extra: dict[str, Any] = json.loads(conn.extra or "{}")
+    credential: Any = DefaultAzureCredential()
+    if conn.login and conn.password:
+        credential = ClientSecretCredential(extra["tenantId"], conn.login, conn.password)
+    return MLClient(
+        credential, extra["subscription_id"], extra["resource_group"], extra["workspace"], enable_telemetry=False
+    )
+
+
+def seen(job: Job) -> RemoteRun:
+    """One look at a job, as the loop's other remote runs are seen."""
+    studio = (job.services or {}).get("Studio")
+    return RemoteRun(
+        service="Azure ML",
+        run_id=str(job.name),
+        state=str(job.status),
+        done=job.status in DONE,
+        succeeded=job.status == "Completed",
+        url=getattr(studio, "endpoint", None) or "",
+    )
+
+
+class AzureMLHook(BaseHook):
+    """Jobs of one Azure ML workspace.
+
+    :param conn_id: see `make_client` for what the Connection holds
+    """
+
+    conn_name_attr = "azure_ml_conn_id"
+    default_conn_name = "azure_ml_default"
+    conn_type = "azure_ml"
+    hook_name = "Azure ML"
+
+    def __init__(self, conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.conn_id = conn_id
+        self._client: MLClient | None = None
+
+    def get_conn(self) -> MLClient:
+        if self._client is None:
+            self._client = make_client(self.get_connection(self.conn_id))
+        return self._client
+
+    def find_or_submit(self, job: Job) -> RemoteRun:
+        """The job of that name; submitted when there is none. Azure ML keeps names unique, so a race is one job."""
+        from azure.core.exceptions import ResourceNotFoundError
+
+        jobs = self.get_conn().jobs
+        try:
+            return seen(jobs.get(job.name))
+        except ResourceNotFoundError:
+            return seen(jobs.create_or_update(job))
+
+    def get(self, name: str) -> RemoteRun:
+        return seen(self.get_conn().jobs.get(name))
+
+    def cancel(self, name: str) -> None:
+        """Ask Azure ML to stop a job; one that is over is left as it is."""
+        if not self.get(name).done:
+            self.get_conn().jobs.begin_cancel(name).wait()
+
+    def read_log(self, name: str) -> str:
+        """What the job printed, from the workspace's run history; "" while there is nothing.
+
+        The SDK streams logs to the terminal only, so this asks the same addresses it does.
+        """
+        import requests
+
+        client = self.get_conn()
+        workspace = client.workspaces.get(client.workspace_name)
+        token = client._credential.get_token(SCOPE).token  # the SDK has no public way to its credential
+        headers = {"Authorization": f"Bearer {token}"}
+        discovery = requests.get(str(workspace.discovery_url), headers=headers, timeout=30)
+        discovery.raise_for_status()
+        details = requests.get(
+            f"{discovery.json()['history']}/history/v1.0{workspace.id}/runs/{name}/details",
+            headers=headers,
+            timeout=30,
+        )
+        details.raise_for_status()
+        address = details.json().get("logFiles", {}).get(LOG)
+        if not address:
+            return ""
+        log = requests.get(address, timeout=60)
+        log.raise_for_status()
+        return log.text

@@ -1,0 +1,158 @@
+"""A Data Factory pipeline run that is asked for once.
+
+The provider's operator starts a second pipeline run whenever its worker dies after createRun, and
+its trigger cancels the pipeline on any polling error and has no on_kill. Data Factory takes no id
+from its client, but keeps a run's parameters: the run key goes in as the parameter `run_key` and is
+looked for first. This subclass can go when the provider does the same.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.microsoft.azure.hooks.data_factory import (
+    AzureDataFactoryAsyncHook,
+    AzureDataFactoryPipelineRunStatus,
+)
+from airflow.providers.microsoft.azure.operators.data_factory import AzureDataFactoryRunPipelineOperator
+
+from mlops.remote_runs import RemoteRun, RemoteRunLink, RemoteRunTrigger, show_link, succeed_or_raise
+from mlops.run_keys import attach_or_submit
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from azure.mgmt.datafactory.models import ActivityRun, RunFilterParameters
+
+MEMORY = timedelta(days=45)  # how long Data Factory keeps pipeline runs
+PORTAL = "https://adf.azure.com"  # the Connection's extra `monitor_url` names another
+COUNTS = ("filesRead", "rowsRead", "rowsCopied", "rowsSkipped")
+
+
+def _seen(run_id: str, status: str | None, message: str | None) -> RemoteRun:
+    return RemoteRun(
+        service="Data Factory",
+        run_id=run_id,
+        state=status or "unknown",
+        done=status in AzureDataFactoryPipelineRunStatus.TERMINAL_STATUSES,
+        succeeded=status == AzureDataFactoryPipelineRunStatus.SUCCEEDED,
+        detail=message or "",
+    )
+
+
+def _remembered() -> RunFilterParameters:
+    from azure.mgmt.datafactory.models import RunFilterParameters
+
+    now = datetime.now(UTC)
+    return RunFilterParameters(last_updated_after=now - MEMORY, last_updated_before=now + timedelta(days=1))
+
+
+class DataFactoryPipelineTrigger(RemoteRunTrigger):
+    """Looks at one pipeline run; resource group and factory are the Connection's."""
+
+    def connect(self) -> AzureDataFactoryAsyncHook:
+        return AzureDataFactoryAsyncHook(azure_data_factory_conn_id=self.conn_id)
+
+    async def look(self, client: AzureDataFactoryAsyncHook) -> RemoteRun:
+        run = await client.get_pipeline_run(self.run_id)
+        return _seen(self.run_id, run.status, run.message)
+
+    async def cancel(self, client: AzureDataFactoryAsyncHook) -> None:
+        await client.cancel_pipeline_run(self.run_id)
+
+
+class DataFactoryPipelineOperator(AzureDataFactoryRunPipelineOperator):
+    """Runs a pipeline once per run key, waits without a worker, and names the activities that failed.
+
+    Returns the sums over its Copy activities: `{"filesRead", "rowsRead", "rowsCopied", "rowsSkipped"}`.
+    Resource group and factory are those of the Connection.
+
+    :param parameters: pipeline parameters; `run_key` is added, and `{run_key}` in a value becomes it
+    :param timeout: seconds after which the pipeline run is cancelled
+    """
+
+    operator_extra_links = (RemoteRunLink(),)
+
+    def __init__(self, *, parameters: dict[str, str], timeout: int, **kwargs: Any) -> None:
+        super().__init__(
+            parameters=parameters, timeout=timeout, resource_group_name="", factory_name="", deferrable=True, **kwargs
+        )
+        self.run_id: str | None = None
+
+    def execute(self, context: Context) -> Any:
+        self._read_connection()
+        run = attach_or_submit(context, self._find_or_create, lambda run: run.failed)
+        self.run_id = run.run_id
+        run = self._with_url(run)
+        show_link(context, run)
+        if run.done:
+            return self._finish(run)
+        deadline = time.time() + self.timeout
+        trigger = DataFactoryPipelineTrigger(run.run_id, self.azure_data_factory_conn_id, deadline)
+        return self.defer(trigger=trigger, method_name="execute_complete")
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, int]:
+        self._read_connection()
+        return self._finish(self._with_url(RemoteRun(**event)))
+
+    def on_kill(self) -> None:
+        if self.run_id:
+            self.hook.cancel_pipeline_run(self.run_id, self.resource_group_name, self.factory_name)
+
+    def _read_connection(self) -> None:
+        self.extra: dict[str, Any] = self.hook.get_connection(self.azure_data_factory_conn_id).extra_dejson
+        self.resource_group_name = self.extra["resource_group_name"]
+        self.factory_name = self.extra["factory_name"]
+
+    def _find_or_create(self, key: str) -> RemoteRun:
+        found = self._find(key)
+        if found:
+            self.log.info("Attached to pipeline run %s (%s), which has run key %s", found.run_id, found.state, key)
+            return found
+        parameters = {name: value.replace("{run_key}", key) for name, value in (self.parameters or {}).items()}
+        created = self.hook.run_pipeline(
+            self.pipeline_name, self.resource_group_name, self.factory_name, parameters=parameters | {"run_key": key}
+        )
+        self.log.info("Started pipeline run %s with run key %s", created.run_id, key)
+        return _seen(created.run_id, "Queued", None)
+
+    def _find(self, key: str) -> RemoteRun | None:
+        from azure.mgmt.datafactory.models import RunQueryFilter
+
+        wanted = _remembered()
+        wanted.filters = [RunQueryFilter(operand="PipelineName", operator="Equals", values=[self.pipeline_name])]
+        runs = self.hook.get_conn().pipeline_runs
+        while True:
+            page = runs.query_by_factory(self.resource_group_name, self.factory_name, wanted)
+            for run in page.value:
+                if (run.parameters or {}).get("run_key") == key:
+                    return _seen(run.run_id, run.status, run.message)
+            if not page.continuation_token:
+                return None
+            wanted.continuation_token = page.continuation_token
+
+    def _activities(self, run_id: str) -> list[ActivityRun]:
+        query = self.hook.get_conn().activity_runs.query_by_pipeline_run
+        return list(query(self.resource_group_name, self.factory_name, run_id, _remembered()).value)
+
+    def _finish(self, run: RemoteRun) -> dict[str, int]:
+        activities = self._activities(run.run_id)
+        broken = [
+            f"activity {activity.activity_name} {activity.status}: {(activity.error or {}).get('message', 'no message')}"
+            for activity in activities
+            if activity.status not in ("Succeeded", "Skipped")
+        ]
+        if broken:
+            run = replace(run, detail="; ".join(broken))
+        outputs = [activity.output or {} for activity in activities]
+        return succeed_or_raise(run, {name: sum(int(out.get(name) or 0) for out in outputs) for name in COUNTS})
+
+    def _with_url(self, run: RemoteRun) -> RemoteRun:
+        factory = (
+            f"/subscriptions/{self.extra['subscriptionId']}/resourceGroups/{self.resource_group_name}"
+            f"/providers/Microsoft.DataFactory/factories/{self.factory_name}"
+        )
+        base = self.extra.get("monitor_url", PORTAL).rstrip("/")
+        return replace(run, url=f"{base}/en/monitoring/pipelineruns/{run.run_id}?factory={factory}")

@@ -1,0 +1,129 @@
+"""A Databricks run of the `ml` wheel that is asked for once.
+
+The provider's deferrable operator submits again on every retry unless it is given an idempotency
+token, and with a fixed token a retry after a failed run gets that failed run back. Here the token is
+the run key, whose generation moves on only after a failure. This subclass can go when the provider
+chooses tokens so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.databricks.hooks.databricks import DatabricksHook
+from airflow.providers.databricks.operators.databricks import DatabricksSubmitRunOperator
+
+from mlops.remote_runs import RemoteRun, RemoteRunLink, RemoteRunTrigger, facts_of, show_link, succeed_or_raise
+from mlops.run_keys import attach_or_submit
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+OVER = ("TERMINATED", "SKIPPED", "INTERNAL_ERROR")
+
+
+def _seen(info: Mapping[str, Any]) -> RemoteRun:
+    state = info["state"]
+    return RemoteRun(
+        service="Databricks",
+        run_id=str(info["run_id"]),
+        state=state.get("result_state") or state["life_cycle_state"],
+        done=state["life_cycle_state"] in OVER,
+        succeeded=state.get("result_state") == "SUCCESS",
+        detail=state.get("state_message") or "",
+        url=info.get("run_page_url") or "",
+    )
+
+
+class DatabricksStageTrigger(RemoteRunTrigger):
+    """Looks at one Databricks run."""
+
+    def connect(self) -> DatabricksHook:
+        return DatabricksHook(self.conn_id)
+
+    async def look(self, client: DatabricksHook) -> RemoteRun:
+        return _seen(await client.a_get_run(int(self.run_id)))
+
+    async def cancel(self, client: DatabricksHook) -> None:
+        from asgiref.sync import sync_to_async
+
+        await sync_to_async(client.cancel_run)(int(self.run_id))
+
+
+class DatabricksStageOperator(DatabricksSubmitRunOperator):
+    """Runs stages of the `ml` wheel one after the other in one Databricks run; returns their facts by stage.
+
+    :param stages: stage name → its command line after `python -m ml`; `{run_key}` in an argument becomes the run key
+    :param cluster: id of the cluster that runs them
+    :param libraries: Databricks libraries to install; none when the cluster brings the wheel
+    :param timeout: seconds after which Databricks ends the run
+    """
+
+    template_fields: Sequence[str] = ("stages", "existing_cluster_id", "libraries", "databricks_conn_id")
+    operator_extra_links = (RemoteRunLink(),)
+
+    def __init__(self, *, stages: dict[str, list[str]], cluster: str, timeout: int, **kwargs: Any) -> None:
+        super().__init__(existing_cluster_id=cluster, timeout_seconds=timeout, deferrable=True, **kwargs)
+        self.stages = stages
+
+    def execute(self, context: Context) -> Any:
+        run = attach_or_submit(context, lambda key: self._find_or_submit(context, key), lambda run: run.failed)
+        self.run_id = int(run.run_id)
+        show_link(context, run)
+        if run.done:
+            return self._finish(run)
+        # Databricks itself ends the run in time; the trigger's own limit is for a service that does not
+        deadline = time.time() + 1.5 * int(self.timeout_seconds or 0) + 60
+        trigger = DatabricksStageTrigger(run.run_id, self.databricks_conn_id, deadline)
+        return self.defer(trigger=trigger, method_name="execute_complete")
+
+    def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
+        return self._finish(RemoteRun(**event))
+
+    def _find_or_submit(self, context: Context, key: str) -> RemoteRun:
+        # the token makes asking and finding one step on Databricks' side
+        submitted = {
+            "run_name": key,
+            "idempotency_token": key,
+            "timeout_seconds": self.timeout_seconds,
+            "tasks": self._tasks(key),
+        }
+        run = _seen(self._hook.get_run(self._hook.submit_run(submitted)))
+        self.log.info("Databricks run %s (%s) has run key %s", run.run_id, run.state, key)
+        return run
+
+    def _tasks(self, key: str) -> list[dict[str, Any]]:
+        tasks: list[dict[str, Any]] = []
+        for name, arguments in self.stages.items():
+            task: dict[str, Any] = {
+                "task_key": name,
+                "existing_cluster_id": self.existing_cluster_id,
+                "python_wheel_task": {
+                    "package_name": "ml",
+                    "entry_point": "ml",
+                    "parameters": [argument.replace("{run_key}", key) for argument in arguments],
+                },
+            }
+            if self.libraries:
+                task["libraries"] = self.libraries
+            if tasks:
+                task["depends_on"] = [{"task_key": tasks[-1]["task_key"]}]
+            tasks.append(task)
+        return tasks
+
+    def _finish(self, run: RemoteRun) -> dict[str, Any]:
+        facts: dict[str, Any] = {}
+        for task in self._hook.get_run(int(run.run_id)).get("tasks", []):
+            seen = _seen(task)
+            if not seen.done or task["state"].get("result_state") == "UPSTREAM_FAILED":
+                continue
+            output = self._hook.get_run_output(task["run_id"])
+            facts[task["task_key"]] = facts_of(output.get("logs") or "")
+            if seen.failed:
+                why = output.get("error") or seen.detail
+                failed = replace(run, detail=f"stage {task['task_key']}: {why}", succeeded=False)
+                return succeed_or_raise(failed, facts[task["task_key"]])
+        return succeed_or_raise(run, facts)

@@ -1,0 +1,60 @@
+"""One remote effect per run key.
+
+A run key says what is to be done: Dag, task, partition and generation. It travels with every
+submission in whatever form the service allows (an idempotency token, a job's name, a pipeline
+parameter) and is looked up before asking, so a worker that dies between asking and noting the
+answer down finds its run again instead of starting a second one.
+
+The generation has two parts. Each Dag run, and each time a person clears the task in it, is a new
+*epoch*: the work is wanted again. Within an epoch a retry asks for the same key as long as that run
+may still succeed, and for the next generation only after it has failed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+MAX_LENGTH = 64  # Databricks' limit for an idempotency token, the tightest of the services
+
+Run = TypeVar("Run")
+
+
+def _clears(context: Context) -> int:
+    """How many tries had been used up when the task was last cleared; 0 when it never was.
+
+    Airflow keeps `max_tries = tries used at the last clear + retries` (airflow.models.taskinstance,
+    clear_task_instances), which makes the clear visible to the task itself.
+    """
+    ti = context["ti"]
+    return max(0, ti.max_tries - (ti.task.retries or 0))
+
+
+def run_key(context: Context, generation: int = 1) -> str:
+    """The key of this task's remote work: readable, at most 64 letters, digits, dots, `_` and `-`."""
+    ti, dag_run = context["ti"], context["dag_run"]
+    partition = dag_run.partition_key or "all"
+    epoch = f"{ti.dag_id}|{ti.task_id}|{ti.map_index}|{dag_run.run_id}|{_clears(context)}"
+    digest = hashlib.sha256(epoch.encode()).hexdigest()[:10]
+    tail = f"-{digest}-g{generation}"
+    readable = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{ti.dag_id}.{ti.task_id}.{partition}")
+    return readable[: MAX_LENGTH - len(tail)] + tail
+
+
+def attach_or_submit(context: Context, ask: Callable[[str], Run], has_failed: Callable[[Run], bool]) -> Run:
+    """The run that does this task's work: found by its key, or asked for.
+
+    `ask(key)` must find the run with that key or start it. A retry walks past the generations that
+    failed; at most one generation is started per try, so Airflow's `retries` stays the limit.
+    """
+    tries = max(1, context["ti"].try_number - _clears(context))
+    for generation in range(1, tries):
+        run = ask(run_key(context, generation))
+        if not has_failed(run):
+            return run
+    return ask(run_key(context, tries))
