@@ -86,7 +86,9 @@ def _refuse_bare_division(path: Path, tree: exp.Expression) -> None:
         divisor = division.expression
         literal = isinstance(divisor, exp.Literal) and divisor.is_number and float(divisor.name) != 0
         if not (literal or isinstance(divisor, exp.Nullif)):
-            raise QueryError(f"{path}: '{division.sql(AnsiSpark)}' differs between engines on zero: divide by nullif(…, 0)")
+            raise QueryError(
+                f"{path}: '{division.sql(AnsiSpark)}' differs between engines on zero: divide by nullif(…, 0)"
+            )
 
 
 def _listed(names: object) -> str:

@@ -1,0 +1,58 @@
+"""The customers of the simulated shop, with what nobody sees: how often each would buy, and when each leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+COUNTRIES = {"GB": 0.55, "DE": 0.15, "FR": 0.12, "NL": 0.08, "ES": 0.06, "IE": 0.04}
+
+MEAN_RATE = 1 / 24  # orders a day while a customer stays
+RATE_SHAPE = 1.3  # below 2: a few buy weekly, many twice a year
+MEAN_LEAVE_RATE = 1 / 260  # most stay for most of a year
+LEAVE_SHAPE = 1.2  # and some are gone within weeks
+OLD_SHARE = 0.4  # of the customers were there before the first day
+
+
+@dataclass(frozen=True)
+class Customers:
+    """One element per customer in every array."""
+
+    joined: NDArray[np.int32]  # day number of the first order; -1: before the first day
+    left: NDArray[np.float64]  # day number from which on there is no order
+    rate: NDArray[np.float64]  # orders a day in between
+    online: NDArray[np.float64]  # how likely an order is online
+    basket: NDArray[np.float64]  # mean lines of an order beyond the first
+    favourite: NDArray[np.int8]  # category index
+    country: NDArray[np.int8]  # index into COUNTRIES
+
+    def buying(self, day: int, season: float, random: np.random.Generator) -> NDArray[np.int64]:
+        """Who orders on a day: who joins on it, and those whose turn it is among those who stay."""
+        chance = -np.expm1(-self.rate * season)
+        turn = (self.joined < day) & (self.left > day) & (random.random(len(chance)) < chance)
+        return np.flatnonzero(turn | (self.joined == day))
+
+
+def simulated(
+    size: int, days: int, categories: int, drift: float, drift_from: int, random: np.random.Generator
+) -> Customers:
+    """Draw `size` customers for `days` days. From day `drift_from` on, they leave at (1 + drift) times their rate.
+
+    Customers differ independently in how often they buy and how long they stay (Pareto/NBD).
+    """
+    joined = np.where(random.random(size) < OLD_SHARE, -1, random.integers(0, days, size)).astype(np.int32)
+    leave_rate = random.gamma(LEAVE_SHAPE, MEAN_LEAVE_RATE / LEAVE_SHAPE, size)
+    left = joined + random.exponential(1 / np.maximum(leave_rate, 1e-9))
+    from_day = np.maximum(joined, drift_from)
+    left = np.where(left > from_day, from_day + (left - from_day) / (1 + drift), left)
+    return Customers(
+        joined=joined,
+        left=left,
+        rate=random.gamma(RATE_SHAPE, MEAN_RATE / RATE_SHAPE, size),
+        online=random.beta(1.2, 1.0, size),
+        basket=random.gamma(2.0, 0.6, size),
+        favourite=random.integers(0, categories, size).astype(np.int8),
+        country=random.choice(len(COUNTRIES), size, p=list(COUNTRIES.values())).astype(np.int8),
+    )
