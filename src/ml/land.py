@@ -1,0 +1,257 @@
+"""Land: what lies in the landing store, which days are due, and day files for demos and tests.
+
+A day is `<table>/<YYYY-MM-DD>/` with one file or more. It may come late, twice, in parts or never, so a day
+is told by its fingerprint: the names, sizes and etags of its files. The one rule about days is `due`:
+a day is due when its fingerprint is neither the one that was ingested nor the one already asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from ml import config, lake, store
+from ml.cli import StageError, a_day
+from ml.store import Blob, Store
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+log = logging.getLogger(__name__)
+
+FORMATS = ("csv", "tsv", "jsonl", "parquet")
+INGESTED_DAYS = "ops.ingested_days"
+UPLOADS = 8  # at once: most of an upload is waiting
+BATCH = 32  # days in memory at once
+
+# no path tricks, no wildcards of the copy services, nothing that Spark and Data Factory skip as hidden
+_SAFE_FILE = re.compile(r"[^\W_][\w .=()+,@-]*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Landed:
+    """One day's files, by name, and what tells whether they have changed."""
+
+    day: date
+    files: tuple[Blob, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Stray:
+    """A file that belongs to no day, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies in the landing store: days, oldest first, and what is out of place."""
+
+    days: tuple[Landed, ...]
+    strays: tuple[Stray, ...]
+
+
+@dataclass(frozen=True)
+class Due:
+    """What to ask for now; what was asked for and is not ingested yet; and what is too much to be an arrival."""
+
+    days: tuple[Landed, ...]
+    waiting: tuple[Landed, ...] = ()
+    held: tuple[Landed, ...] = ()
+    why: str = ""  # a sentence for people, when days are held
+
+
+def fingerprint(files: Iterable[Blob]) -> str:
+    """16 hex digits that change when a file is added, removed or written again, and not with their order."""
+    seen = sorted((blob.name, blob.size, blob.etag) for blob in files)
+    return hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:16]
+
+
+def landed_days(blobs: Iterable[Blob], table: str) -> Listing:
+    """Sort files into the days of `table`. What has no place there is a stray; nothing is an error."""
+    days: dict[date, list[Blob]] = {}
+    strays = []
+    for blob in blobs:
+        if _folder_marker(blob, table):
+            continue
+        found = _place(blob.name, table)
+        if isinstance(found, date):
+            days.setdefault(found, []).append(blob)
+        else:
+            strays.append(Stray(blob.name, found))
+    landed = []
+    for day, unordered in sorted(days.items()):
+        files = tuple(sorted(unordered, key=lambda blob: blob.name))
+        landed.append(Landed(day, files, fingerprint(files)))
+    return Listing(tuple(landed), tuple(sorted(strays, key=lambda stray: stray.name)))
+
+
+def _folder_marker(blob: Blob, table: str) -> bool:
+    """Accounts with a hierarchical namespace list folders too, as empty files without an extension."""
+    parts = blob.name.rstrip("/").split("/")
+    return blob.size == 0 and parts[0] == table and len(parts) <= 2 and "." not in parts[-1]
+
+
+def _place(name: str, table: str) -> date | str:
+    """The day that a file belongs to, or why it belongs to none."""
+    parts = name.split("/")
+    if len(parts) != 3 or parts[0] != table:
+        return f"not {table}/<YYYY-MM-DD>/<file>"
+    _, folder, file = parts
+    if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", folder, re.ASCII):
+        return f"its folder is {folder!r}; a day as YYYY-MM-DD is needed"
+    try:
+        day = date.fromisoformat(folder)
+    except ValueError:
+        return f"there is no day {folder}"
+    if not _SAFE_FILE.fullmatch(file):
+        return (
+            f"its file name {file!r} starts or goes on with a character that the copy services read as something else"
+        )
+    if file.rpartition(".")[2] not in FORMATS or "." not in file:
+        return f"format not known; known extensions, in lower case: {', '.join(FORMATS)}"
+    return day
+
+
+def due(landed: Sequence[Landed], ingested: Mapping[date, str], asked: Mapping[date, str], bulk_days: int) -> Due:
+    """Which landed days to ask for now: the one rule about days, for the calendar, arrivals and people alike.
+
+    `ingested` and `asked` hold the fingerprint each day had when it was ingested or asked for. A day that was
+    asked for waits; if its ingestion fails, its owner asks again, or a new file does. More than `bulk_days`
+    days at once are held: they are a history, to be loaded by one run.
+    """
+    pending = [day for day in landed if ingested.get(day.day) != day.fingerprint]
+    waiting = tuple(day for day in pending if asked.get(day.day) == day.fingerprint)
+    new = tuple(day for day in pending if asked.get(day.day) != day.fingerprint)
+    if len(new) <= bulk_days:
+        return Due(days=new, waiting=waiting)
+    first, last = new[0].day, new[-1].day
+    why = (
+        f"{len(new)} new or changed days ({first} to {last}) are more than landing.bulk_days ({bulk_days}): "
+        f"a history, not an arrival. Load it with one run of ingest over days {first}..{last}; "
+        "single days arrive by themselves again after it."
+    )
+    return Due(days=(), waiting=waiting, held=new, why=why)
+
+
+def listing(table: str) -> Listing:
+    """What lies in the landing store for `table`, now."""
+    return landed_days(store.landing().list(f"{table}/"), table)
+
+
+def ingested_fingerprints() -> dict[date, str]:
+    """The fingerprint that each ingested day had; none before the first ingestion."""
+    if not lake.exists(INGESTED_DAYS):
+        return {}
+    rows = lake.read(INGESTED_DAYS, columns=["day", "fingerprint"])
+    return dict(zip(rows["day"].to_pylist(), rows["fingerprint"].to_pylist(), strict=True))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--source", required=True, help="cdnow, shop, or the path of an Online Retail parquet file")
+    parser.add_argument("--from", dest="first", type=a_day, help="first day (default: the source's first)")
+    parser.add_argument("--to", dest="last", type=a_day, help="last day, included (default: the source's last)")
+    parser.add_argument("--format", default="csv", choices=[*FORMATS, "mixed"], help="mixed: each day the next one")
+    parser.add_argument("--size", type=int, help="shop: customers (default 4000)")
+    parser.add_argument("--drift", type=float, help="shop: 0 a steady world, 1 a changed one in the last third")
+    parser.add_argument("--seed", type=int, help="shop: which of the possible worlds (default 0)")
+    parser.add_argument("--list", action="store_true", help="tell the source's days and write nothing")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Write the source's days as upstream would. Again, it writes nothing that is there already.
+
+    Facts: source, days, files (in place), written, removed, rows, first_day, last_day; with --list
+    every day instead. A day without rows has no file.
+    """
+    from ml.sources import SourceError, open_source
+
+    try:
+        source = open_source(args.source, size=args.size, drift=args.drift, seed=args.seed)
+        known = source.days()
+    except SourceError as error:
+        raise StageError(str(error)) from error
+    days = [day for day in known if _between(day, args.first, args.last)]
+    if not days:
+        span = f"it goes from {known[0]} to {known[-1]}" if known else "it has no rows at all"
+        raise StageError(f"source {source.name} has no day there: {span}")
+    if args.list:
+        return {"source": source.name, "days": [day.isoformat() for day in days]}
+
+    table = config.load(args.model).landing.table
+    target = store.landing()
+    there = {blob.name: blob for blob in target.list(f"{table}/")}
+    done = _Tally()
+    with ThreadPoolExecutor(UPLOADS) as uploads:
+        for some in _batches(days, BATCH):
+            contents = [(day, rows) for day in some if (rows := source.rows(day)).num_rows]
+            jobs = [
+                uploads.submit(_put, target, there, f"{table}/{day}/{source.name}", _format(args.format, day), rows)
+                for day, rows in contents
+            ]
+            for (day, rows), job in zip(contents, jobs, strict=True):
+                done.add(day, rows.num_rows, *job.result())
+            log.info("landed %s of %s days of %s, to %s", done.days, len(days), source.name, some[-1])
+    return {"source": source.name} | vars(done)
+
+
+@dataclass
+class _Tally:
+    """The facts of a landing; `written` and `removed` are 0 when everything was there already."""
+
+    days: int = 0
+    files: int = 0
+    written: int = 0
+    removed: int = 0
+    rows: int = 0
+    first_day: date | None = None
+    last_day: date | None = None
+
+    def add(self, day: date, rows: int, written: int, removed: int) -> None:
+        self.days += 1
+        self.files += 1
+        self.written += written
+        self.removed += removed
+        self.rows += rows
+        self.first_day = self.first_day or day
+        self.last_day = day
+
+
+def _put(target: Store, there: Mapping[str, Blob], stem: str, extension: str, rows: pa.Table) -> tuple[int, int]:
+    """One day's file: files (written, removed). Its twin in another format would count every row twice."""
+    from ml.sources.encode import ENCODERS
+
+    twins = [twin for other in FORMATS if other != extension and (twin := f"{stem}.{other}") in there]
+    for twin in twins:
+        target.delete(twin)
+    name, content = f"{stem}.{extension}", ENCODERS[extension](rows)
+    old = there.get(name)
+    same = old is not None and old.size == len(content) and target.read(name) == content
+    if not same:
+        target.write(name, content)
+    return int(not same), len(twins)
+
+
+def _format(asked: str, day: date) -> str:
+    return FORMATS[day.toordinal() % len(FORMATS)] if asked == "mixed" else asked
+
+
+def _between(day: date, first: date | None, last: date | None) -> bool:
+    return (first is None or day >= first) and (last is None or day <= last)
+
+
+def _batches(days: Sequence[date], size: int) -> Iterator[list[date]]:
+    left = iter(days)
+    while some := list(islice(left, size)):
+        yield some
