@@ -24,7 +24,8 @@ class AzureMLCommandJobOperator(BaseOperator):
     """Runs a command job once per run key and waits without a worker; returns the facts it printed last.
 
     The job's name is the run key: asking twice is one job, a live one is attached to, a finished one is
-    taken as it is, and only after a failed one is the next generation asked for.
+    taken as it is, and only after a failed one is the next generation asked for. The facts are also the
+    extra of the events on the task's outlets.
 
     :param command: what the job runs; `{run_key}` becomes the run key
     :param environment: name@label or name:version of the job's environment
@@ -63,13 +64,13 @@ class AzureMLCommandJobOperator(BaseOperator):
         self.job_name = run.run_id
         show_link(context, run)
         if run.done:
-            return self._finish(run)
+            return self._finish(context, run)
         # Azure ML itself ends the job in time; the trigger's own limit is for a service that does not
         deadline = time.time() + 1.5 * self.timeout + 60
         return self.defer(trigger=AzureMLJobTrigger(run.run_id, self.conn_id, deadline), method_name="execute_complete")
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        return self._finish(RemoteRun(**event))
+        return self._finish(context, RemoteRun(**event))
 
     def on_kill(self) -> None:
         if self.job_name:
@@ -93,9 +94,12 @@ class AzureMLCommandJobOperator(BaseOperator):
         self.log.info("Azure ML job %s is %s", run.run_id, run.state)
         return run
 
-    def _finish(self, run: RemoteRun) -> dict[str, Any]:
+    def _finish(self, context: Context, run: RemoteRun) -> dict[str, Any]:
         log = AzureMLHook(self.conn_id).read_log(run.run_id)
         if run.failed:
             tail = "\n".join(log.splitlines()[-LAST_LINES:])
             run = replace(run, detail=f"{run.detail} The end of its log:\n{tail}".strip())
-        return succeed_or_raise(run, facts_of(log))
+        facts = succeed_or_raise(run, facts_of(log))
+        for asset in self.outlets:
+            context["outlet_events"][asset].extra = facts
+        return facts

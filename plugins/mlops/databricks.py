@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.databricks.hooks.databricks import DatabricksHook
 from airflow.providers.databricks.operators.databricks import DatabricksSubmitRunOperator
+from airflow.sdk.exceptions import AirflowSkipException
 
+from mlops.days import day_of
 from mlops.remote_runs import RemoteRun, RemoteRunLink, RemoteRunTrigger, facts_of, show_link, succeed_or_raise
 from mlops.run_keys import attach_or_submit
 
@@ -58,6 +60,7 @@ class DatabricksStageOperator(DatabricksSubmitRunOperator):
 
     :param stages: stage name → its command line after `python -m ml`; `{run_key}` in an argument becomes the run key
     :param cluster: id of the cluster that runs them
+    :param per_day: the run has a day; started without one (a trigger without partition key) the task fails
     :param libraries: Databricks libraries to install; none when the cluster brings the wheel
     :param timeout: seconds after which Databricks ends the run
     """
@@ -65,11 +68,16 @@ class DatabricksStageOperator(DatabricksSubmitRunOperator):
     template_fields: Sequence[str] = ("stages", "existing_cluster_id", "libraries", "databricks_conn_id")
     operator_extra_links = (RemoteRunLink(),)
 
-    def __init__(self, *, stages: dict[str, list[str]], cluster: str, timeout: int, **kwargs: Any) -> None:
+    def __init__(
+        self, *, stages: dict[str, list[str]], cluster: str, timeout: int, per_day: bool = True, **kwargs: Any
+    ) -> None:
         super().__init__(existing_cluster_id=cluster, timeout_seconds=timeout, deferrable=True, **kwargs)
         self.stages = stages
+        self.per_day = per_day
 
     def execute(self, context: Context) -> Any:
+        if self.per_day:
+            day_of(context)
         run = attach_or_submit(context, lambda key: self._find_or_submit(context, key), lambda run: run.failed)
         self.run_id = int(run.run_id)
         show_link(context, run)
@@ -126,4 +134,8 @@ class DatabricksStageOperator(DatabricksSubmitRunOperator):
                 why = output.get("error") or seen.detail
                 failed = replace(run, detail=f"stage {task['task_key']}: {why}", succeeded=False)
                 return succeed_or_raise(failed, facts[task["task_key"]])
-        return succeed_or_raise(run, facts)
+        facts = succeed_or_raise(run, facts)
+        for stage, told in facts.items():
+            if why := told.get("skipped"):
+                raise AirflowSkipException(f"{stage}: {why}")
+        return facts

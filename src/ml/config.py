@@ -68,8 +68,18 @@ class Train(Frozen):
     seed: int
     params: dict[str, int | float | str | bool]
 
+    @field_validator("params")
+    @classmethod
+    def _repeatable(cls, params: dict[str, int | float | str | bool]) -> dict[str, int | float | str | bool]:
+        if missing := {"n_estimators", "num_threads"} - params.keys():
+            raise ValueError(f"{', '.join(sorted(missing))} must be set: without, the same inputs need not give one model")
+        if fixed := {"deterministic", "force_row_wise", "objective", "seed", "verbosity"} & params.keys():
+            raise ValueError(f"{', '.join(sorted(fixed))} must not be set here: src/ml/train.py fixes it, seed is a key")
+        return params
+
 
 class Evaluate(Frozen):
+    threshold: Share
     bootstrap: Annotated[int, Field(ge=100)]
     calibration_bins: Annotated[int, Field(ge=2)]
 
@@ -103,6 +113,7 @@ class Band(Frozen):
 
 class Score(Frozen):
     table: TableName
+    rescore_days: Annotated[int, Field(ge=0)]
     bands: Annotated[tuple[Band, ...], Field(min_length=1)]
 
     @field_validator("bands")

@@ -77,6 +77,11 @@ def read(
     return dataset(name, version).to_table(columns=list(columns) if columns else None, filter=where)
 
 
+def partition_days(name: str, column: str) -> list[date]:
+    """The days a table has partitions for, oldest first; read from its log, not from its data."""
+    return sorted({date.fromisoformat(partition[column]) for partition in table(name).partitions()})
+
+
 def day_predicate(column: str, days: Sequence[date]) -> str:
     """SQL for "these days": what `replace` swaps. Days are dates, so no text gets in."""
     if not days:

@@ -1,0 +1,52 @@
+"""The day is due: hands yesterday's key to the loop, and is where days are backfilled.
+
+**What it does.** Once a day it looks whether yesterday's files are there. A day that was already
+ingested as it stands is left alone; new or changed files start the loop for that day; no files at all
+is a skip that says so (upstream is late: the arrival will start the day).
+
+**Rebuild days.** A backfill always hands the day on, ingested or not; every later stage follows:
+
+    airflow backfill create --dag-id churn_calendar --from-date 2026-11-01 --to-date 2026-11-04 \\
+        --reprocess-behavior completed
+
+rebuilds 1, 2 and 3 November (the end is not included). In the UI: this Dag → Trigger → Backfill.
+
+**When it fails.** It only reads the landing listing and `ops.ingested_days`: look whether Blob Storage
+can be reached, then clear the task.
+"""
+
+from airflow.sdk import DAG, CronPartitionTimetable, task
+
+from ml import config
+from mlops.assets import assets_of
+from mlops.days import DAY_FORMAT, day_of
+from mlops.defaults import dag_arguments
+
+
+def build(model: config.Model) -> None:
+    assets = assets_of(model.model)
+    due_daily = CronPartitionTimetable(
+        model.schedule.calendar, timezone=model.timezone, run_offset=-1, key_format=DAY_FORMAT
+    )
+
+    with DAG(schedule=due_daily, **dag_arguments(model, "calendar", __doc__)):
+
+        @task(outlets=[assets.landed])
+        def emit_day(table: str, bulk_days: int, **context) -> str:
+            """The event on `landed` carries this run's own key."""
+            from airflow.sdk.exceptions import AirflowSkipException
+
+            from ml import land, store
+
+            day = day_of(context)
+            rebuild = str(context["dag_run"].run_type) != "scheduled"
+            due = land.due_day(day, store.landing(), table, bulk_days=bulk_days, rebuild=rebuild)
+            if not due.wanted:
+                raise AirflowSkipException(due.reason)
+            return due.reason
+
+        emit_day(model.landing.table, model.landing.bulk_days)
+
+
+for each_model in config.load_all():
+    build(each_model)

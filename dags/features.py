@@ -1,0 +1,26 @@
+"""The day's features: customers as they were known at the day's end.
+
+**What it does.** Runs `include/sql/features.sql` on Databricks over `silver.customer_days` up to the day, and
+replaces the day's partition of `features.customers`.
+
+**When it fails.** The error says what is missing. Clear the run; nothing else is touched.
+"""
+
+from airflow.sdk import DAG
+
+from ml import config
+from mlops.assets import assets_of
+from mlops.days import DAY, each_day
+from mlops.defaults import dag_arguments
+from mlops.stages import stage_task
+
+
+def build(model: config.Model) -> None:
+    assets = assets_of(model.model)
+
+    with DAG(schedule=each_day(assets.ingested), max_active_runs=1, **dag_arguments(model, "features", __doc__)):
+        stage_task(model, "compute_features", {"features": ["--as-of", DAY]}, outlets=[assets.featured])
+
+
+for each_model in config.load_all():
+    build(each_model)

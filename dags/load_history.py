@@ -1,0 +1,52 @@
+"""Loads a history of landed days in bulk: one run for many days, started by hand.
+
+**What it does.** Copies every landed day to bronze, cleans the days from `first` to `last` in one pass,
+and hands the last one on, so that its features and scores follow. The days in between get no scores
+of their own; backfill those you want with `<model>_calendar`.
+
+**When to use it.** When a system is filled for the first time, or when `<model>_arrivals` says that more
+days are new than `landing.bulk_days`.
+
+**When it fails.** As for `<model>_ingest`: the error names file, row and remedy. Mend and clear the task; every
+write replaces exactly the days asked for.
+"""
+
+from airflow.sdk import DAG, Param, task
+
+from ml import config
+from mlops.assets import assets_of
+from mlops.data_factory import DataFactoryPipelineOperator
+from mlops.defaults import dag_arguments
+from mlops.stages import ingest_task
+
+COPY_TIMEOUT = 6 * 3600  # seconds; years of files
+
+
+def build(model: config.Model) -> None:
+    assets = assets_of(model.model)
+    params = {
+        "first": Param(type="string", format="date", description="first day to load"),
+        "last": Param(type="string", format="date", description="last day to load; it is handed on"),
+    }
+
+    with DAG(schedule=None, max_active_runs=1, params=params, **dag_arguments(model, "load_history", __doc__)):
+        copy_files = DataFactoryPipelineOperator(
+            task_id="copy_files",
+            pipeline="ingest",
+            parameters={"table": model.landing.table, "folder": "*", "copy_log": "bronze/_log/{run_key}"},
+            timeout=COPY_TIMEOUT,
+        )
+        clean_days = ingest_task(
+            model, "clean_days", days="{{ params.first }}..{{ params.last }}", per_day=False
+        )
+
+        @task(outlets=[assets.ingested])
+        def hand_on(last: str, *, outlet_events) -> str:
+            outlet_events[assets.ingested].add_partitions(last)
+            return last
+
+        copy_files >> clean_days >> hand_on("{{ params.last }}")
+
+
+for each_model in config.load_all():
+    build(each_model)

@@ -1,0 +1,59 @@
+"""Refreshes the Power BI dataset when there are new scores; green only when the refresh has finished.
+
+**What it does.** In the evening, and by hand, it looks whether the scores table has changed since the last
+refresh that succeeded. If so it refreshes the dataset named in the Connection `powerbi_default` and waits for its end.
+
+**When it fails.** Power BI's own error is in the task's log. Clear the failed task: a refresh replaces the dataset's
+content, so doing it again is safe.
+"""
+
+from airflow.providers.microsoft.azure.operators.powerbi import PowerBIDatasetRefreshOperator
+from airflow.sdk import DAG, Asset, CronTriggerTimetable, task
+
+from ml import config
+from mlops.defaults import dag_arguments
+
+EVERY = 2  # seconds between looks at the refresh
+
+
+def build(model: config.Model) -> None:
+    reported = Asset(f"{model.model}.reported")  # its last event says which version of the scores was shown
+    evening = CronTriggerTimetable(model.schedule.report, timezone=model.timezone)
+
+    with DAG(schedule=evening, max_active_runs=1, **dag_arguments(model, "report", __doc__)):
+
+        @task(inlets=[reported])
+        def find_changes(table: str, *, inlet_events) -> int:
+            """The version of the scores to show; skips when it is the one that was shown last."""
+            from airflow.sdk.exceptions import AirflowSkipException
+
+            from ml import lake
+
+            if not lake.exists(table):
+                raise AirflowSkipException(f"{table} is not there yet: nothing to show")
+            version = lake.table(table).version()
+            shown = inlet_events[reported].ascending(False).limit(1)
+            if shown and shown[0].extra.get("version") == version:
+                raise AirflowSkipException(f"{table} is still at version {version}, which was shown last")
+            return version
+
+        refresh_dataset = PowerBIDatasetRefreshOperator(
+            task_id="refresh_dataset",
+            conn_id="powerbi_default",
+            group_id="{{ conn.powerbi_default.extra_dejson.group_id }}",
+            dataset_id="{{ conn.powerbi_default.extra_dejson.dataset_id }}",
+            timeout=model.report.timeout_seconds,
+            check_interval=EVERY,
+        )
+
+        @task(outlets=[reported])
+        def note_version(version: int, *, outlet_events) -> int:
+            outlet_events[reported].extra = {"version": version}
+            return version
+
+        found = find_changes(model.score.table)
+        found >> refresh_dataset >> note_version(found)
+
+
+for each_model in config.load_all():
+    build(each_model)

@@ -1,0 +1,29 @@
+"""The champion's scores of the day.
+
+**What it does.** Scores the day's active customers with the model that has the alias `champion`, and replaces
+the day's partition of the scores table; each row says which model version, feature table version and run
+key made it. As long as there is no champion it skips.
+
+**Score a day again.** Clear its run, or backfill the day with `<model>_calendar`. A new champion scores the
+newest days again by itself (`score.rescore_days`).
+"""
+
+from airflow.sdk import DAG
+
+from ml import config
+from mlops.assets import assets_of
+from mlops.days import DAY, each_day
+from mlops.defaults import dag_arguments
+from mlops.stages import stage_task
+
+
+def build(model: config.Model) -> None:
+    assets = assets_of(model.model)
+    with_features = each_day(assets.featured | assets.rescore)
+
+    with DAG(schedule=with_features, max_active_runs=1, **dag_arguments(model, "score", __doc__)):
+        stage_task(model, "score_customers", {"score": ["--day", DAY]}, outlets=[assets.scored])
+
+
+for each_model in config.load_all():
+    build(each_model)

@@ -1,0 +1,71 @@
+"""Trains a challenger on Azure ML: weekly, when something asks for it, or by hand.
+
+**What it does.** Builds the training set (features as known at past cut-offs, labels only where their
+horizon is over, the newest cut-offs kept for the test) on Databricks, then runs the training job on Azure ML,
+which fits, evaluates challenger and champion on the same later rows, logs to MLflow and registers a version.
+`<model>_promote` decides what becomes of it.
+
+**By hand.** Trigger it; `through` is the last day it may know (default: the newest ingested day).
+
+**When it fails.** The training job's link leads to its page and log; the error shows the end of the log. Clear the
+failed task: a finished job is taken as it is, a failed one is asked for again.
+"""
+
+from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, Param, task
+
+from azure_ml.operators import AzureMLCommandJobOperator
+from ml import config
+from mlops.assets import assets_of
+from mlops.defaults import dag_arguments
+from mlops.stages import stage_task
+
+
+def build(model: config.Model) -> None:
+    assets = assets_of(model.model)
+    weekly = CronTriggerTimetable(model.schedule.train, timezone=model.timezone)
+    params = {"through": Param(None, type=["null", "string"], format="date", description="last day it may know")}
+
+    with DAG(
+        schedule=AssetOrTimeSchedule(timetable=weekly, assets=[assets.retrain]),
+        max_active_runs=1,
+        params=params,
+        **dag_arguments(model, "train", __doc__),
+    ):
+
+        @task
+        def choose_day(params) -> str:
+            """The last day that may be known: as asked, else the newest that is ingested."""
+            from airflow.sdk.exceptions import AirflowSkipException
+
+            from ml import land
+
+            if params["through"]:
+                return params["through"]
+            ingested = land.ingested_fingerprints()
+            if not ingested:
+                raise AirflowSkipException("no day is ingested yet: there is nothing to train on")
+            return max(ingested).isoformat()
+
+        build_training_set = stage_task(
+            model,
+            "build_training_set",
+            {"training_set": ["--through", "{{ ti.xcom_pull(task_ids='choose_day') }}"]},
+            per_day=False,
+        )
+        version = "{{ ti.xcom_pull(task_ids='build_training_set')['training_set']['version'] | int }}"
+        azure_ml = model.compute.azure_ml
+        train_model = AzureMLCommandJobOperator(
+            task_id="train_model",
+            command=f"python -m ml train --model {model.model} --training-set-version {version} --run-key {{run_key}}",
+            environment=azure_ml.environment,
+            compute=azure_ml.compute,
+            experiment=model.experiment,
+            timeout=azure_ml.timeout_seconds,
+            outlets=[assets.challenger],
+        )
+
+        choose_day() >> build_training_set >> train_model
+
+
+for each_model in config.load_all():
+    build(each_model)
