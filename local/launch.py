@@ -1,0 +1,92 @@
+"""Become a service: the last steps before `exec`, in the process that will be the service.
+
+    python -I launch.py [--unprivileged] <death signal> <parent pid> <directory> <command> …
+
+It asks the kernel for a signal when the supervisor dies, so that no service outlives it, and gives up root where
+the service refuses it. This happens here, not between fork and exec of the supervisor, because that one has threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+NOBODY = 65534
+_PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 1, 8, 47, 2
+_CLONE_NEWUSER = 0x10000000
+_CAPABILITY_VERSION_3 = 0x20080522
+_CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _call(name: str, *arguments: object) -> None:
+    if getattr(_libc, name)(*arguments) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
+
+
+def _permitted() -> int:
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1], 16) for line in status if line.startswith("CapPrm"))
+
+
+def _keep_one(capability: int) -> None:
+    """Keep a single capability, also for what is executed."""
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    mask = 1 << capability
+    _call("capset", header, (ctypes.c_uint32 * 6)(mask, mask, mask, 0, 0, 0))
+    _call("prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, 0, 0)
+
+
+def _unshare_user() -> None:
+    """Be nobody in a user namespace of our own, where the real nobody cannot be had."""
+    uid, gid = os.geteuid(), os.getegid()
+    _call("unshare", _CLONE_NEWUSER)
+    for path, text in (("setgroups", "deny"), ("uid_map", f"{NOBODY} {uid} 1"), ("gid_map", f"{NOBODY} {gid} 1")):
+        with open(f"/proc/self/{path}", "w") as file:
+            file.write(text)
+
+
+def give_up_root(needed: tuple[str, ...]) -> None:
+    """Stop being root, and still reach the `needed` files.
+
+    As nobody, where nobody may pass the folders above them. Otherwise (a clone below a private home) as nobody with
+    the one capability to pass folders; in a container with a single user, as nobody of a user namespace.
+    """
+    try:
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, 0)
+    except OSError:
+        _unshare_user()
+        return
+    reachable = all(os.access(path, os.X_OK) for path in needed)
+    os.setresuid(0, 0, 0)
+    if reachable:
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+        return
+    permitted = _permitted()
+    capability = _CAP_DAC_READ_SEARCH if permitted >> _CAP_DAC_READ_SEARCH & 1 else _CAP_DAC_OVERRIDE
+    _call("prctl", _PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+    _keep_one(capability)
+
+
+def main(arguments: list[str]) -> None:
+    unprivileged = arguments[0] == "--unprivileged"
+    death_signal, parent, directory, *command = arguments[1:] if unprivileged else arguments
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the supervisor blocks what it waits for
+    os.chdir(directory)
+    if unprivileged and os.geteuid() == 0:
+        give_up_root((command[0], directory))
+    # Last, because the kernel forgets it when the user changes.
+    _call("prctl", _PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+    if os.getppid() != int(parent):
+        sys.exit(f"{command[0]} is not started: its supervisor has died.")
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
