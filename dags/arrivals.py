@@ -16,7 +16,7 @@ in `<model>_ingest`, or backfill it with `<model>_calendar`.
 from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, task
 
 from ml import config
-from mlops.assets import assets_of
+from mlops.assets import assets_of, read_asked
 from mlops.defaults import dag_arguments
 
 
@@ -33,21 +33,22 @@ def build(model: config.Model) -> None:
         @task(inlets=[assets.asked], outlets=[assets.landed, assets.asked])
         def find_days(table: str, bulk_days: int, *, inlet_events, outlet_events) -> list[str]:
             """Keys and the note of what was asked for are stored with this task's success, together or not at all."""
-            from datetime import date
-
             from airflow.sdk.exceptions import AirflowSkipException
 
-            from ml import land, store
+            from ml import land
 
-            notes = inlet_events[assets.asked].ascending(False).limit(1)
-            asked = {date.fromisoformat(day): mark for day, mark in (notes[0].extra if notes else {}).items()}
-            due = land.due_days(store.landing(), table, asked=asked, bulk_days=bulk_days)
-            print(due.explain())
+            found = land.listing(table)
+            for stray in found.strays:
+                print(f"left where it is: {stray.name}: {stray.why}")
+            due = land.due(found.days, land.ingested_fingerprints(), read_asked(inlet_events[assets.asked]), bulk_days)
             if not due.days:
-                raise AirflowSkipException(due.explain())
-            outlet_events[assets.landed].add_partitions([day.isoformat() for day in due.days])
-            outlet_events[assets.asked].extra = {day.isoformat(): mark for day, mark in due.asked.items()}
-            return [day.isoformat() for day in due.days]
+                raise AirflowSkipException(due.why or f"nothing new; {len(due.waiting)} days are being ingested")
+            days = [landed.day.isoformat() for landed in due.days]
+            outlet_events[assets.landed].add_partitions(days)
+            outlet_events[assets.asked].extra = {
+                landed.day.isoformat(): landed.fingerprint for landed in (*due.waiting, *due.days)
+            }
+            return days
 
         find_days(model.landing.table, model.landing.bulk_days)
 

@@ -18,7 +18,7 @@ can be reached, then clear the task.
 from airflow.sdk import DAG, CronPartitionTimetable, task
 
 from ml import config
-from mlops.assets import assets_of
+from mlops.assets import assets_of, read_asked
 from mlops.days import DAY_FORMAT, day_of
 from mlops.defaults import dag_arguments
 
@@ -31,19 +31,22 @@ def build(model: config.Model) -> None:
 
     with DAG(schedule=due_daily, **dag_arguments(model, "calendar", __doc__)):
 
-        @task(outlets=[assets.landed])
-        def emit_day(table: str, bulk_days: int, **context) -> str:
+        @task(inlets=[assets.asked], outlets=[assets.landed])
+        def emit_day(table: str, bulk_days: int, *, inlet_events, **context) -> str:
             """The event on `landed` carries this run's own key."""
             from airflow.sdk.exceptions import AirflowSkipException
 
-            from ml import land, store
+            from ml import land
 
             day = day_of(context)
-            rebuild = str(context["dag_run"].run_type) != "scheduled"
-            due = land.due_day(day, store.landing(), table, bulk_days=bulk_days, rebuild=rebuild)
-            if not due.wanted:
-                raise AirflowSkipException(due.reason)
-            return due.reason
+            landed = [found for found in land.listing(table).days if found.day == day]
+            if not landed:
+                raise AirflowSkipException(f"nothing has landed for {table} on {day}: upstream is late")
+            if str(context["dag_run"].run_type) == "scheduled":
+                asked = read_asked(inlet_events[assets.asked])
+                if not land.due(landed, land.ingested_fingerprints(), asked, bulk_days).days:
+                    raise AirflowSkipException(f"{day} is ingested, or being ingested, as it has landed")
+            return day.isoformat()
 
         emit_day(model.landing.table, model.landing.bulk_days)
 

@@ -38,13 +38,13 @@ def build(model: config.Model) -> None:
             """What is there now; cleaning refuses if it changed since."""
             from airflow.sdk.exceptions import AirflowSkipException
 
-            from ml import land, store
+            from ml import land
 
             day = day_of(context)
-            found = land.landed_days(store.landing().list(f"{table}/{day}/"), table).days.get(day)
-            if found is None:
-                raise AirflowSkipException(f"nothing has landed for {table} on {day}")
-            return {"fingerprint": found.fingerprint, "files": len(found.files)}
+            for landed in land.listing(table).days:
+                if landed.day == day:
+                    return {"fingerprint": landed.fingerprint, "files": len(landed.files)}
+            raise AirflowSkipException(f"nothing has landed for {table} on {day}")
 
         copy_files = DataFactoryPipelineOperator(
             task_id="copy_files",

@@ -33,7 +33,7 @@ def build(model: config.Model) -> None:
                 raise AirflowSkipException(f"{table} is not there yet: nothing to show")
             version = lake.table(table).version()
             shown = inlet_events[reported].ascending(False).limit(1)
-            if shown and shown[0].extra.get("version") == version:
+            if len(shown) and shown[0].extra.get("version") == version:
                 raise AirflowSkipException(f"{table} is still at version {version}, which was shown last")
             return version
 

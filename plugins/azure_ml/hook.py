@@ -23,7 +23,7 @@ def make_client(conn: Connection) -> MLClient:
     """The SDK's client for the workspace that a Connection names.
 
     The Connection has login and password = client id and secret (none: the machine's identity) and the
-    extra `{"tenantId", "subscription_id", "resource_group", "workspace"}`.
+    extra `{"tenantId", "subscriptionId", "resource_group", "workspace"}`.
     """
     from azure.ai.ml import MLClient
     from azure.identity import ClientSecretCredential, DefaultAzureCredential
@@ -33,7 +33,7 @@ def make_client(conn: Connection) -> MLClient:
     if conn.login and conn.password:
         credential = ClientSecretCredential(extra["tenantId"], conn.login, conn.password)
     return MLClient(
-        credential, extra["subscription_id"], extra["resource_group"], extra["workspace"], enable_telemetry=False
+        credential, extra["subscriptionId"], extra["resource_group"], extra["workspace"], enable_telemetry=False
     )
 
 

@@ -5,7 +5,10 @@ An asset event with a day's key is what moves that day on: landed â†’ ingested â
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
+from typing import Any
 
 from airflow.sdk import Asset, AssetWatcher
 
@@ -46,3 +49,9 @@ def assets_of(model: str) -> Assets:
         challenger=Asset(f"{model}.challenger"),
         champion=Asset(f"{model}.champion"),
     )
+
+
+def read_asked(events: Any) -> dict[date, str]:
+    """The fingerprint with which each day was asked for last, from the newest event on `asked`."""
+    newest: Sequence[Any] = events.ascending(False).limit(1)
+    return {date.fromisoformat(day): mark for day, mark in (newest[0].extra if len(newest) else {}).items()}
