@@ -7,8 +7,8 @@ import json
 from collections.abc import Callable, Mapping
 
 import pyarrow as pa
-import pyarrow.csv as csv
 import pyarrow.parquet as pq
+from pyarrow import csv
 
 
 def _delimited(rows: pa.Table, delimiter: str) -> bytes:

@@ -1,0 +1,153 @@
+"""Training set: what was known of active customers at past cut-offs, and what they did afterwards.
+
+A label at cut-off c says whether the customer bought in (c, c + horizon]; it is matured when that span is
+over. With data through day D the newest cut-off is D - horizon, and the newest `test_cutoffs` are the
+test set: out of time, because a training cut-off's labels end where the oldest test cut-off begins.
+
+    train c ...... c ........ c|--- horizon ---|test c0|--- horizon ---|D
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+from ml import config, lake
+from ml.cli import StageError, a_day
+from ml.engine import QueryError, open_engine
+from ml.features import CUSTOMER_DAYS, build, known_on
+from ml.land import ingested_fingerprints
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+log = logging.getLogger(__name__)
+
+TABLE = "features.training_set"
+
+
+@dataclass(frozen=True)
+class Cutoffs:
+    """Days at whose end customers are looked at, oldest first. No label of `train` reaches past the first `test`."""
+
+    train: tuple[date, ...]
+    test: tuple[date, ...]
+
+    @property
+    def all(self) -> tuple[date, ...]:
+        return self.train + self.test
+
+
+def cutoffs(model: config.Model, first: date, through: date) -> Cutoffs:
+    """The cut-offs that data of the days `first` to `through` (both complete) has room for.
+
+    Raises StageError telling how much history is needed when there is no room for one of each kind.
+    """
+    horizon, step = timedelta(model.label.horizon_days), timedelta(model.train.step_days)
+    earliest = first + timedelta(model.features.active_days - 1)  # the active span must lie within the history
+    test = [through - horizon - n * step for n in range(model.train.test_cutoffs)]
+    train = [test[-1] - horizon - n * step for n in range(model.train.train_cutoffs)]
+    fitting = [day for day in train if day >= earliest]
+    if not fitting:
+        needed = (through - train[0]).days + model.features.active_days
+        raise StageError(
+            f"history is too short: {first} to {through} is {(through - first).days + 1} days, and {needed} are needed "
+            f"for one training cut-off (features.active_days {model.features.active_days} before it, "
+            f"label.horizon_days {model.label.horizon_days} after it and again after each of "
+            f"{model.train.test_cutoffs} test cut-offs, train.step_days {model.train.step_days} apart)"
+        )
+    return Cutoffs(train=tuple(reversed(fitting)), test=tuple(reversed(test)))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--through", type=a_day, required=True, help="the last complete day")
+    parser.add_argument("--run-key", required=True, help="what this run is for; it stands in the log")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Compute features at every cut-off, join matured labels and replace the whole training set.
+
+    Columns: those of the feature table for active customers, the label (0 or 1), split ('train' or
+    'test') and the versions of the two tables it was made from. Facts: version, through, rows and share of
+    the label per split, cut-offs, source table versions, days without data, seconds.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    start = time.monotonic()
+    model = config.load(args.model)
+    first, missing = _complete_through(args.through)
+    chosen = cutoffs(model, first, args.through)
+    source = lake.table(CUSTOMER_DAYS).version()
+    engine = open_engine()
+    built = build(engine, model, chosen.all, source)
+    active = built.rows.filter(built.rows["active"])
+    try:
+        labels = engine.run(
+            "labels",
+            {"customers": active, "customer_days": known_on(args.through, source)},
+            {"horizon_days": model.label.horizon_days},
+        )
+    except QueryError as error:
+        raise StageError(str(error)) from error
+    keys = ["as_of", "customer_id"]
+    rows = active.join(labels.rename_columns({"churned": model.label.name}), keys, join_type="inner")
+    rows = rows.sort_by([(key, "ascending") for key in keys])
+    test = pc.is_in(rows["as_of"], pa.array(chosen.test, pa.date32()))
+    rows = rows.append_column("split", pc.if_else(test, "test", "train"))
+    rows = rows.append_column("customer_days_version", pa.repeat(source, rows.num_rows))
+    rows = rows.append_column("features_version", pa.repeat(built.version, rows.num_rows))
+    splits = {split: rows.filter(pc.equal(rows["split"], split)) for split in ("train", "test")}
+    _refuse_too_few(model, chosen, splits)
+    facts = {
+        "version": lake.replace(TABLE, rows, "as_of IS NOT NULL", partition_by=["as_of"]),
+        "through": args.through.isoformat(),
+        "rows": {split: part.num_rows for split, part in splits.items()},
+        f"{model.label.name}_share": {
+            split: round(pc.mean(part[model.label.name]).as_py(), 4) for split, part in splits.items()
+        },
+        "train_cutoffs": [day.isoformat() for day in chosen.train],
+        "test_cutoffs": [day.isoformat() for day in chosen.test],
+        "sources": {CUSTOMER_DAYS: source, model.features.table: built.version},
+        "days_without_data": missing,
+        "seconds": round(time.monotonic() - start, 3),
+    }
+    log.info("%s: %s", args.run_key, facts)
+    return facts
+
+
+def _complete_through(through: date) -> tuple[date, int]:
+    """The first ingested day, and how many days from it to `through` have no data.
+
+    Raises StageError when the data ends earlier: customers would seem to have left who were only not seen yet.
+    """
+    ingested = sorted(day for day in ingested_fingerprints() if day <= through)
+    if not ingested:
+        raise StageError(f"no day up to {through} is ingested: there is nothing to learn from")
+    if ingested[-1] < through:
+        raise StageError(
+            f"the last ingested day is {ingested[-1]}: labels through {through} would call customers churned "
+            f"whose purchases are not there yet. Ingest up to {through}, or use --through {ingested[-1]}"
+        )
+    missing = (through - ingested[0]).days + 1 - len(ingested)
+    if missing:
+        log.warning("%s of the days from %s to %s have no data", missing, ingested[0], through)
+    return ingested[0], missing
+
+
+def _refuse_too_few(model: config.Model, chosen: Cutoffs, splits: dict[str, pa.Table]) -> None:
+    if splits["train"].num_rows < model.train.min_train_rows:
+        raise StageError(
+            f"{splits['train'].num_rows} active customers at the training cut-offs {_listed(chosen.train)}: "
+            f"train.min_train_rows asks {model.train.min_train_rows}. More history gives more cut-offs"
+        )
+    if not splits["test"].num_rows:
+        raise StageError(f"no active customer at the test cut-offs {_listed(chosen.test)}: nothing can be evaluated")
+
+
+def _listed(days: tuple[date, ...]) -> str:
+    return ", ".join(day.isoformat() for day in days)
