@@ -14,7 +14,7 @@ from standins.cloud import Cloud
 
 # Each has `routes(cloud) -> APIRouter` and may have `start(cloud)`, called once when the server
 # starts: take up unfinished work, start watchers (cloud.background, cloud.every).
-SERVICES = ("entra", "arm", "data_factory", "power_bi", "event_grid", "databricks", "azure_ml")
+SERVICES = ("entra", "arm", "data_factory", "data_factory_runs", "power_bi", "event_grid", "databricks", "azure_ml")
 
 
 def create_app(cloud: Cloud) -> FastAPI:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from standins.auth import Tokens
 from standins.database import Database
@@ -18,6 +18,7 @@ from standins.documents import Documents
 from standins.ledger import Ledger
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class SettingsError(ValueError):
@@ -41,6 +42,8 @@ class Settings:
     blob_endpoint: str  # https://<account>.blob.core.windows.net, or Azurite's http://127.0.0.1:PORT/<account>
     queue_endpoint: str
     token_seconds: int = 3599  # how long a token is good for; Entra ID gives about an hour
+    power_bi_group: str = "f089354e-8366-4e18-aea3-4cb4a3a50b48"  # the one workspace there is
+    power_bi_dataset: str = "cfafbeb1-8037-4d0c-896e-a46fb27ff229"  # and its one dataset
 
     @classmethod
     def from_environment(
@@ -64,7 +67,8 @@ class Settings:
         seconds = env.get("STANDINS_TOKEN_SECONDS", str(cls.token_seconds))
         if not seconds.lstrip("-").isdigit():
             raise SettingsError(f"STANDINS_TOKEN_SECONDS: found {seconds!r}; whole seconds are needed")
-        found = {field: env[name].rstrip("/") for field, name in names.items()}
+        names |= {"power_bi_group": "STANDINS_POWERBI_GROUP_ID", "power_bi_dataset": "STANDINS_POWERBI_DATASET_ID"}
+        found = {field: env[name].rstrip("/") for field, name in names.items() if env.get(name)}
         return cls(state_dir, port, proxy_port, **found, token_seconds=int(seconds))
 
 
@@ -81,12 +85,21 @@ class Cloud:
         self.stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._threads_lock = threading.Lock()
+        self._ones: dict[object, object] = {}
+        self._ones_lock = threading.RLock()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Documents and ledger entries written inside appear together or not at all. Keep it short: others wait."""
         with self._database.transaction():
             yield
+
+    def one(self, make: Callable[[Cloud], T]) -> T:
+        """What `make(cloud)` gave when first asked for: what one service's routes and its work share."""
+        with self._ones_lock:
+            if make not in self._ones:
+                self._ones[make] = make(self)
+            return self._ones[make]  # type: ignore[return-value]  # the key made the value
 
     def background(self, name: str, work: Callable[..., Any], *args: Any) -> threading.Thread:
         """Run `work(*args)` in a thread that `close` waits for a moment. An exception is logged with the name.

@@ -24,8 +24,8 @@ class Documents:
         with database.transaction() as connection:
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS documents ("
-                " kind TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL, number INTEGER NOT NULL,"
-                " PRIMARY KEY (kind, id)) WITHOUT ROWID"
+                " number INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, id TEXT NOT NULL, body TEXT NOT NULL,"
+                " UNIQUE (kind, id))"
             )
 
     def get(self, kind: str, id: str) -> Document | None:
@@ -37,9 +37,9 @@ class Documents:
         """Write or replace; a replaced document keeps its place in `list`."""
         with self._database.transaction() as connection:
             connection.execute(
-                "INSERT INTO documents VALUES (?, ?, ?, (SELECT COALESCE(MAX(number), 0) + 1 FROM documents"
-                " WHERE kind = ?)) ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body",
-                (kind, id, json.dumps(doc), kind),
+                "INSERT INTO documents (kind, id, body) VALUES (?, ?, ?)"
+                " ON CONFLICT (kind, id) DO UPDATE SET body = excluded.body",
+                (kind, id, json.dumps(doc)),
             )
 
     def create(self, kind: str, id: str, doc: Document) -> bool:

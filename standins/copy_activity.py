@@ -1,0 +1,319 @@
+"""Data Factory's Copy activity: files of one format, from Blob Storage to parquet files or a Delta table.
+
+A copy is idempotent: it writes the same names again, each file in one step, and a Delta commit
+that was already made is not made twice. There is one storage account here, so every linked service
+of type AzureBlobStorage leads to it, with the stand-ins' own key.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from azure.core import MatchConditions
+from azure.core.exceptions import AzureError, ResourceModifiedError, ResourceNotFoundError
+from azure.storage.blob import BlobProperties, ContainerClient
+
+from standins import storage
+from standins.cloud import Settings
+from standins.copy_formats import READERS, BadRow, CopyError, Rows, check_unique
+
+# What Data Factory refuses in a column's name when it writes Parquet.
+_FORBIDDEN = set(",;{}()\n\t=")
+_FILE_PATH = "$$FILEPATH"
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One Copy activity with every expression evaluated.
+
+    `source` and `sink` are the activity's, `source_dataset` and `sink_dataset` the properties of
+    the datasets they read and write.
+    """
+
+    name: str
+    run_id: str  # of the activity
+    source: dict[str, Any]
+    source_dataset: dict[str, Any]
+    sink: dict[str, Any]
+    sink_dataset: dict[str, Any]
+    type_properties: dict[str, Any]
+
+
+@dataclass
+class Tally:
+    """What a copy has done so far, under the names of the activity's output. Sizes in bytes."""
+
+    dataRead: int = 0
+    dataWritten: int = 0
+    filesRead: int = 0
+    filesWritten: int = 0
+    rowsRead: int = 0
+    rowsCopied: int = 0
+    rowsSkipped: int = 0
+    errors: list[dict[str, Any]] = field(default_factory=list)
+
+
+def run(copy: Copy, settings: Settings, folder: Path, check: Callable[[], None]) -> dict[str, Any]:
+    """Do the copy and return the activity's output. Raises CopyError.
+
+    `folder` is for files in passing. `check` is called every few megabytes and raises when the
+    copy is to stop.
+    """
+    started = time.monotonic()
+    tally = Tally()
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder) as scratch, _SkipLog(copy, settings, Path(scratch)) as log:
+        try:
+            _copy_files(copy, settings, Path(scratch), log, tally, check)
+        except AzureError as error:
+            raise CopyError(
+                "UserErrorFailedBlobOperation",
+                f"Blob operation of '{copy.name}' failed: {error}. Check that the container exists and answers.",
+            ) from error
+        log_path = log.upload()
+    seconds = time.monotonic() - started
+    output = vars(tally) | {
+        "copyDuration": round(seconds),
+        "throughput": round(tally.dataRead / 1024 / max(seconds, 0.001), 3),  # KB/s
+        "usedParallelCopies": 1,
+    }
+    return output | ({"logFilePath": log_path} if log_path else {})
+
+
+def _copy_files(
+    copy: Copy, settings: Settings, scratch: Path, log: _SkipLog, tally: Tally, check: Callable[[], None]
+) -> None:
+    location = copy.source_dataset["typeProperties"]["location"]
+    client = storage.container(settings, location["container"])
+    to_delta = copy.sink["type"] == "AzureDatabricksDeltaLakeSink"
+    kept: list[Path] = []
+    for blob, relative in _source_files(copy, client):
+        check()
+        name = f"{location['container']}/{blob.name}"
+        received, converted = scratch / "received", scratch / f"{len(kept)}.parquet"
+        tally.dataRead += _download(client, blob, name, received, check)
+        tally.filesRead += 1
+        skipped = log.rows
+        properties = copy.source_dataset["typeProperties"]
+        skip = log.add if copy.type_properties.get("enableSkipIncompatibleRow") else None
+        rows = READERS[copy.source_dataset["type"]](received, name, properties, skip)
+        copied = _convert(rows, _additional(copy, name), name, converted, check)
+        tally.rowsCopied += copied
+        tally.rowsSkipped += log.rows - skipped
+        tally.rowsRead += copied + log.rows - skipped
+        if to_delta:
+            kept.append(converted)
+            continue
+        tally.dataWritten += converted.stat().st_size
+        tally.filesWritten += _upload(copy, settings, relative, converted)
+    if to_delta:
+        check()
+        _commit_delta(copy, settings, kept, tally, check)
+
+
+# --- source ---------------------------------------------------------------------------------------
+
+
+def _source_files(copy: Copy, client: ContainerClient) -> Iterator[tuple[BlobProperties, PurePosixPath]]:
+    """The files to copy, each with its path below the folder in front of the first wildcard."""
+    store = copy.source.get("storeSettings", {})
+    location = copy.source_dataset["typeProperties"]["location"]
+    if location.get("fileName") and "wildcardFileName" not in store:
+        yield _the_file(client, str(PurePosixPath(location.get("folderPath") or "", location["fileName"])))
+        return
+    folder = str(store.get("wildcardFolderPath") or location.get("folderPath") or "").strip("/")
+    file = str(store.get("wildcardFileName") or "*")
+    base = "/".join(_before_wildcard(folder.split("/"))) if folder else ""
+    wanted_folder, wanted_file = _pattern(folder), _pattern(file)
+    below = f"{base}/" if base else ""
+    for blob in client.list_blobs(name_starts_with=below or None):
+        parent, _, leaf = str(blob.name).rpartition("/")
+        levels = parent.split("/") if parent else []
+        depths = range(len(levels) + 1) if store.get("recursive", True) else [len(levels)]
+        if wanted_file.fullmatch(leaf) and any(wanted_folder.fullmatch("/".join(levels[:depth])) for depth in depths):
+            yield blob, PurePosixPath(str(blob.name)[len(below) :])
+
+
+def _the_file(client: ContainerClient, name: str) -> tuple[BlobProperties, PurePosixPath]:
+    try:
+        return client.get_blob_client(name).get_blob_properties(), PurePosixPath(PurePosixPath(name).name)
+    except ResourceNotFoundError as error:
+        raise _missing(f"{client.container_name}/{name}") from error
+
+
+def _before_wildcard(levels: list[str]) -> list[str]:
+    for position, level in enumerate(levels):
+        if "*" in level or "?" in level:
+            return levels[:position]
+    return levels
+
+
+def _pattern(wildcards: str) -> re.Pattern[str]:
+    """`*` is any number of characters but `/`, `?` one or none."""
+    translated = {"*": "[^/]*", "?": "[^/]?"}
+    return re.compile("".join(translated.get(character) or re.escape(character) for character in wildcards))
+
+
+def _download(client: ContainerClient, blob: BlobProperties, name: str, path: Path, check: Callable[[], None]) -> int:
+    """Bring a blob to `path`, all of one version of it; its size in bytes."""
+    try:
+        stream = client.download_blob(str(blob.name), etag=blob.etag, match_condition=MatchConditions.IfNotModified)
+        with path.open("wb") as file:
+            for chunk in stream.chunks():
+                check()
+                file.write(chunk)
+    except ResourceNotFoundError as error:
+        raise _missing(name) from error
+    except ResourceModifiedError as error:
+        raise CopyError(
+            "DataConsistencySourceDataChanged",
+            f"Source file '{name}' is changed by other clients during the copy activity run. Run it again.",
+        ) from error
+    return path.stat().st_size
+
+
+def _missing(name: str) -> CopyError:
+    return CopyError(
+        "UserErrorFileNotFound", f"The required Blob is missing: '{name}'. Check that the file exists and run again."
+    )
+
+
+# --- conversion -----------------------------------------------------------------------------------
+
+
+def _additional(copy: Copy, name: str) -> dict[str, str]:
+    return {
+        column["name"]: name if column["value"] == _FILE_PATH else str(column["value"])
+        for column in copy.source.get("additionalColumns", [])
+    }
+
+
+def _convert(rows: Rows, additional: dict[str, str], name: str, path: Path, check: Callable[[], None]) -> int:
+    """Write rows and their additional columns to `path` as Parquet; the number of rows."""
+    for column in rows.schema.names:
+        if _FORBIDDEN & set(column):
+            raise CopyError(
+                "ParquetInvalidColumnName",
+                f"The column name '{column}' of '{name}' is invalid. Column name cannot contain these "
+                "character:[,;{}()\\n\\t=]. If it looks like several columns, the file has another delimiter.",
+            )
+    check_unique([*rows.schema.names, *additional], name)
+    schema = rows.schema
+    for column in additional:
+        schema = schema.append(pa.field(column, pa.string()))
+    count = 0
+    with pq.ParquetWriter(path, schema, compression="snappy") as writer:
+        for batch in rows.batches:
+            check()
+            more = [pa.repeat(pa.scalar(value, pa.string()), batch.num_rows) for value in additional.values()]
+            writer.write_batch(pa.record_batch([*batch.columns, *more], schema=schema))
+            count += batch.num_rows
+    return count
+
+
+# --- sink -----------------------------------------------------------------------------------------
+
+
+def _upload(copy: Copy, settings: Settings, relative: PurePosixPath, path: Path) -> int:
+    """PreserveHierarchy: the source's path below its folder, kept below the sink's folder."""
+    location = copy.sink_dataset["typeProperties"]["location"]
+    target = PurePosixPath(location.get("folderPath") or "", relative.with_suffix(".parquet"))
+    client = storage.container(settings, location["container"])
+    with path.open("rb") as file:
+        client.upload_blob(str(target), file, overwrite=True, max_concurrency=1)
+    return 1
+
+
+def _commit_delta(copy: Copy, settings: Settings, files: list[Path], tally: Tally, check: Callable[[], None]) -> None:
+    """Append all rows in one commit that carries the activity's run id, so that a resumed copy makes no second one."""
+    from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+
+    if not files:
+        return
+    target = copy.sink_dataset["typeProperties"]
+    uri = f"az://{storage.LAKE}/{target['database']}/{target['table']}"
+    options = storage.delta_options(settings)
+    tally.dataWritten = sum(path.stat().st_size for path in files)
+    if DeltaTable.is_deltatable(uri, options):
+        table = DeltaTable(uri, storage_options=options)
+        if table.transaction_version(copy.run_id) is not None:
+            return
+    try:
+        schema = pa.unify_schemas([pq.read_schema(path) for path in files], promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise CopyError("UserErrorSchemaMappingInvalid", f"The files' columns do not agree: {error}.") from error
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for path in files:
+            for batch in pq.ParquetFile(path).iter_batches():
+                check()
+                columns = [
+                    batch.column(field.name).cast(field.type)
+                    if field.name in batch.schema.names
+                    else pa.nulls(batch.num_rows, field.type)
+                    for field in schema
+                ]
+                yield pa.record_batch(columns, schema=schema)
+
+    write_deltalake(
+        uri,
+        pa.RecordBatchReader.from_batches(schema, batches()),
+        mode="append",
+        storage_options=options,
+        commit_properties=CommitProperties(app_transactions=[Transaction(copy.run_id, 1)]),
+    )
+
+
+# --- log of skipped rows --------------------------------------------------------------------------
+
+
+class _SkipLog:
+    """The rows that a copy left out, as the csv file that Data Factory writes for them."""
+
+    HEADER = ("Timestamp", "Level", "OperationName", "OperationItem", "Message")
+
+    def __init__(self, copy: Copy, settings: Settings, folder: Path) -> None:
+        self._copy = copy
+        self._settings = settings
+        self._path = folder / "skipped.csv"
+        self._file = self._path.open("w", newline="", encoding="utf-8")
+        self._writer = csv.writer(self._file, lineterminator="\n")
+        self._writer.writerow(self.HEADER)
+        self.rows = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, row: BadRow) -> None:
+        now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+        self._writer.writerow((now, "Warning", "TabularRowSkip", row.text, str(row.error)))
+        self.rows += 1
+
+    def upload(self) -> str | None:
+        """Put the log where `logSettings` says, if there is anything in it; the folder it is in."""
+        settings = self._copy.type_properties.get("logSettings")
+        self._file.close()
+        if not settings or not self.rows:
+            return None
+        path = PurePosixPath(settings["logLocationSettings"]["path"])
+        container, *folders = path.parts
+        folder = PurePosixPath(*folders, "copyactivity-logs", self._copy.name, self._copy.run_id)
+        # The name is made from the run: an activity taken up again replaces its own log.
+        name = f"{uuid.uuid5(uuid.NAMESPACE_OID, self._copy.run_id)}.csv"
+        with self._path.open("rb") as file:
+            storage.container(self._settings, container).upload_blob(str(folder / name), file, overwrite=True)
+        return f"{container}/{folder}/"

@@ -1,0 +1,46 @@
+"""The storage account that the stand-ins work on, with their own key to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from standins.cloud import Settings
+
+if TYPE_CHECKING:
+    from azure.storage.blob import ContainerClient
+    from azure.storage.queue import QueueClient
+
+LANDING, LAKE, LANDED_QUEUE = "landing", "lake", "landed"
+
+# Seconds. The services run beside the account: one that does not answer in this time is down.
+_CONNECT, _READ = 5, 60
+
+
+def container(settings: Settings, name: str) -> ContainerClient:
+    from azure.storage.blob import ContainerClient
+
+    return ContainerClient(
+        settings.blob_endpoint, name, credential=_credential(settings), connection_timeout=_CONNECT, read_timeout=_READ
+    )
+
+
+def queue(settings: Settings, name: str) -> QueueClient:
+    from azure.storage.queue import QueueClient
+
+    return QueueClient(
+        settings.queue_endpoint, name, credential=_credential(settings), connection_timeout=_CONNECT, read_timeout=_READ
+    )
+
+
+def delta_options(settings: Settings) -> dict[str, str]:
+    """Storage options for delta-rs. The endpoint is named: its emulator switch always asks port 10000."""
+    return {
+        "account_name": settings.storage_account,
+        "account_key": settings.storage_key,
+        "azure_storage_endpoint": settings.blob_endpoint,
+        "allow_http": str(settings.blob_endpoint.startswith("http://")).lower(),
+    }
+
+
+def _credential(settings: Settings) -> dict[str, str]:
+    return {"account_name": settings.storage_account, "account_key": settings.storage_key}
