@@ -112,6 +112,7 @@ def environment(cloud: Cloud, environ: Mapping[str, str] = os.environ) -> dict[s
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)]),
         "TZ": "UTC",
         "OMP_NUM_THREADS": threads,
+        "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads of one run would starve the others
         "MPLBACKEND": "Agg",
         "GX_ANALYTICS_ENABLED": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -147,6 +148,11 @@ class Compute:
         self._wake = threading.Event()
         self._warm = Warm(self.folder.parent, self.environment)
         self._started = False
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether runs start as forks of the warm cluster by now."""
+        return self._warm.ready
 
     def start(self) -> None:
         """Begin to watch; called by every service that uses this compute, effective once."""
@@ -221,6 +227,7 @@ class Compute:
         try:
             while not self._cloud.stopping.is_set():
                 self._wake.clear()
+                self._warm.look()
                 self._look()
                 for listener in self.listeners:
                     try:
@@ -229,7 +236,7 @@ class Compute:
                         log.exception("following the runs failed; trying again")
                 with self._lock:
                     idle = not (self._running or self._queue)
-                self._wake.wait(0.5 if idle else _POLL)
+                self._wake.wait(0.2 if idle else _POLL)
         finally:
             self._warm.close()
 

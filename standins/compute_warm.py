@@ -31,13 +31,18 @@ class Warm:
         if self._when not in ("start", "first", "never"):
             raise ValueError(f"STANDINS_WARM: found {self._when!r}; start, first or never is needed")
         self._process: subprocess.Popen[bytes] | None = None
-        self._ready = False
+        self.ready = False
         self._not_before = 0.0
 
     def start_early(self) -> None:
         """Begin warming up, if it is to happen before the first run."""
         if self._when == "start":
             self._start()
+
+    def look(self) -> None:
+        """Take note of the end of warming up."""
+        if self._process is not None and not self.ready:
+            self.ready = self._line(0.0) == b"ready"
 
     def fork(self, folder: Path) -> bool:
         """Have the run in `folder` started. False: not warm (yet); the caller starts it another way.
@@ -50,9 +55,8 @@ class Warm:
             if time.monotonic() >= self._not_before:
                 self._start()
             return False
-        if not self._ready:
-            self._ready = self._line(0.0) == b"ready"
-        if not self._ready:
+        self.look()
+        if not self.ready:
             return False
         assert self._process.stdin is not None
         try:
@@ -76,7 +80,7 @@ class Warm:
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
                     pipe.close()
-        self._process, self._ready = None, False
+        self._process, self.ready = None, False
 
     def _start(self) -> None:
         with (self._state / "warm.log").open("ab") as output:
@@ -103,6 +107,9 @@ class Warm:
         return line
 
     def _give_up(self) -> None:
-        log.warning("the warm cluster died; runs start in fresh interpreters. See %s", self._state / "warm.log")
+        if self._process is None:
+            return
+        code = self._process.poll()
+        log.warning("the warm cluster failed (exit code %s); see %s", code, self._state / "warm.log")
         self.close()
         self._not_before = time.monotonic() + _AGAIN_AFTER

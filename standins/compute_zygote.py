@@ -14,6 +14,7 @@ It is killed with the thread that started it, so it cannot outlive the stand-in;
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import importlib
 import os
@@ -46,7 +47,7 @@ def preload() -> None:
 def serve() -> None:
     """Announce readiness, then fork a supervisor for every folder that is named."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps; results are in the runs' folders
-    print("ready", flush=True)
+    os.write(1, b"ready\n")
     while folder := sys.stdin.readline().strip():
         pid = os.fork()
         if pid == 0:
@@ -58,11 +59,12 @@ def serve() -> None:
                 compute_run.supervise(Path(folder))
             finally:
                 os._exit(0)
-        print(pid, flush=True)
+        os.write(1, f"{pid}\n".encode())  # one write: the reader takes what it gets for a line
 
 
 if __name__ == "__main__":
     compute_run.die_with_parent(int(sys.argv[1]))
     compute_run.yield_to_services()
+    faulthandler.enable()
     preload()
     serve()
