@@ -1,0 +1,96 @@
+"""The page of one day's drift: which features moved, by how much, and their histograms side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from html import escape
+from typing import Any
+
+from ml.config import Model
+from ml.pages import bar, page, tiles
+
+WIDTH, HEIGHT = 300, 96  # of one histogram, in pixels
+
+CARDS = """<style>
+.cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(310px,1fr));gap:12px}
+.cards section{padding:12px 14px}.cards h3{font-size:14px;margin:0 0 6px;display:flex;justify-content:space-between}
+.key i{display:inline-block;width:10px;height:10px;border-radius:2px;margin:0 5px 0 14px}
+</style>"""
+
+
+def _histogram(one: dict[str, Any]) -> str:
+    """Reference (grey) and day (blue) per bin; hovering a bin tells its name and shares."""
+    pairs = list(zip(one["bins"], one["expected"], one["found"], strict=True))
+    top = max(*one["expected"], *one["found"], 1e-9)
+    step = WIDTH / len(pairs)
+    thick = step * 0.4
+    parts = []
+    for n, (name, before, now) in enumerate(pairs):
+        left = n * step + step * 0.08
+        tall, taller = before / top * HEIGHT, now / top * HEIGHT
+        parts.append(
+            f"<g><title>{escape(str(name))}: reference {before:.1%}, day {now:.1%}</title>"
+            f'<rect x="{n * step:.1f}" y="0" width="{step:.1f}" height="{HEIGHT}" fill="transparent"/>'
+            f'<rect x="{left:.1f}" y="{HEIGHT - tall:.1f}" width="{thick:.1f}" height="{tall:.1f}" fill="#9aa5b1"/>'
+            f'<rect x="{left + thick:.1f}" y="{HEIGHT - taller:.1f}" width="{thick:.1f}" height="{taller:.1f}"'
+            ' fill="#2563ab"/></g>'
+        )
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT + 1}" width="{WIDTH}" height="{HEIGHT + 1}" role="img">'
+        f'{"".join(parts)}<line x1="0" y1="{HEIGHT + 0.5}" x2="{WIDTH}" y2="{HEIGHT + 0.5}" stroke="#9aa5b1"/></svg>'
+    )
+
+
+def _ends(one: dict[str, Any]) -> str:
+    """What the first and the last filled bins are, below the histogram."""
+    filled = [name for name, a, b in zip(one["bins"], one["expected"], one["found"], strict=True) if a or b]
+    left, right = (filled[0], filled[-1]) if filled else ("", "")
+    return (
+        '<div class="soft small" style="display:flex;justify-content:space-between">'
+        f"<span>{escape(str(left))}</span><span>{escape(str(right)) if right != left else ''}</span></div>"
+    )
+
+
+def drift_page(
+    config: Model,
+    day: date,
+    found: Sequence[dict[str, Any]],
+    share: float,
+    overall: bool,
+    version: str,
+    rows: int,
+    reference_rows: int,
+) -> bytes:
+    """One self-contained HTML page of what `ml.monitor.compare` found."""
+    allowed, limit = config.monitor.drifted_share, config.monitor.psi_threshold
+    drifted = sum(one["drifted"] for one in found)
+    widest = max([one["psi"] for one in found] + [2 * limit])
+    bars = "".join(
+        bar(one["feature"], one["psi"] / widest, f"{one['psi']:.3f}", over=one["drifted"], mark=limit / widest)
+        for one in found
+    )
+    cards = "".join(
+        f'<section><h3><span>{escape(one["feature"])}</span><span class="{"bad" if one["drifted"] else "soft"}">'
+        f"PSI {one['psi']:.3f}</span></h3>{_histogram(one)}{_ends(one)}</section>"
+        for one in found
+    )
+    return page(
+        f"{config.model}: drift on {day}",
+        f"The features of {day} against those that the champion, version {version}, was trained on.",
+        [
+            CARDS,
+            tiles(
+                [
+                    ("The day as a whole", "drifted" if overall else "as learnt", f"drifted above {allowed:.0%}"),
+                    ("Drifted features", f"{drifted} of {len(found)}", f"{share:.0%}; PSI above {limit:g}"),
+                    ("Customers of the day", f"{rows:,}", f"{reference_rows:,} in the reference"),
+                ]
+            ),
+            f"<h2>Population stability index</h2><section>{bars}<p class='soft small'>The line is the threshold, "
+            f"{limit:g}. With few rows a feature must also exceed what chance gives.</p></section>",
+            '<h2>Histograms</h2><p class="soft small key"><i style="background:#9aa5b1;margin-left:0"></i>reference'
+            '<i style="background:#2563ab"></i>this day, in shares of its customers; the bins are the reference\'s</p>',
+            f'<div class="cards">{cards}</div>',
+        ],
+    )

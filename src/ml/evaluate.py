@@ -1,0 +1,249 @@
+"""What a model is worth: challenger and champion measured on the same out-of-time rows.
+
+`evaluation` is pure and gives what is logged as `evaluation.json`; NaN ("not measured") is null
+there, and every NaN has its sentence in `problems`. As a stage it measures a registered version
+again, against the champion of now.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ml import config as configs
+from ml.cli import StageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from ml.registry import Version
+
+CURVE_POINTS = 200  # finer than a screen shows
+FILE = "evaluation.json"
+PAGE = "report.html"
+
+
+def _number(value: float) -> float | None:
+    """Rounded far below what is measurable; None for NaN, which JSON has no word for."""
+    return round(float(value), 9) if math.isfinite(value) else None
+
+
+def _metrics(point: Mapping[str, Any], drawn: Mapping[str, Any], *, paired: bool = False) -> dict[str, dict[str, Any]]:
+    from ml.metrics import METRICS, interval
+
+    found = {}
+    for name in METRICS:
+        value = float(point[name][0])
+        low, high = interval(value, drawn[name], biased_up=name == "ece" and not paired)
+        found[name] = {"value": _number(value), "low": _number(low), "high": _number(high)}
+    return found
+
+
+def _curves(y: NDArray[Any], p: NDArray[Any], bins: int) -> dict[str, Any]:
+    """Points of the ROC, the precision-recall and the calibration plot; empty lists where undefined."""
+    import numpy as np
+
+    from ml.metrics import calibration_bins
+
+    empty: dict[str, Any] = {"roc": [], "precision_recall": [], "calibration": []}
+    if len(y) == 0 or not np.isfinite(p).all():
+        return empty
+    which = calibration_bins(p, bins)
+    count = np.bincount(which)
+    calibration = [
+        {"predicted": _number(said / n), "observed": _number(seen / n), "rows": int(n)}
+        for said, seen, n in zip(np.bincount(which, p), np.bincount(which, y), count, strict=True)
+        if n
+    ]
+    positives, negatives = y.sum(), len(y) - y.sum()
+    if not positives or not negatives:
+        return empty | {"calibration": calibration}
+    order = np.argsort(-p, kind="stable")
+    last = np.flatnonzero(np.r_[np.diff(p[order]) != 0, True])  # the last row of each distinct score
+    true = np.cumsum(y[order])[last]
+    false = last + 1 - true
+    kept = np.unique(np.linspace(0, len(last) - 1, CURVE_POINTS).round().astype(int))
+    points = list(zip(false[kept], true[kept], strict=True))
+    roc = [[0.0, 0.0], *([_number(f / negatives), _number(t / positives)] for f, t in points)]
+    recall = [[_number(t / positives), _number(t / (t + f))] for f, t in points]
+    return {"roc": roc, "precision_recall": recall, "calibration": calibration}
+
+
+def _confusion(y: NDArray[Any], p: NDArray[Any], threshold: float) -> dict[str, Any] | None:
+    import numpy as np
+
+    if not np.isfinite(p).all():
+        return None
+    said = p >= threshold
+    return {
+        "threshold": threshold,
+        "true_positive": int((said & (y == 1)).sum()),
+        "false_positive": int((said & (y == 0)).sum()),
+        "false_negative": int((~said & (y == 1)).sum()),
+        "true_negative": int((~said & (y == 0)).sum()),
+    }
+
+
+def _problems(who: str, p: NDArray[Any], y: NDArray[Any], metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """One sentence for whatever could not be measured, and why."""
+    import numpy as np
+
+    missing = [name for name, found in metrics.items() if found["value"] is None]
+    if len(y) == 0:
+        return [f"{who}: there are no test rows, so nothing was measured"]
+    if broken := int((~np.isfinite(p)).sum()):
+        return [f"{who}: {broken} of {len(p)} predictions are not finite numbers, so nothing was measured"]
+    if not missing:
+        return []
+    classes = int(y.sum())
+    if classes in (0, len(y)):
+        why = f"all {len(y)} test rows are of class {int(y[0])}"
+    else:
+        why = "no row was predicted to be of class 1"
+    return [f"{who}: {', '.join(missing)} not measured: {why}"]
+
+
+def evaluation(
+    y: NDArray[np.float64],
+    challenger: NDArray[np.float64],
+    champion: NDArray[np.float64] | None,
+    groups: NDArray[np.intp],
+    settings: configs.Evaluate,
+    seed: int,
+) -> dict[str, Any]:
+    """Both models on the same rows: metrics with 95 % intervals, their paired differences, curves, confusion.
+
+    `y` 0/1, predictions as probabilities, `groups` the customer of each row as an integer, all of
+    shape (rows,). A champion whose predictions are all NaN counts as not measured.
+    """
+    import numpy as np
+
+    from ml.metrics import METRICS, measure, resamples
+
+    def measured(p: NDArray[np.float64], weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        return measure(y, p, weights, threshold=settings.threshold, bins=settings.calibration_bins)
+
+    once = np.ones((1, len(y)))
+    models = {"challenger": challenger} | ({} if champion is None else {"champion": champion})
+    points = {who: measured(p, once) for who, p in models.items()}
+    parts: dict[str, list[dict[str, Any]]] = {who: [] for who in models}
+    for weights in resamples(groups, settings.bootstrap, seed) if len(y) else ():
+        for who, p in models.items():
+            parts[who].append(measured(p, weights))
+    drawn = {
+        who: {name: np.concatenate([part[name] for part in found] or [np.empty(0)]) for name in METRICS}
+        for who, found in parts.items()
+    }
+    metrics = {who: _metrics(points[who], drawn[who]) for who in models}
+    difference = None
+    if champion is not None:
+        difference = _metrics(
+            {name: points["challenger"][name] - points["champion"][name] for name in METRICS},
+            {name: drawn["challenger"][name] - drawn["champion"][name] for name in METRICS},
+            paired=True,
+        )
+    return {
+        "rows": len(y),
+        "positives": int(y.sum()),
+        "metrics": {"challenger": metrics["challenger"], "champion": metrics.get("champion"), "difference": difference},
+        "confusion": _confusion(y, challenger, settings.threshold),
+        "curves": {who: _curves(y, p, settings.calibration_bins) for who, p in models.items()},
+        "problems": [line for who, p in models.items() for line in _problems(who, p, y, metrics[who])],
+    }
+
+
+def measure_version(
+    config: configs.Model, rows: pa.Table, predict: Any, facts: Mapping[str, Any], champion: Version | None
+) -> dict[str, Any]:
+    """The evaluation of one model on the test rows, next to the champion when there is one.
+
+    `predict` takes the rows and gives probabilities; `facts` (version or run key, table version, …) are
+    kept with the result. A champion that cannot score these rows is told in `problems`.
+    """
+    import numpy as np
+
+    from ml import registry
+
+    y = rows[config.label.name].to_numpy().astype(float)
+    groups = rows["customer_id"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.intp)
+    as_of = sorted({day.isoformat() for day in rows["as_of"].to_pylist()})
+    old, problems = None, []
+    if champion is not None:
+        try:
+            old = registry.load(champion).predict(rows)
+        except StageError as error:
+            old = np.full(len(y), np.nan)
+            problems.append(f"champion {champion.number} could not score the test rows: {error}")
+        problems += _hindsight(champion, as_of)
+    found = evaluation(y, predict(rows), old, groups, config.evaluate, config.train.seed)
+    return {
+        **facts,
+        **found,
+        "model": config.model,
+        "champion": champion.number if champion else None,
+        "test_as_of": as_of,
+        "problems": problems + found["problems"],
+    }
+
+
+def _hindsight(champion: Version, test_days: Sequence[str]) -> list[str]:
+    learnt = champion.tags.get("trained_through", "")
+    if not test_days or learnt < test_days[0]:
+        return []
+    return [
+        f"champion {champion.number} learnt from cut-offs up to {learnt}, the test starts at {test_days[0]}: "
+        "it has seen these customers' future, so the comparison favours it"
+    ]
+
+
+def digest(content: bytes) -> str:
+    """What a decision is bound to: changes whenever the evaluation does."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def to_json(found: Mapping[str, Any]) -> bytes:
+    return json.dumps(found, sort_keys=True, allow_nan=False, indent=1).encode()
+
+
+def publish(version: Version) -> str:
+    """Copy a version's page from MLflow to the reports store; returns its name there."""
+    from ml import registry, store
+
+    name = f"models/{version.model}/{version.number}.html"
+    store.reports().write(name, registry.artifact(version, PAGE), "text/html; charset=utf-8")
+    return name
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--version", required=True, help="registered version to measure again")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure a registered version on its own test rows again, against the champion of now."""
+    from ml import registry, report_html
+    from ml.training_rows import read
+
+    config = configs.load(args.model)
+    version = registry.version(config.model, args.version)
+    before = json.loads(registry.artifact(version, FILE))
+    champion = registry.aliased(config.model)
+    if champion is not None and champion.number == version.number:
+        champion = None  # a champion is not its own challenger
+    rows = read(config, int(before["training_set_version"])).test
+    predictor = registry.load(version)
+    kept = ("run_key", "training_set_version", "commit", "importance", "rows_train", "params")
+    found = measure_version(config, rows, predictor.predict, {name: before[name] for name in kept}, champion)
+    registry.log_files(version.run_id, {FILE: to_json(found), PAGE: report_html.model_page(config, found)})
+    return {
+        "version": version.number,
+        "champion": found["champion"],
+        "problems": found["problems"],
+        "roc_auc": found["metrics"]["challenger"]["roc_auc"],
+        "report": publish(version),
+    }

@@ -1,0 +1,211 @@
+"""Every call to MLflow: runs, registered versions, aliases, artifacts.
+
+A version belongs to a run key: `register_once` keeps it at one version per key, whatever dies and
+whoever runs at the same time. Importing mlflow takes two seconds, so it happens inside the functions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ml.cli import StageError
+from ml.frames import Feature, Predictor
+
+if TYPE_CHECKING:
+    import lightgbm
+    from mlflow import MlflowClient
+    from mlflow.models import ModelSignature
+
+CHAMPION = "champion"
+PREVIOUS = "previous"
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version of a model, as it was when it was asked for."""
+
+    model: str
+    number: str
+    run_id: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.model} version {self.number}"
+
+    def json_tag(self, key: str) -> dict[str, Any] | None:
+        """What `tag` wrote under this key, or None."""
+        return json.loads(self.tags[key]) if key in self.tags else None
+
+
+def client() -> MlflowClient:
+    """The MLflow that `MLFLOW_TRACKING_URI` names."""
+    if not os.environ.get("MLFLOW_TRACKING_URI"):
+        raise StageError("MLFLOW_TRACKING_URI is not set: which MLflow server keeps the models?")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves the machine unless asked for
+    from mlflow import MlflowClient
+
+    return MlflowClient()
+
+
+def _version(found: Any) -> Version:
+    return Version(found.name, str(found.version), found.run_id, dict(found.tags))
+
+
+def version(model: str, number: str) -> Version:
+    """A registered version. Raises StageError when there is none."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return _version(client().get_model_version(model, str(number)))
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
+            raise
+        where = os.environ["MLFLOW_TRACKING_URI"]
+        raise StageError(f"{model} version {number} is not in the registry at {where}") from error
+
+
+def aliased(model: str, alias: str = CHAMPION) -> Version | None:
+    """The version that bears an alias; None when the model or the alias is not there."""
+    asked = client()
+    from mlflow.exceptions import MlflowException
+
+    try:
+        aliases = asked.get_registered_model(model).aliases
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
+            raise
+        return None
+    return version(model, str(aliases[alias])) if alias in aliases else None
+
+
+def move_alias(model: str, alias: str, number: str) -> None:
+    """Point an alias at a version. MLflow has no compare-and-set: the last writer wins."""
+    client().set_registered_model_alias(model, alias, number)
+
+
+def tag(of: Version, key: str, value: Mapping[str, Any]) -> None:
+    """Write one tag, as JSON: a single write, so what belongs together is never seen by halves."""
+    client().set_model_version_tag(of.model, of.number, key, json.dumps(value, sort_keys=True))
+
+
+def by_run_key(model: str, run_key: str) -> Version | None:
+    """The version that a run key has made, or None. Of several, the first counts (see `register_once`)."""
+    if "'" in run_key:
+        raise StageError(f"run key {run_key!r}: no quotes, MLflow's filters cannot express them")
+    found = client().search_model_versions(f"name = '{model}' and tags.run_key = '{run_key}'")
+    return min(map(_version, found), key=lambda v: int(v.number), default=None)
+
+
+def artifact(of: Version, path: str) -> bytes:
+    """An artifact of the run that made a version. Raises StageError naming run and path when it is not there."""
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            return Path(client().download_artifacts(of.run_id, path, folder)).read_bytes()
+        except (MlflowException, OSError) as error:
+            raise StageError(f"{of}: artifact {path} of run {of.run_id} cannot be read: {error}") from error
+
+
+def load(of: Version) -> Predictor:
+    """Download a version and read its trees. Raises StageError when it is not a LightGBM model with a signature."""
+    import lightgbm
+    from mlflow.artifacts import download_artifacts
+    from mlflow.models import Model
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(download_artifacts(artifact_uri=f"models:/{of.model}/{of.number}", dst_path=folder))
+        packed = Model.load(str(path))
+        flavor = packed.flavors.get("lightgbm")
+        if flavor is None or packed.signature is None:
+            raise StageError(f"{of} holds {sorted(packed.flavors)} and no usable signature: a LightGBM model is needed")
+        booster = lightgbm.Booster(model_file=path / flavor["data"])
+    columns = packed.signature.inputs.inputs
+    features = tuple(Feature(c.name, "category" if c.type.name == "string" else "number") for c in columns)
+    return Predictor(str(of), booster, features)
+
+
+def signature(features: tuple[Feature, ...]) -> ModelSignature:
+    """The columns a model takes, and the one probability it gives."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    def spec(feature: Feature) -> ColSpec:
+        kind = DataType.string if feature.kind == "category" else DataType.double
+        return ColSpec(kind, feature.name, required=False)  # nulls are allowed: the trees know where they go
+
+    return ModelSignature(inputs=Schema([spec(f) for f in features]), outputs=Schema([ColSpec(DataType.double)]))
+
+
+@contextmanager
+def training_run(experiment: str, run_key: str, tags: Mapping[str, str]) -> Iterator[str]:
+    """A new run that is MLflow's active one inside the block; ends FINISHED, or FAILED when the block raises.
+
+    Runs that an earlier attempt at the same run key left behind are marked as superseded first: they
+    have no registered version, and what they logged may be half of it.
+    """
+    asked = client()
+    import mlflow
+
+    found = mlflow.set_experiment(experiment)
+    left_over = asked.search_runs([found.experiment_id], f"tags.run_key = '{run_key}'")
+    run = asked.create_run(found.experiment_id, tags={**tags, "run_key": run_key}, run_name=run_key)
+    for old in left_over:
+        asked.set_tag(old.info.run_id, "superseded_by", run.info.run_id)
+        if old.info.status == "RUNNING":
+            asked.set_terminated(old.info.run_id, "KILLED")
+    with mlflow.start_run(run_id=run.info.run_id):
+        yield run.info.run_id
+
+
+def log_booster(booster: lightgbm.Booster, signed: ModelSignature) -> str:
+    """Log the trees in LightGBM's own text format into the active run; returns the model's URI."""
+    import lightgbm
+    import mlflow.lightgbm
+    import numpy
+    import pandas
+
+    # naming the requirements spares MLflow half a minute of finding them out
+    needed = [f"{library.__name__}=={library.__version__}" for library in (lightgbm, numpy, pandas)]
+    return str(mlflow.lightgbm.log_model(booster, name="model", signature=signed, pip_requirements=needed).model_uri)
+
+
+def log_files(run_id: str, files: Mapping[str, bytes]) -> None:
+    """Log artifacts of these names and contents to a run, replacing those that are there."""
+    asked = client()
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            path = Path(folder) / name
+            path.write_bytes(content)
+            asked.log_artifact(run_id, str(path))
+
+
+def register_once(model: str, uri: str, run_key: str, tags: Mapping[str, str]) -> Version:
+    """Register a logged model as the version of a run key; of two at once the lower number stays.
+
+    Version numbers grow in the order of the commits, so whoever finds a lower one than its own knows
+    that it came second, and takes its own away.
+    """
+    import mlflow
+
+    mine = _version(mlflow.register_model(uri, model, tags={**tags, "run_key": run_key}))
+    first = by_run_key(model, run_key)
+    if first is None:
+        raise StageError(f"{mine} is registered and not found by its run key {run_key!r}: was it deleted meanwhile?")
+    if first.number != mine.number:
+        client().delete_model_version(mine.model, mine.number)
+    return first
+
+
+def finish(of: Version) -> None:
+    """Mark a version's run as finished: a process may have died between registering and saying so."""
+    asked = client()
+    if asked.get_run(of.run_id).info.status != "FINISHED":
+        asked.set_terminated(of.run_id, "FINISHED")
