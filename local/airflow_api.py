@@ -66,7 +66,9 @@ class Airflow:
                 return
             errors = self.call("GET", "/importErrors")["import_errors"]
             if errors or time.monotonic() > end:
-                why = "; ".join(f"{error['filename']}: {error['stack_trace']}" for error in errors) or "not read in time"
+                why = (
+                    "; ".join(f"{error['filename']}: {error['stack_trace']}" for error in errors) or "not read in time"
+                )
                 raise LoopFailed(f"Airflow does not know {', '.join(sorted(set(dag_ids) - known))}: {why}")
             time.sleep(0.5)
 
@@ -103,7 +105,10 @@ class Airflow:
         for task in self.tasks(run):
             if task["state"] == "failed":
                 lines = self.log(run, task["task_id"], task["try_number"])
-                told += [f"  task {task['task_id']}, try {task['try_number']}:", *(f"    {line}" for line in lines[-12:])]
+                told += [
+                    f"  task {task['task_id']}, try {task['try_number']}:",
+                    *(f"    {line}" for line in lines[-12:]),
+                ]
         return "\n".join(told)
 
     def wait(self, run: DagRun, timeout: float = 900) -> DagRun:

@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from psycopg2 import sql
+from psycopg2 import sql  # type: ignore[import-untyped]
 
 from local import environment, postgres
 from local.settings import Settings, from_environment, load_secrets, write_private

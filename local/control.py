@@ -113,7 +113,7 @@ def _follow(settings: Settings, status: MachineStatus, machine: str, console: Co
                 if unit.state in ("ready", "done") and name not in told:
                     told.add(name)
                     console.print(
-                        f"[green]✓[/] {name:<16} {unit.state:<6} {unit.seconds or 0.0:5.1f} s", highlight=False
+                        f"[green]✓[/] {name:<18} {unit.state:<6} {unit.seconds or 0.0:5.1f} s", highlight=False
                     )
             if status.phase == "up" and status.instance == instance:
                 return
@@ -196,7 +196,7 @@ def restart(settings: Settings, name: str, console: Console) -> None:
             status = load(settings.run_dir) or status
             unit = status.units[name]
             if unit.state == "ready" and (unit.started or 0.0) > asked:
-                console.print(f"[green]✓[/] {name:<16} {unit.state:<6} {unit.seconds or 0.0:5.1f} s", highlight=False)
+                console.print(f"[green]✓[/] {name:<18} {unit.state:<6} {unit.seconds or 0.0:5.1f} s", highlight=False)
                 return
             if not supervised(settings.run_dir):
                 raise ControlError("the machine was stopped meanwhile")

@@ -203,7 +203,9 @@ def main(argv: list[str]) -> int:
         settings = current_settings()
         control.up(settings, console)
         started = time.monotonic() - began
-        demo = Demo(settings, console, Airflow(settings), source_arguments(arguments.data, arguments.size, arguments.drift))
+        demo = Demo(
+            settings, console, Airflow(settings), source_arguments(arguments.data, arguments.size, arguments.drift)
+        )
         walk(demo)
     except (control.ControlError, SettingsError, LoopFailed, TimeoutError) as error:
         console.print(str(error), style="red", markup=False, highlight=False)

@@ -129,17 +129,18 @@ def _provision(settings: Settings) -> list[Unit]:
     if importlib.util.find_spec("local.provision") is None:
         return []
     everything = environment.standins(settings) | environment.full(settings) | _self(settings)
-    return [Unit("provision", _python("-m", "local.provision"), everything, after=["standins", "mlflow"], once=True)]
+    return [Unit("provision", _python("-m", "local.provision"), everything, after=["standins"], once=True)]
 
 
 def _airflow(settings: Settings) -> list[Unit]:
-    provisioned = [unit.name for unit in _provision(settings)] or ["standins", "mlflow"]
+    provisioned = [unit.name for unit in _provision(settings)] or ["standins"]
     # setproctitle would write over the environment that the kernel shows, and with it our mark.
     variables = {"SPT_NOENV": "1", **environment.full(settings)}
     del variables["RUN_DIR"]  # Dags and tasks know nothing of this machine
     health = f"{settings.url('airflow')}/api/v2/monitor/health"
     program = _script("airflow")
-    # Tasks run in the scheduler and the triggerer: those wait for all that a task may ask for.
+    # Tasks run in the scheduler and the triggerer: those wait for what a task may ask for. Not for MLflow, the slowest:
+    # its clients wait for it themselves, and `up` does not return before it is ready.
     return [
         Unit("airflow-setup", _python("-m", "local.airflow_setup"), _self(settings), after=["databases"], once=True),
         Unit(

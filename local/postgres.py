@@ -12,8 +12,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-import psycopg2
-from psycopg2 import sql
+import psycopg2  # type: ignore[import-untyped]
+from psycopg2 import sql  # type: ignore[import-untyped]
 
 from local.environment import basics
 from local.launch import NOBODY

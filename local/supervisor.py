@@ -58,7 +58,7 @@ class Supervisor:
         self.runs = {name: _Run(unit, UnitStatus(once=unit.once)) for name, unit in ordered(units).items()}
         statuses = {name: run.status for name, run in self.runs.items()}
         self.status = MachineStatus(instance, "starting", guard, own, dict(settings.ports), statuses)
-        self._checks = ThreadPoolExecutor(4, thread_name_prefix="check")
+        self._checks = ThreadPoolExecutor(8, thread_name_prefix="check")
         self._changed = True
 
     def run(self) -> bool:

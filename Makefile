@@ -1,0 +1,43 @@
+# Every target that needs packages installs them first, into this clone; see local/bootstrap.sh.
+# Ports and the state directory are variables: make up AIRFLOW_PORT=9090 RUN_DIR=/tmp/second
+.DEFAULT_GOAL := help
+PY := .venv/bin/python
+
+.PHONY: help demo up down status test test-loop lint bench
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo:  ## the whole loop on real purchases: DATA=cdnow (default), shop, or a file such as online_retail.parquet
+	@sh local/bootstrap.sh run
+	@$(PY) -m local demo $(if $(DATA),--data '$(DATA)')
+
+up:  ## start every service of the machine
+	@sh local/bootstrap.sh run
+	@$(PY) -m local up
+
+down:  ## stop every service; leaves no process behind
+	@sh local/bootstrap.sh run
+	@$(PY) -m local down
+
+status:  ## what runs, where, since when, how much memory
+	@sh local/bootstrap.sh run
+	@$(PY) -m local status
+
+test:  ## every test; ARGS='tests/unit -k gate' chooses
+	@sh local/bootstrap.sh all
+	@$(PY) -m pytest $(ARGS)
+
+test-loop:  ## only the tests that run whole days through the whole machine
+	@sh local/bootstrap.sh all
+	@$(PY) -m pytest -m loop $(ARGS)
+
+lint:  ## style, types, and who may import whom
+	@sh local/bootstrap.sh all
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+
+bench:  ## measurements; ARGS chooses
+	@sh local/bootstrap.sh all
+	@$(PY) -m bench $(ARGS)
