@@ -163,7 +163,7 @@ def trained(facts: dict[str, Any]) -> str:
     auc = facts["roc_auc"]
     return (
         f"version {facts['version']}: AUC {auc['value']:.3f} ({auc['low']:.3f}-{auc['high']:.3f})"
-        f" on {facts['test_rows']:,} later rows"
+        f" on {facts['rows_test']:,} later rows"
     )
 
 
@@ -178,8 +178,10 @@ def scored(facts: dict[str, Any]) -> str:
 
 
 def drifted(facts: dict[str, Any]) -> str:
-    worst = ", ".join(f"{name} {psi:.2f}" for name, psi in list(facts["drifted"].items())[:3])
-    return f"drift {facts['overall']:.2f}" + (f" (drifted: {worst})" if worst else "")
+    top = facts["top"]
+    worst = ", ".join(f"{name} {top[name]:.2f}" for name in facts["drifted_features"] if name in top)
+    told = f"{facts['overall']:.0%} of the features drifted (limit {facts['drifted_share']:.0%})"
+    return told + (f": {worst}" if worst else "")
 
 
 def source_arguments(data: str, size: int | None, drift: float | None) -> list[str]:
