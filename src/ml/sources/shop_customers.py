@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 COUNTRIES = {"GB": 0.55, "DE": 0.15, "FR": 0.12, "NL": 0.08, "ES": 0.06, "IE": 0.04}
 
-MEAN_RATE = 1 / 24  # orders a day while a customer stays
-RATE_SHAPE = 1.3  # below 2: a few buy weekly, many twice a year
-MEAN_LEAVE_RATE = 1 / 260  # most stay for most of a year
-LEAVE_SHAPE = 1.2  # and some are gone within weeks
+MEAN_RATE = 1 / 20  # orders a day while a customer stays
+RATE_SHAPE = 1.0  # a few buy twice a week, many twice a year
+MEAN_LEAVE_RATE = 1 / 220  # most stay for months
+LEAVE_SHAPE = 0.8  # some are gone within weeks, some stay for years
 OLD_SHARE = 0.4  # of the customers were there before the first day
 
 
