@@ -120,6 +120,9 @@ def _follow(settings: Settings, status: MachineStatus, machine: str, console: Co
             busy = [name for name, unit in status.units.items() if unit.state in ("starting", "back-off")]
             spinner.update(f"{status.phase}: {', '.join(busy)}")
             if not alive or status.instance != instance:
+                with locked(settings.run_dir / "control.lock"):
+                    if not supervised(settings.run_dir):
+                        end_leftovers(settings.run_dir)  # at the latest now nothing runs any more
                 raise ControlError(_post_mortem(settings, status, machine))
             time.sleep(_POLL)
 

@@ -12,6 +12,7 @@ import ctypes
 import os
 import signal
 import sys
+from pathlib import Path
 
 NOBODY = 65534
 _PR_SET_PDEATHSIG, _PR_SET_KEEPCAPS, _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 1, 8, 47, 2
@@ -28,8 +29,8 @@ def _call(name: str, *arguments: object) -> None:
 
 
 def _permitted() -> int:
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1], 16) for line in status if line.startswith("CapPrm"))
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1], 16) for line in lines if line.startswith("CapPrm"))
 
 
 def _keep_one(capability: int) -> None:
@@ -45,8 +46,7 @@ def _unshare_user() -> None:
     uid, gid = os.geteuid(), os.getegid()
     _call("unshare", _CLONE_NEWUSER)
     for path, text in (("setgroups", "deny"), ("uid_map", f"{NOBODY} {uid} 1"), ("gid_map", f"{NOBODY} {gid} 1")):
-        with open(f"/proc/self/{path}", "w") as file:
-            file.write(text)
+        Path("/proc/self", path).write_text(text)
 
 
 def give_up_root(needed: tuple[str, ...]) -> None:
@@ -85,7 +85,7 @@ def main(arguments: list[str]) -> None:
     _call("prctl", _PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
     if os.getppid() != int(parent):
         sys.exit(f"{command[0]} is not started: its supervisor has died.")
-    os.execv(command[0], command)
+    os.execv(command[0], command)  # noqa: S606 - no shell is meant
 
 
 if __name__ == "__main__":

@@ -109,8 +109,7 @@ def marked(value: str) -> list[Identity]:
     wanted = f"{MARKER}={value}".encode()
 
     def belongs(pid: int) -> bool:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            return wanted in file.read().split(b"\0")
+        return wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
 
     return _select(belongs)
 

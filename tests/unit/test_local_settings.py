@@ -1,0 +1,156 @@
+"""Settings, secrets and the environment that decides which cloud answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from local import environment, machine
+from local.settings import PORTS, SECRETS, Settings, SettingsError, from_environment, load_secrets
+from local.unit import Unit, ordered
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(tmp_path / "run", {name: port.default + 20000 for name, port in PORTS.items()})
+
+
+# settings -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["0", "65536", "-1", "http", "8080.0", "\u0663"])
+def test_a_port_that_is_none_is_refused_by_name_with_what_is_allowed(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"AIRFLOW_PORT is '.*': set a port number from 1 to 65535"):
+        from_environment({"AIRFLOW_PORT": text})
+
+
+def test_one_port_for_two_services_is_refused_with_both_names() -> None:
+    with pytest.raises(SettingsError, match="AIRFLOW_PORT and MLFLOW_PORT are both 8080"):
+        from_environment({"MLFLOW_PORT": "8080"})
+
+
+def test_every_port_has_a_default_and_a_variable_and_an_empty_variable_is_none() -> None:
+    assert from_environment({"PROXY_PORT": ""}).ports == {name: port.default for name, port in PORTS.items()}
+    asked = {port.variable: str(30000 + i) for i, port in enumerate(PORTS.values())}
+    assert list(from_environment(asked).ports.values()) == [30000 + i for i in range(len(PORTS))]
+
+
+def test_a_relative_run_dir_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert from_environment({"RUN_DIR": "here"}).run_dir == tmp_path / "here"
+
+
+# secrets --------------------------------------------------------------------------------------------------------
+
+
+def test_secrets_are_made_once_even_by_eight_at_a_time(settings: Settings) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(load_secrets, [settings] * 8))
+    assert all(one == found[0] for one in found)
+    assert set(found[0]) == set(SECRETS)
+
+
+def test_secrets_are_for_their_owner_only(settings: Settings) -> None:
+    load_secrets(settings)
+    assert stat.S_IMODE((settings.run_dir / "secrets.json").stat().st_mode) == 0o600
+
+
+def test_a_secret_that_a_newer_version_needs_is_added_and_the_others_stay(settings: Settings) -> None:
+    before = load_secrets(settings)
+    path = settings.run_dir / "secrets.json"
+    path.write_text(json.dumps({"tenant_id": before["tenant_id"]}))
+    after = load_secrets(settings)
+    assert after["tenant_id"] == before["tenant_id"]
+    assert set(after) == set(SECRETS)
+    assert after["client_secret"] != before["client_secret"]
+
+
+# environment ----------------------------------------------------------------------------------------------------
+
+
+def test_exports_survive_a_shell(settings: Settings) -> None:
+    variables = environment.full(settings) | {"AWKWARD": 'it\'s; $HOME `date` "x"\n!'}
+    script = environment.exports(variables) + "\nenv -0"
+    shell = subprocess.run(["sh", "-c", script], env={"PATH": os.environ["PATH"]}, capture_output=True, check=True)
+    seen = dict(line.split("=", 1) for line in shell.stdout.decode().split("\0") if line)
+    assert {name: seen[name] for name in variables} == variables
+
+
+def test_storage_is_named_as_the_stages_and_the_sdks_ask_for_it(settings: Settings) -> None:
+    from azure.storage.blob import BlobServiceClient
+
+    found = environment.storage(settings)
+    assert found["AZURE_STORAGE_ENDPOINT"] == "http://127.0.0.1:30000/devstoreaccount1"
+    assert found["AZURE_STORAGE_QUEUE_ENDPOINT"] == "http://127.0.0.1:30001/devstoreaccount1"
+    client = BlobServiceClient.from_connection_string(found["AZURE_STORAGE_CONNECTION_STRING"])
+    assert client.url.rstrip("/") == found["AZURE_STORAGE_ENDPOINT"]
+
+
+def test_connections_are_json_that_airflow_reads(settings: Settings) -> None:
+    from airflow.sdk import Connection
+
+    found = environment.airflow(settings)
+    for conn_id, wanted in environment.connections(settings).items():
+        connection = Connection.from_json(found[f"AIRFLOW_CONN_{conn_id.upper()}"], conn_id=conn_id)
+        assert connection.conn_type == wanted["conn_type"]
+        assert connection.password == wanted["password"]
+        assert connection.extra_dejson == wanted.get("extra", {})
+
+
+def test_airflow_knows_every_option_that_is_set(settings: Settings) -> None:
+    from airflow.configuration import conf
+
+    for name in environment.airflow(settings):
+        if name.startswith("AIRFLOW__"):
+            section, option = name.removeprefix("AIRFLOW__").lower().split("__")
+            assert option in conf.configuration_description.get(section, {}).get("options", {}), name
+
+
+def test_clients_reach_the_cloud_through_the_proxy_and_trust_its_authority_only(settings: Settings) -> None:
+    found = environment.full(settings)
+    assert found["HTTPS_PROXY"] == "http://127.0.0.1:28899"
+    assert found["NO_PROXY"] == "localhost,127.0.0.1"
+    assert found["REQUESTS_CA_BUNDLE"] == found["SSL_CERT_FILE"] == str(settings.run_dir / "standins" / "ca.pem")
+
+
+def test_two_machines_share_no_secret_and_no_path(tmp_path: Path) -> None:
+    one, other = (environment.airflow(Settings(tmp_path / name, dict.fromkeys(PORTS, 9))) for name in ("a", "b"))
+    for name in ("AIRFLOW_HOME", "AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET"):
+        assert one[name] != other[name]
+
+
+# the machine ----------------------------------------------------------------------------------------------------
+
+
+def test_the_machine_declares_its_units_in_an_order_that_can_be_started(settings: Settings) -> None:
+    units = ordered(machine.units(settings))
+    assert {name for unit in units.values() for name in unit.ports} == set(PORTS)
+    assert all(unit.check for unit in units.values() if not unit.once)
+
+
+def test_no_secret_stands_in_a_command_line(settings: Settings) -> None:
+    secrets = set(load_secrets(settings).values())
+    for unit in machine.units(settings):
+        assert not [word for word in unit.command for secret in secrets if secret in word], unit.name
+
+
+def test_services_take_nothing_over_from_the_shell_that_could_change_them(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "AIRFLOW__CORE__EXECUTOR", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "from the shell")
+    for unit in machine.units(settings):
+        assert "from the shell" not in {**environment.basics(), **unit.environment}.values(), unit.name
+
+
+def test_an_order_that_cannot_be_started_is_refused() -> None:
+    with pytest.raises(ValueError, match="unit b starts after a, which is not declared before it"):
+        ordered([Unit("b", ["/bin/true"], after=["a"]), Unit("a", ["/bin/true"])])
+    with pytest.raises(ValueError, match="unit a is declared twice"):
+        ordered([Unit("a", ["/bin/true"]), Unit("a", ["/bin/true"])])
