@@ -36,7 +36,7 @@ def basics() -> dict[str, str]:
 
 
 def storage(settings: Settings) -> dict[str, str]:
-    """Blob and Queue Storage, and the tracking server: what a cluster's identity would reach."""
+    """Blob and Queue Storage, and the tracking server, without anybody phoning home: what a cluster's identity would reach."""
     key = load_secrets(settings)["storage_key"]
     blob, queue = f"{settings.url('blob')}/{ACCOUNT}", f"{settings.url('queue')}/{ACCOUNT}"
     connection = {
@@ -57,6 +57,7 @@ def storage(settings: Settings) -> dict[str, str]:
         "AZURE_STORAGE_CONNECTION_STRING": ";".join(f"{name}={value}" for name, value in connection.items()) + ";",
         "MLFLOW_TRACKING_URI": settings.url("mlflow"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
+        "GX_ANALYTICS_ENABLED": "false",
     }
 
 
