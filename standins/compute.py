@@ -23,7 +23,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 import psutil
 
@@ -120,20 +119,11 @@ def environment(cloud: Cloud, environ: Mapping[str, str] = os.environ) -> dict[s
     }
 
 
-_of_cloud: WeakKeyDictionary[Cloud, Compute] = WeakKeyDictionary()
-_of_cloud_lock = threading.Lock()
-
-
-def of(cloud: Cloud) -> Compute:
-    """The one compute of a cloud: services share its slots and its warm cluster."""
-    with _of_cloud_lock:
-        if cloud not in _of_cloud:
-            _of_cloud[cloud] = Compute(cloud)
-        return _of_cloud[cloud]
-
-
 class Compute:
-    """Starts, watches and ends runs. Thread-safe. `listeners` are called after every look at the runs."""
+    """Starts, watches and ends runs. Thread-safe. `listeners` are called after every look at the runs.
+
+    Use `cloud.one(Compute)`: all services of a cloud share its slots and its warm cluster.
+    """
 
     def __init__(self, cloud: Cloud) -> None:
         self.folder = cloud.settings.state_dir.resolve() / "runs"

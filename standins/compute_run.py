@@ -42,7 +42,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write or replace a file in one step, readable by its owner only (it may hold an account key)."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with open(descriptor, "w") as file:
+    with os.fdopen(descriptor, "w") as file:
         json.dump(content, file)
     temporary.replace(path)
 
@@ -220,7 +220,7 @@ def _work(folder: Path, work: dict[str, Any]) -> None:
     importlib.invalidate_caches()
     if work["kind"] == "command":
         os.environ |= {"PYTHONPATH": os.pathsep.join(wheels)} if wheels else {}
-        os.execve("/bin/bash", ["bash", "-c", work["target"]], os.environ)
+        os.execve("/bin/bash", ["bash", "-c", work["target"]], os.environ)  # noqa: S606 - it is the shell
     if numpy := sys.modules.get("numpy"):
         numpy.random.seed()  # every fork would draw the same numbers
     _python(folder, work)
@@ -281,7 +281,7 @@ def _python(folder: Path, work: dict[str, Any]) -> None:
             runpy.run_path(str(script), run_name="__main__")
         case "module":
             sys.argv = [work["target"], *arguments]
-            sys.path.insert(0, os.getcwd())
+            sys.path.insert(0, str(Path.cwd()))
             runpy.run_module(work["target"], run_name="__main__", alter_sys=True)
         case kind:
             raise ValueError(f"{kind!r}: a run is a wheel, a python_file, a module or a command")

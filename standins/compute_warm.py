@@ -96,7 +96,8 @@ class Warm:
 
     def _line(self, seconds: float) -> bytes:
         """The next line of the warm process, without its end; empty when none came in time. It writes whole lines."""
-        assert self._process is not None and self._process.stdout is not None
+        assert self._process is not None
+        assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
         came, _, _ = select.select([descriptor], [], [], seconds)
         if not came:

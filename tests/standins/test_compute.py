@@ -38,13 +38,13 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
         for cloud in clouds:
             cloud.close()
         clouds.append(Cloud(settings(tmp_path)))
-        made = compute.of(clouds[-1])
+        made = clouds[-1].one(Compute)
         made.start()
         return made
 
     yield started
     for run in (tmp_path / "runs").glob("*"):
-        compute.of(clouds[-1]).stop(run.name)
+        clouds[-1].one(Compute).stop(run.name)
         wait_for(lambda run=run: (run / compute_run.RESULT).exists())
     clouds[-1].close()
 
@@ -193,10 +193,10 @@ def test_a_restart_finds_live_finished_lost_and_never_started_runs(
         from pathlib import Path
         from standins import compute
         from standins.cloud import Cloud, Settings
-        from standins.compute import Work
+        from standins.compute import Compute, Work
         state = Path({str(tmp_path)!r})
         cloud = Cloud(Settings(state, 1, 2, *"tcsudak", "http://127.0.0.1:9/a", "http://127.0.0.1:9/a"))
-        made = compute.of(cloud)
+        made = cloud.one(Compute)
         made.start()
         for name in ("live", "finished", "lost"):
             made.submit(name, Work("command", {{n: w for n, w in {[(n, w.target) for n, w in works.items()]}}}[name]))

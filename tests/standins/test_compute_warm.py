@@ -75,7 +75,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compute]:
         cloud = Cloud(
             Settings(tmp_path_factory.mktemp("state"), 1, 2, *"tcsudak", "http://127.0.0.1:9/a", "http://127.0.0.1:9/a")
         )
-        made = compute.of(cloud)
+        made = cloud.one(Compute)
         made.start()
         deadline = time.monotonic() + 120
         while not made.is_warm:
