@@ -50,7 +50,7 @@ def attach_or_submit(context: Context, ask: Callable[[str], Run], has_failed: Ca
     """The run that does this task's work: found by its key, or asked for.
 
     `ask(key)` must find the run with that key or start it. A retry walks past the generations that
-    failed; at most one generation is started per try, so Airflow's `retries` stays the limit.
+    failed; there are never more generations than tries, so Airflow's `retries` stays the limit.
     """
     tries = max(1, context["ti"].try_number - _clears(context))
     for generation in range(1, tries):

@@ -1,0 +1,46 @@
+"""A task's context as Airflow gives it to an operator: as much of it as run keys and operators look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any
+
+RETRIES = 3
+
+
+@dataclass
+class Ti:
+    """A try of a task. `max_tries` is Airflow's: tries used up at the last clear, plus the task's retries."""
+
+    dag_id: str = "churn_ingest"
+    task_id: str = "copy_files"
+    map_index: int = -1
+    try_number: int = 1
+    max_tries: int = RETRIES
+    retries: int = RETRIES
+    xcoms: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def task(self) -> Any:
+        return SimpleNamespace(retries=self.retries)
+
+    def xcom_push(self, key: str, value: Any) -> None:
+        self.xcoms[key] = value
+
+    def retried(self) -> Ti:
+        """The next try, as the scheduler starts it after a failure or a lost worker."""
+        return replace(self, try_number=self.try_number + 1, xcoms={})
+
+    def cleared(self) -> Ti:
+        """The next try, as it starts after a person has cleared this one.
+
+        As `airflow.models.taskinstance.clear_task_instances` does it: max_tries = try_number + retries.
+        """
+        return replace(self, max_tries=self.try_number + self.retries, try_number=self.try_number + 1, xcoms={})
+
+
+def context_of(ti: Ti, *, day: str | None = "1998-06-28", run_id: str = "asset__1998-06-28__a1b2") -> Any:
+    """The context of a try in a run for `day`; None is a run without a partition key."""
+    dag_run = SimpleNamespace(dag_id=ti.dag_id, run_id=run_id, partition_key=day)
+    return {"ti": ti, "task_instance": ti, "dag_run": dag_run, "outlet_events": {}}
