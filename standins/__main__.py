@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ipaddress
 import json
 import logging
 import signal
@@ -65,7 +66,7 @@ async def _serve(cloud: Cloud, listener: socket.socket, proxy_listener: socket.s
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, setattr, server, "should_exit", True)
     bound = listener.getsockname()[0]
-    proxy = Proxy(("127.0.0.1" if bound == "0.0.0.0" else bound, settings.port))
+    proxy = Proxy(("127.0.0.1" if ipaddress.ip_address(bound).is_unspecified else bound, settings.port))
     await proxy.start(proxy_listener)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not serving.done():

@@ -23,7 +23,7 @@ def create_app(cloud: Cloud) -> FastAPI:
     services = [importlib.import_module(f"standins.{name}") for name in names]
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         for service in services:
             if hasattr(service, "start"):
                 service.start(cloud)

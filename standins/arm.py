@@ -83,13 +83,13 @@ def routes(cloud: Cloud) -> APIRouter:
         return {"value": [subscription_body()]}
 
     @router.get("/subscriptions/{subscription}", dependencies=checked)
-    def subscription(subscription: str) -> dict[str, Any]:
+    def subscription() -> dict[str, Any]:
         return subscription_body()
 
     # Azure takes both spellings, and its own SDKs use both.
     @router.get("/subscriptions/{subscription}/resourceGroups/{group}", dependencies=checked)
     @router.get("/subscriptions/{subscription}/resourcegroups/{group}", dependencies=checked)
-    def resource_group(subscription: str, group: str) -> dict[str, Any]:
+    def resource_group(group: str) -> dict[str, Any]:
         return {
             "id": f"/subscriptions/{settings.subscription_id}/resourceGroups/{group}",
             "name": group,
@@ -100,7 +100,7 @@ def routes(cloud: Cloud) -> APIRouter:
 
     @router.head("/subscriptions/{subscription}/resourceGroups/{group}", dependencies=checked)
     @router.head("/subscriptions/{subscription}/resourcegroups/{group}", dependencies=checked)
-    def resource_group_exists(subscription: str, group: str) -> Response:
+    def resource_group_exists() -> Response:
         return Response(status_code=204)
 
     return router

@@ -12,7 +12,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
@@ -52,16 +52,30 @@ class Copy:
 
 @dataclass
 class Tally:
-    """What a copy has done so far, under the names of the activity's output. Sizes in bytes."""
+    """What a copy has done so far. Sizes in bytes."""
 
-    dataRead: int = 0
-    dataWritten: int = 0
-    filesRead: int = 0
-    filesWritten: int = 0
-    rowsRead: int = 0
-    rowsCopied: int = 0
-    rowsSkipped: int = 0
-    errors: list[dict[str, Any]] = field(default_factory=list)
+    data_read: int = 0
+    data_written: int = 0
+    files_read: int = 0
+    files_written: int = 0
+    rows_copied: int = 0
+    rows_skipped: int = 0
+
+    def output(self, seconds: float) -> dict[str, Any]:
+        """The activity's output, under Data Factory's names."""
+        return {
+            "dataRead": self.data_read,
+            "dataWritten": self.data_written,
+            "filesRead": self.files_read,
+            "filesWritten": self.files_written,
+            "rowsRead": self.rows_copied + self.rows_skipped,
+            "rowsCopied": self.rows_copied,
+            "rowsSkipped": self.rows_skipped,
+            "copyDuration": round(seconds),
+            "throughput": round(self.data_read / 1024 / max(seconds, 0.001), 3),  # KB/s
+            "usedParallelCopies": 1,
+            "errors": [],
+        }
 
 
 def run(copy: Copy, settings: Settings, folder: Path, check: Callable[[], None]) -> dict[str, Any]:
@@ -82,12 +96,7 @@ def run(copy: Copy, settings: Settings, folder: Path, check: Callable[[], None])
                 f"Blob operation of '{copy.name}' failed: {error}. Check that the container exists and answers.",
             ) from error
         log_path = log.upload()
-    seconds = time.monotonic() - started
-    output = vars(tally) | {
-        "copyDuration": round(seconds),
-        "throughput": round(tally.dataRead / 1024 / max(seconds, 0.001), 3),  # KB/s
-        "usedParallelCopies": 1,
-    }
+    output = tally.output(time.monotonic() - started)
     return output | ({"logFilePath": log_path} if log_path else {})
 
 
@@ -102,21 +111,20 @@ def _copy_files(
         check()
         name = f"{location['container']}/{blob.name}"
         received, converted = scratch / "received", scratch / f"{len(kept)}.parquet"
-        tally.dataRead += _download(client, blob, name, received, check)
-        tally.filesRead += 1
+        tally.data_read += _download(client, blob, name, received, check)
+        tally.files_read += 1
         skipped = log.rows
         properties = copy.source_dataset["typeProperties"]
         skip = log.add if copy.type_properties.get("enableSkipIncompatibleRow") else None
         rows = READERS[copy.source_dataset["type"]](received, name, properties, skip)
         copied = _convert(rows, _additional(copy, name), name, converted, check)
-        tally.rowsCopied += copied
-        tally.rowsSkipped += log.rows - skipped
-        tally.rowsRead += copied + log.rows - skipped
+        tally.rows_copied += copied
+        tally.rows_skipped += log.rows - skipped
         if to_delta:
             kept.append(converted)
             continue
-        tally.dataWritten += converted.stat().st_size
-        tally.filesWritten += _upload(copy, settings, relative, converted)
+        tally.data_written += converted.stat().st_size
+        tally.files_written += _upload(copy, settings, relative, converted)
     if to_delta:
         check()
         _commit_delta(copy, settings, kept, tally, check)
@@ -244,7 +252,7 @@ def _commit_delta(copy: Copy, settings: Settings, files: list[Path], tally: Tall
     target = copy.sink_dataset["typeProperties"]
     uri = f"az://{storage.LAKE}/{target['database']}/{target['table']}"
     options = storage.delta_options(settings)
-    tally.dataWritten = sum(path.stat().st_size for path in files)
+    tally.data_written = sum(path.stat().st_size for path in files)
     if DeltaTable.is_deltatable(uri, options):
         table = DeltaTable(uri, storage_options=options)
         if table.transaction_version(copy.run_id) is not None:

@@ -19,6 +19,9 @@ import pyarrow.parquet as pq
 
 _BLOCK = 4 * 1024 * 1024  # bytes of a delimited file taken at once; also the longest row there can be
 _JSON_ROWS = 20_000  # rows per batch
+# A last line put behind every delimited file. pyarrow takes a quote that is never closed as closed by
+# the end of the file, and so would lose the file's rest in one value: then this line is not met.
+_END = "\x1eend of file\x1e"
 
 
 class CopyError(Exception):
@@ -60,8 +63,13 @@ def delimited_text(path: Path, name: str, properties: dict[str, Any], skip: Skip
     has goes to `skip`, or fails the copy where there is none.
     """
     failure: list[CopyError] = []
+    met_end = False
 
     def bad_row(row: pa_csv.InvalidRow) -> str:
+        nonlocal met_end
+        if row.text == _END:
+            met_end = True
+            return "skip"
         found = "more" if row.actual_columns > row.expected_columns else "fewer"
         error = CopyError(
             f"DelimitedText{found.capitalize()}ColumnsThanDefined",
@@ -76,9 +84,10 @@ def delimited_text(path: Path, name: str, properties: dict[str, Any], skip: Skip
 
     header = bool(properties.get("firstRowAsHeader", False))
     encoding = str(properties.get("encodingName", "UTF-8"))
+    content = _Recoded(path.open("rb"), encoding)
     try:
         reader = pa_csv.open_csv(
-            io.BufferedReader(_Recoded(path.open("rb"), encoding), _BLOCK),
+            io.BufferedReader(content, _BLOCK),
             read_options=pa_csv.ReadOptions(use_threads=False, block_size=_BLOCK, autogenerate_column_names=not header),
             parse_options=_parse_options(properties, bad_row),
             convert_options=pa_csv.ConvertOptions(
@@ -89,22 +98,30 @@ def delimited_text(path: Path, name: str, properties: dict[str, Any], skip: Skip
             ),
         )
     except pa.ArrowInvalid as error:
-        if "Empty CSV file" in str(error):  # pyarrow has no type of its own for it
+        if content.empty:  # pyarrow's word for it; the same as for a header whose quote takes the whole file
             return Rows(pa.schema([]), iter(()))
-        raise failure[0] if failure else _bad_text(name, 1, error) from error
+        raise failure[0] if failure else _bad_text(name, 1, str(error)) from error
     names = reader.schema.names if header else [f"Prop_{n}" for n in range(len(reader.schema))]
+    if any(_END in column for column in names):
+        raise _bad_text(name, 1, "a quote is never closed")
     _check_header(names, name)
     schema = pa.schema([(column, pa.string()) for column in names])
 
     def batches() -> Iterator[pa.RecordBatch]:
+        nonlocal met_end
         seen = 1 if header else 0
         while True:
             try:
                 batch = reader.read_next_batch()
             except StopIteration:
+                if not met_end:
+                    raise _bad_text(name, seen, "a quote is never closed") from None
                 return
             except pa.ArrowInvalid as error:
-                raise failure[0] if failure else _bad_text(name, seen + 1, error) from error
+                raise failure[0] if failure else _bad_text(name, seen + 1, str(error)) from error
+            if len(schema) == 1 and batch.num_rows and batch.column(0)[-1].as_py() == _END:
+                met_end = True
+                batch = batch.slice(0, batch.num_rows - 1)
             seen += batch.num_rows
             yield pa.record_batch(batch.columns, schema=schema)
 
@@ -144,7 +161,7 @@ def check_unique(names: list[str], name: str) -> None:
         )
 
 
-def _bad_text(name: str, row: int, error: pa.ArrowInvalid) -> CopyError:
+def _bad_text(name: str, row: int, error: str) -> CopyError:
     return CopyError(
         "DelimitedTextBadDataDetected",
         f"Bad data is found in '{name}' at row number {row} or after it: {error}. Make sure that every quote is closed "
@@ -153,13 +170,17 @@ def _bad_text(name: str, row: int, error: pa.ArrowInvalid) -> CopyError:
 
 
 class _Recoded(io.RawIOBase):
-    """A binary file of any encoding as UTF-8. What cannot be decoded becomes U+FFFD, as in the service."""
+    """A binary file of any encoding as UTF-8, with `_END` behind it unless it is empty.
+
+    What cannot be decoded becomes U+FFFD, as in the service.
+    """
 
     def __init__(self, file: IO[bytes], encoding: str) -> None:
         self._file = file
         known = codecs.lookup(encoding).name
         self._decode = codecs.getincrementaldecoder("utf-8-sig" if known == "utf-8" else known)("replace").decode
         self._left = b""
+        self.empty = True  # until text is met
         self._ended = False
 
     def readable(self) -> bool:
@@ -170,6 +191,9 @@ class _Recoded(io.RawIOBase):
             chunk = self._file.read(len(buffer))
             self._ended = not chunk
             self._left = self._decode(chunk, final=self._ended).encode()
+            self.empty = self.empty and not self._left.strip()
+            if self._ended and not self.empty:
+                self._left += f"\n{_END}\n".encode()
         size = min(len(buffer), len(self._left))
         buffer[:size] = self._left[:size]
         self._left = self._left[size:]
@@ -180,10 +204,10 @@ class _Recoded(io.RawIOBase):
         super().close()
 
 
-def json_lines(path: Path, name: str, properties: dict[str, Any], skip: Skip | None) -> Rows:
+def json_lines(path: Path, name: str, properties: dict[str, Any], _skip: Skip | None) -> Rows:
     """One JSON object per line. Columns are all keys there are; a column of several types is text.
 
-    A line that is no JSON object fails the copy, as in the service: `skip` is for rows that were read.
+    A line that is no JSON object fails the copy, as in the service, whatever is tolerated.
     Objects and lists inside a row are given as JSON text.
     """
     encoding = str(properties.get("encodingName", "UTF-8"))
@@ -262,7 +286,7 @@ def _converted(value: Any, kind: pa.DataType) -> Any:
     return float(value) if pa.types.is_floating(kind) and value is not None else value
 
 
-def parquet(path: Path, name: str, properties: dict[str, Any], skip: Skip | None) -> Rows:
+def parquet(path: Path, name: str, _properties: dict[str, Any], _skip: Skip | None) -> Rows:
     """Parquet with the types it has."""
     try:
         file = pq.ParquetFile(path)

@@ -32,15 +32,15 @@ _COPIES_AT_ONCE = 4
 Json = dict[str, Any]
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818 - no error, but the way out of the work
     """The process is ending; the run goes on after the next start."""
 
 
-class Cancelled(Exception):
+class Cancelled(Exception):  # noqa: N818 - no error, but the way out of the work
     """Somebody asked for the run's end."""
 
 
-class TimedOut(Exception):
+class TimedOut(Exception):  # noqa: N818 - no error, but the way out of the work
     """The activity took longer than its policy allows."""
 
 
@@ -100,7 +100,8 @@ class Runner:
                 going.add(activity["name"])
                 name = f"{run['pipelineName']}/{activity['name']} of {run_id}"
                 self.cloud.background(name, self._activity, run_id, activity, cancelled, done)
-            run = documents.update(RUNS, run_id, _skip_unreachable)
+            if not cancelled.is_set():
+                run = documents.update(RUNS, run_id, _skip_unreachable)
             if not going:
                 if cancelled.is_set() or all(a["name"] in run["activities"] for a in run["definition"]["activities"]):
                     break

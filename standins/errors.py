@@ -38,7 +38,7 @@ class ApiError(Exception):
         self.headers = dict(headers or {})
 
 
-class NotImplementedHere(ApiError):
+class NotImplementedHere(ApiError):  # noqa: N818 - NotImplementedError is Python's own
     """The real service can do this; the stand-in cannot and says so instead of pretending."""
 
     def __init__(self, what: str) -> None:
@@ -53,11 +53,11 @@ def install(app: FastAPI) -> None:
     """Make `app` answer every error, its router's own included, as Azure would."""
 
     @app.exception_handler(ApiError)
-    def known(request: Request, error: ApiError) -> JSONResponse:
+    def known(_: Request, error: ApiError) -> JSONResponse:
         return JSONResponse(error.body, error.status, error.headers)
 
     @app.exception_handler(RequestValidationError)
-    def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
+    def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
         found = "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors())
         return JSONResponse(error_body("BadRequest", f"The request is not valid: {found}"), 400)
 

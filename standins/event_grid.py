@@ -33,7 +33,7 @@ _BATCH = 50  # events sent before they are noted as sent
 _GROUP = "local"
 
 
-def routes(cloud: Cloud) -> APIRouter:
+def routes(_: Cloud) -> APIRouter:
     """None: it speaks to the queue, nobody speaks to it."""
     return APIRouter()
 

@@ -100,7 +100,7 @@ class Ledger:
         """Every entry, oldest first; of one service or one run key when given."""
         with self._database.transaction() as connection:
             rows = connection.execute(
-                f"SELECT {_COLUMNS} FROM ledger"
+                f"SELECT {_COLUMNS} FROM ledger"  # noqa: S608 - a constant of this file
                 " WHERE (?1 IS NULL OR service = ?1) AND (?2 IS NULL OR run_key = ?2) ORDER BY id",
                 (service, run_key),
             ).fetchall()

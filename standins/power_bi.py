@@ -132,7 +132,7 @@ def routes(cloud: Cloud) -> APIRouter:
     @router.get(_DATASET + "/refreshes")
     def refreshes(group: str, dataset: str, top: Annotated[int | None, Query(alias="$top", ge=1)] = None) -> Json:
         known(group, dataset)
-        return {"value": [_history_body(number, id, doc) for number, id, doc in _newest_first(cloud)[:top]]}
+        return {"value": [_history_body(*refresh) for refresh in _newest_first(cloud)[:top]]}
 
     @router.get(_DATASET + "/refreshes/{refresh_id}")
     def one_refresh(group: str, dataset: str, refresh_id: str) -> JSONResponse:
@@ -167,7 +167,7 @@ def _found(cloud: Cloud, refresh_id: str) -> Json:
 
 
 def _newest_first(cloud: Cloud) -> list[tuple[int, str, Json]]:
-    numbered = [(number, id, doc) for number, (id, doc) in enumerate(cloud.documents.list(REFRESHES), start=1)]
+    numbered = [(number, key, doc) for number, (key, doc) in enumerate(cloud.documents.list(REFRESHES), start=1)]
     return numbered[::-1]
 
 

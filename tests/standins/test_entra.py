@@ -115,5 +115,5 @@ class TestAzureIdentity:
             ClientSecretCredential(TENANT, CLIENT, "wrong").get_token(f"{ARM}/.default")
 
     def test_reports_an_unknown_tenant(self) -> None:
-        with pytest.raises(ClientAuthenticationError, match="AADSTS90002|Unable to get authority"):
+        with pytest.raises(ClientAuthenticationError, match=r"AADSTS90002|Unable to get authority"):
             ClientSecretCredential("contoso.com", CLIENT, SECRET).get_token(f"{ARM}/.default")
