@@ -23,6 +23,7 @@ STAGES = {
     "features": "customers as they were known at a day's end",
     "training_set": "features and matured labels at past cut-offs",
     "train": "fit, evaluate out of time, log and register",
+    "evaluate": "measure a version again, beside the champion of now",
     "gate": "may this version become champion?",
     "promote": "move the alias champion",
     "score": "the champion's scores of a day",

@@ -86,9 +86,9 @@ def bin_names(spec: Mapping[str, Any]) -> list[str]:
     edges = spec["edges"]
     if not edges:
         return ["any", "null"]
-    names = [f"below {edges[1] if len(edges) == 2 else edges[0]:g}"]
-    names += [f"up to {edge:g}" for edge in edges[1:]]
-    return [*names, f"above {edges[-1]:g}", "null"]
+    minimum = np.nextafter(edges[0], np.inf)
+    inner = [f"up to {edge:.4g}" for edge in edges[1:]]
+    return [f"below {minimum:.4g}", *inner, f"above {edges[-1]:.4g}", "null"]
 
 
 def psi(expected: Counts, found: Counts) -> tuple[float, float]:

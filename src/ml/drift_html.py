@@ -11,6 +11,7 @@ from ml.config import Model
 from ml.pages import bar, page, tiles
 
 WIDTH, HEIGHT = 300, 96  # of one histogram, in pixels
+AXIS = 4  # thresholds wide: one feature far out does not flatten the others
 
 CARDS = """<style>
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(310px,1fr));gap:12px}
@@ -19,18 +20,24 @@ CARDS = """<style>
 </style>"""
 
 
+def _filled(one: dict[str, Any]) -> list[tuple[str, float, float]]:
+    """Name, reference share and share of the day, of the bins that hold anything."""
+    bins = zip(one["bins"], one["expected"], one["found"], strict=True)
+    return [(name, before, now) for name, before, now in bins if before or now]
+
+
 def _histogram(one: dict[str, Any]) -> str:
     """Reference (grey) and day (blue) per bin; hovering a bin tells its name and shares."""
-    pairs = list(zip(one["bins"], one["expected"], one["found"], strict=True))
+    pairs = _filled(one)
     top = max(*one["expected"], *one["found"], 1e-9)
     step = WIDTH / len(pairs)
-    thick = step * 0.4
+    thick = min(step * 0.4, 40)
     parts = []
     for n, (name, before, now) in enumerate(pairs):
-        left = n * step + step * 0.08
+        left = (n + 0.5) * step - thick
         tall, taller = before / top * HEIGHT, now / top * HEIGHT
         parts.append(
-            f"<g><title>{escape(str(name))}: reference {before:.1%}, day {now:.1%}</title>"
+            f"<g><title>{escape(name)}: reference {before:.1%}, day {now:.1%}</title>"
             f'<rect x="{n * step:.1f}" y="0" width="{step:.1f}" height="{HEIGHT}" fill="transparent"/>'
             f'<rect x="{left:.1f}" y="{HEIGHT - tall:.1f}" width="{thick:.1f}" height="{tall:.1f}" fill="#9aa5b1"/>'
             f'<rect x="{left + thick:.1f}" y="{HEIGHT - taller:.1f}" width="{thick:.1f}" height="{taller:.1f}"'
@@ -44,11 +51,11 @@ def _histogram(one: dict[str, Any]) -> str:
 
 def _ends(one: dict[str, Any]) -> str:
     """What the first and the last filled bins are, below the histogram."""
-    filled = [name for name, a, b in zip(one["bins"], one["expected"], one["found"], strict=True) if a or b]
-    left, right = (filled[0], filled[-1]) if filled else ("", "")
+    names = [name for name, _, _ in _filled(one)]
+    left, right = names[0], names[-1]
     return (
         '<div class="soft small" style="display:flex;justify-content:space-between">'
-        f"<span>{escape(str(left))}</span><span>{escape(str(right)) if right != left else ''}</span></div>"
+        f"<span>{escape(left)}</span><span>{escape(right) if right != left else ''}</span></div>"
     )
 
 
@@ -65,7 +72,7 @@ def drift_page(
     """One self-contained HTML page of what `ml.monitor.compare` found."""
     allowed, limit = config.monitor.drifted_share, config.monitor.psi_threshold
     drifted = sum(one["drifted"] for one in found)
-    widest = max([one["psi"] for one in found] + [2 * limit])
+    widest = AXIS * limit
     bars = "".join(
         bar(one["feature"], one["psi"] / widest, f"{one['psi']:.3f}", over=one["drifted"], mark=limit / widest)
         for one in found
@@ -82,13 +89,13 @@ def drift_page(
             CARDS,
             tiles(
                 [
-                    ("The day as a whole", "drifted" if overall else "as learnt", f"drifted above {allowed:.0%}"),
+                    ("The day as a whole", "drifted" if overall else "as learnt", f"drifted when over {allowed:.0%} of features are"),
                     ("Drifted features", f"{drifted} of {len(found)}", f"{share:.0%}; PSI above {limit:g}"),
                     ("Customers of the day", f"{rows:,}", f"{reference_rows:,} in the reference"),
                 ]
             ),
             f"<h2>Population stability index</h2><section>{bars}<p class='soft small'>The line is the threshold, "
-            f"{limit:g}. With few rows a feature must also exceed what chance gives.</p></section>",
+            f"{limit:g}; the axis ends at {widest:g}. With few rows a feature must also exceed what chance gives.</p></section>",
             '<h2>Histograms</h2><p class="soft small key"><i style="background:#9aa5b1;margin-left:0"></i>reference'
             '<i style="background:#2563ab"></i>this day, in shares of its customers; the bins are the reference\'s</p>',
             f'<div class="cards">{cards}</div>',

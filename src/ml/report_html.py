@@ -132,7 +132,7 @@ def model_page(config: Model, found: Mapping[str, Any]) -> bytes:
 
     rows, positives = found["rows"], found["positives"]
     share = f"{positives / rows:.0%} {config.label.name}" if rows else "nothing to test on"
-    gains = found["importance"][:TOP_FEATURES]
+    gains = [entry for entry in found["importance"][:TOP_FEATURES] if entry["gain"] > 0]
     widest = max((entry["gain"] for entry in gains), default=0) or 1
     bars = "".join(bar(entry["feature"], entry["gain"] / widest, f"{entry['gain']:.1%}") for entry in gains)
     provenance = {
