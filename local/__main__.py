@@ -32,6 +32,8 @@ def main() -> int:
     commands.add_parser("demo", help="the whole loop on real data", add_help=False)
     arguments = parser.parse_args()
     console = Console(stderr=arguments.command == "env", soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 160  # a pipe has no width of its own, and a file can be scrolled
     try:
         return _run(arguments, current_settings(), console)
     except (control.ControlError, SettingsError, PermissionError, TimeoutError) as error:

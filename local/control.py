@@ -10,6 +10,7 @@ import time
 import uuid
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 
 from local import ports, processes
@@ -23,6 +24,7 @@ MACHINE = "local.machine:units"
 _TAIL_LINES = 30
 _BEGIN_SECONDS = 30.0  # for the supervisor to appear
 _DOWN_SECONDS = 60.0  # for the supervisor to end everything in good order
+_BURIAL_SECONDS = 2.0  # for init to take note of a guard that has ended
 _POLL = 0.1
 
 
@@ -142,8 +144,8 @@ def down(settings: Settings, console: Console) -> int:
     if not settings.run_dir.exists():
         return 0
     with locked(settings.run_dir / "control.lock"), console.status("stopping"):
+        status, asked = load(settings.run_dir), False
         deadline = time.monotonic() + _DOWN_SECONDS
-        asked = False
         while supervised(settings.run_dir) and time.monotonic() < deadline:
             status = load(settings.run_dir)
             if status is not None and not asked:
@@ -151,6 +153,9 @@ def down(settings: Settings, console: Console) -> int:
                 processes.send(status.guard, signal.SIGTERM)
                 asked = True
             time.sleep(_POLL)
+        deadline = time.monotonic() + _BURIAL_SECONDS
+        while status is not None and psutil.pid_exists(status.guard.pid) and time.monotonic() < deadline:
+            time.sleep(_POLL / 4)
         left = end_leftovers(settings.run_dir)
         (settings.run_dir / "supervisor.json").unlink(missing_ok=True)
     return left

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 from rich.console import Console
@@ -42,10 +43,17 @@ def status(settings: Settings, console: Console, machine: str = MACHINE) -> bool
             heading, justify="right" if heading in ("pid", "uptime", "memory") else "left", overflow="fold"
         )
     for row in rows:
-        log = settings.log_dir / f"{row.name}.log"
         state = f"[{'green' if row.healthy else 'red'}]{row.state}[/]"
         uptime = _duration(time.time() - row.status.started) if row.status.pid and row.status.started else ""
-        table.add_row(row.name, state, str(row.status.pid or ""), row.ports, uptime, _megabytes(row.memory), str(log))
+        table.add_row(
+            row.name,
+            state,
+            str(row.status.pid or ""),
+            row.ports,
+            uptime,
+            _megabytes(row.memory),
+            _log(settings, row.name),
+        )
     own = sum(_memory(one.pid) for one in (now.guard, now.supervisor))
     table.add_row(
         "supervisor",
@@ -54,7 +62,7 @@ def status(settings: Settings, console: Console, machine: str = MACHINE) -> bool
         "",
         "",
         _megabytes(own),
-        str(settings.log_dir / "supervisor.log"),
+        _log(settings, "supervisor"),
     )
     table.add_row("together", "", "", "", "", _megabytes(own + sum(row.memory for row in rows)), "")
     console.print(table)
@@ -104,6 +112,11 @@ def _memory(pid: int) -> int:
     except psutil.NoSuchProcess:
         return 0
     return size
+
+
+def _log(settings: Settings, name: str) -> str:
+    path = settings.log_dir / f"{name}.log"
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _megabytes(size: int) -> str:

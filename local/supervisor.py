@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from local import processes
@@ -45,7 +45,8 @@ class _Run:
     next_start: float = 0.0  # monotonic; while backing off
     crashes: int = 0  # in a row
     restart_asked: bool = False
-    stop_deadline: float = field(default=float("inf"))  # monotonic; then SIGKILL
+    stop_deadline: float = float("inf")  # monotonic; then SIGKILL
+    killed: bool = False
 
 
 class Supervisor:
@@ -120,7 +121,7 @@ class Supervisor:
         identity = Identity.of(status.pid)
         status.start_time = identity.start_time if identity else None
         status.seconds, status.detail = None, ""
-        run.asked, run.stop_deadline = None, float("inf")
+        run.asked, run.stop_deadline, run.killed = None, float("inf"), False
         log.info("%s: started, pid %d", unit.name, status.pid)
         self._set(run, "starting" if unit.once or unit.check else "ready")
 
@@ -220,7 +221,9 @@ class Supervisor:
         if left and time.monotonic() < run.stop_deadline:
             return
         if left:
-            log.warning("%s: killing pids %s", run.unit.name, [one.pid for one in left])
+            if not run.killed:
+                log.warning("%s: killing pids %s", run.unit.name, [one.pid for one in left])
+            run.killed = True
             self._end_session(status.pid)
             return
         status.pid = status.start_time = None
