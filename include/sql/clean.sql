@@ -85,7 +85,7 @@ judged AS (
       WHEN instant IS NULL
         THEN 'is not a time -> write it as ISO 8601, such as 2011-06-28T14:05:00 or 2011-06-28T14:05:00+01:00'
       WHEN CAST(convert_timezone('UTC', :timezone, instant) AS DATE) <> _day
-        THEN 'is not on the day it was landed for -> land the row in its own day''s folder, or give its offset from UTC if it is not local to ' || :timezone
+        THEN 'is not on the day it was landed for -> land the row in the folder of its own day, or write its UTC offset if it is not local to ' || :timezone
     END AS occurred_at_refusal,
     CASE
       WHEN quantity IS NULL THEN 'is missing -> ask upstream how many; returns are negative'
