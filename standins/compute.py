@@ -145,20 +145,26 @@ class Compute:
         return self._warm.ready
 
     def start(self) -> None:
-        """Begin to watch; called by every service that uses this compute, effective once."""
+        """Begin to watch, runs of an earlier process too; called by every service that uses this compute, effective once."""
         with self._lock:
             if self._started:
                 return
             self._started = True
+        for work in sorted(self.folder.glob(f"*/{WORK}"), key=lambda path: path.stat().st_mtime):
+            self._take_up(work.parent)
         self._cloud.background("compute", self._watch)
 
     def submit(self, run: str, work: Work) -> None:
-        """Have a run done, once: a run that is known already is taken up as it is (after a restart)."""
+        """Have a run done, once: one that is known already stays as it is."""
         folder = self.folder / run
         if not (folder / WORK).exists():
             full = replace(work, environment={**self.environment, **work.environment})
             (folder / work.working_folder).mkdir(parents=True, exist_ok=True, mode=0o700)
             write_json(folder / WORK, asdict(full))
+        self._take_up(folder)
+
+    def _take_up(self, folder: Path) -> None:
+        run = folder.name
         with self._lock:
             if run in self._running or run in self._queue or (folder / RESULT).exists():
                 return
@@ -177,7 +183,7 @@ class Compute:
                 result.get("error", ""), result.get("trace", ""),
             )  # fmt: skip
         if process := read_json(folder / PROCESS):
-            return Status("running", started_at=process["start_time"])
+            return Status("running", started_at=process["started_at"])
         return Status("queued") if (folder / WORK).exists() else None
 
     def stop(self, run: str, reason: Literal["canceled", "timeout", "lost"] = "canceled") -> None:
@@ -309,7 +315,7 @@ def _bury(folder: Path) -> None:
     if claim and _is_ours(claim):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(claim["pgid"], signal.SIGKILL)
-    started = claim["start_time"] if claim else None
+    started = claim["started_at"] if claim else None
     result = {"reason": "lost", "started_at": started, "ended_at": time.time(), "exit_code": None}
     with contextlib.suppress(FileNotFoundError):
         result["reason"] = (folder / STOP).read_text()

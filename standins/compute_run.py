@@ -98,7 +98,8 @@ def _claim(folder: Path) -> bool:
     """True for the one process that may run this folder's work."""
     mine = folder / f".claim.{os.getpid()}"
     created = psutil.Process().create_time()
-    write_json(mine, {"pid": os.getpid(), "pgid": os.getpgid(0), "start_time": created})
+    claim = {"pid": os.getpid(), "pgid": os.getpgid(0), "start_time": created, "started_at": time.time()}
+    write_json(mine, claim)
     try:
         os.link(mine, folder / PROCESS)  # fails when it is there: the claim and its content appear together
     except FileExistsError:
@@ -310,7 +311,9 @@ def _exit_code(stop: SystemExit) -> int:
 
 
 def _record(folder: Path, failure: BaseException, setup: bool = False) -> None:
-    """Note the exception that ended the run; the traceback also goes where the run's output goes."""
+    """Note the exception that ended the run, the first one; the traceback also goes where the run's output goes."""
+    if (folder / ERROR).exists():
+        return
     text = f"{type(failure).__name__}: {failure}"
     if isinstance(failure, SystemExit):
         if failure.__cause__ is not None:  # `raise SystemExit(1) from error`: the sentence is the cause's

@@ -15,7 +15,7 @@ from fastapi.responses import HTMLResponse
 from standins import databricks_jobs
 from standins.cloud import Cloud
 from standins.compute import Compute
-from standins.databricks_api import VERSIONS, Caller, arguments, flag, invalid, not_implemented, number, site
+from standins.databricks_api import VERSIONS, Caller, arguments, flag, invalid, not_implemented, number, site, who
 from standins.databricks_clusters import Clusters
 from standins.databricks_page import page
 from standins.databricks_runs import Run, Runs
@@ -23,6 +23,7 @@ from standins.databricks_tasks import check, wrap
 from standins.databricks_views import output_view, run_view, task_run_view
 
 Arguments = Annotated[dict[str, Any], Depends(arguments)]
+Who = Annotated[str, Depends(who)]
 
 
 def runs_of(cloud: Cloud) -> Runs:
@@ -41,6 +42,10 @@ def routes(cloud: Cloud) -> APIRouter:
     for version in VERSIONS:
         router.include_router(_jobs_api(cloud), prefix=f"/api/{version}")
 
+    @router.get("/.well-known/databricks-config")
+    def discovery(request: Request) -> dict[str, Any]:
+        return {"oidc_endpoint": f"{site(request)}/oidc", "cloud": "azure"}
+
     @router.get("/jobs/{job_id}/runs/{run_id}")
     def run_page(run_id: int) -> HTMLResponse:
         runs = cloud.one(runs_of)
@@ -51,19 +56,18 @@ def routes(cloud: Cloud) -> APIRouter:
 
 
 def _jobs_api(cloud: Cloud) -> APIRouter:
-    caller = Caller(cloud)
-    router = APIRouter(dependencies=[Depends(caller)])
+    router = APIRouter(dependencies=[Depends(Caller(cloud))])
     clusters = cloud.one(Clusters)
     runs = cloud.one(runs_of)
-    router.include_router(databricks_jobs.routes(cloud, runs, clusters, caller))
+    router.include_router(databricks_jobs.routes(cloud, runs, clusters))
     router.include_router(clusters.routes())
 
     @router.get("/preview/scim/v2/Me")
-    def me(who: Annotated[str, Depends(caller)]) -> dict[str, Any]:
+    def me(who: Who) -> dict[str, Any]:
         return {"id": "1", "userName": who, "displayName": who, "active": True}
 
     @router.post("/jobs/runs/submit")
-    def submit(asked: Arguments, who: Annotated[str, Depends(caller)]) -> dict[str, int]:
+    def submit(asked: Arguments, who: Who) -> dict[str, int]:
         wrapped = wrap(asked)
         run_id = runs.create(
             asked,

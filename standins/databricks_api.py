@@ -36,12 +36,15 @@ def not_implemented(what: str) -> DatabricksError:
 
 
 class Caller:
-    """FastAPI dependency: lets in a personal access token or an Entra ID token for Azure Databricks; gives a name."""
+    """FastAPI dependency: lets in a personal access token or an Entra ID token for Azure Databricks."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
 
-    def __call__(self, request: Request) -> str:
+    def __call__(self, request: Request) -> None:
+        request.state.caller = self._name(request)
+
+    def _name(self, request: Request) -> str:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise DatabricksError(401, 401, "Credential was not sent or was of an unsupported type for this API.")
@@ -56,6 +59,11 @@ class Caller:
         if str(claims["aud"]).rstrip("/") != ENTRA_AUDIENCE:
             raise DatabricksError(403, 403, f"Invalid access token. Its audience is {claims['aud']!r}.")
         return str(claims.get("appid") or claims.get("sub") or "service principal")
+
+
+def who(request: Request) -> str:
+    """FastAPI dependency: the name of the caller that was let in."""
+    return str(request.state.caller)
 
 
 async def arguments(request: Request) -> dict[str, Any]:

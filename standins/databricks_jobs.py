@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 
 from standins.cloud import Cloud
-from standins.databricks_api import Caller, arguments, flag, invalid, number
+from standins.databricks_api import arguments, flag, invalid, number, who
 from standins.databricks_clusters import Clusters
 from standins.databricks_runs import Runs, new_id, now
 from standins.databricks_tasks import check, wrap
@@ -15,9 +15,10 @@ from standins.databricks_tasks import check, wrap
 JOBS = "databricks.job"
 
 Arguments = Annotated[dict[str, Any], Depends(arguments)]
+Who = Annotated[str, Depends(who)]
 
 
-def routes(cloud: Cloud, runs: Runs, clusters: Clusters, caller: Caller) -> APIRouter:
+def routes(cloud: Cloud, runs: Runs, clusters: Clusters) -> APIRouter:
     router = APIRouter()
     documents = cloud.documents
 
@@ -34,7 +35,7 @@ def routes(cloud: Cloud, runs: Runs, clusters: Clusters, caller: Caller) -> APIR
         return {"name": "Untitled", "max_concurrent_runs": 1, "format": "MULTI_TASK", **settings}
 
     @router.post("/jobs/create")
-    def create(asked: Arguments, who: Annotated[str, Depends(caller)]) -> dict[str, int]:
+    def create(asked: Arguments, who: Who) -> dict[str, int]:
         job_id = new_id()
         job = {
             "job_id": job_id,
@@ -93,7 +94,7 @@ def routes(cloud: Cloud, runs: Runs, clusters: Clusters, caller: Caller) -> APIR
         return {}
 
     @router.post("/jobs/run-now")
-    def run_now(asked: Arguments, who: Annotated[str, Depends(caller)]) -> dict[str, int]:
+    def run_now(asked: Arguments, who: Who) -> dict[str, int]:
         job_id = number(asked, "job_id")
         settings = found(job_id)["settings"]
         parameters = {p["name"]: str(p.get("default", "")) for p in settings.get("parameters") or []}

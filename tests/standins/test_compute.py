@@ -124,7 +124,8 @@ def test_the_environment_is_the_clusters_own(start: Callable[[], Compute], monke
     for line in ("LAKE_URI=az://lake", "MLFLOW_TRACKING_URI=http://127.0.0.1:5000", "TZ=UTC", "EXTRA=1",
                  "AZURE_STORAGE_ACCOUNT_NAME=account", f"{made.folder}/r/work"):  # fmt: skip
         assert f"{line}\n" in output
-    assert "not-for-runs" not in output and "secret-of-the-client" not in output
+    assert "not-for-runs" not in output
+    assert "secret-of-the-client" not in output
 
 
 @pytest.mark.parametrize("reason", ["canceled", "timeout"])
