@@ -51,6 +51,8 @@ class SparkEngine:
         from pyspark.sql.pandas.types import from_arrow_schema
 
         rows = table if isinstance(table, pa.Table) else table.to_table()
+        if not rows.num_rows:
+            rows = rows.schema.empty_table()  # with an empty chunk: classic Spark cannot take a column of none
         schema = from_arrow_schema(rows.schema, prefer_timestamp_ntz=True)  # given: an empty table has none to infer
         self.session.createDataFrame(rows, schema=schema).createOrReplaceTempView(name)
 
