@@ -34,7 +34,9 @@ def asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
         pytest.param("SELECT 1; SELECT 2", "exactly one SELECT", id="two-statements"),
         pytest.param("DROP TABLE t", "exactly one SELECT", id="not-a-query"),
         pytest.param("-- nothing", "exactly one SELECT", id="empty"),
-        pytest.param("SELECT n FROM t WHERE n > :least AND n < :most", "needs :least, :most; given: none", id="unbound"),
+        pytest.param(
+            "SELECT n FROM t WHERE n > :least AND n < :most", "needs :least, :most; given: none", id="unbound"
+        ),
         pytest.param("SELECT o.n FROM t JOIN other AS o ON o.n = t.n", "reads other; given: t", id="table-not-given"),
         pytest.param("SELECT CAST('x' AS INT) AS n", "Could not convert", id="a-failing-cast-stops-as-in-ansi-spark"),
         pytest.param("SELECT struct(n) AS s FROM t", "column s is struct", id="a-struct-is-no-plain-column"),
@@ -99,7 +101,13 @@ def test_a_day_ends_at_midnight_utc_wherever_the_machine_is(asks: Write, monkeyp
 def test_results_have_plain_types_only(asks: Write) -> None:
     asks("SELECT n, sum(n) OVER () AS wide, CAST(n AS DECIMAL(9, 2)) AS d, day, array('a') AS list FROM t ORDER BY n")
     found = open_engine("duckdb").run("asked", {"t": NUMBERS})
-    assert [str(kind) for kind in found.schema.types] == ["int64", "double", "double", "date32[day]", "list<item: string>"]
+    assert [str(kind) for kind in found.schema.types] == [
+        "int64",
+        "double",
+        "double",
+        "date32[day]",
+        "list<item: string>",
+    ]
 
 
 def test_nothing_is_left_behind_between_queries(asks: Write) -> None:

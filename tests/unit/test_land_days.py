@@ -49,13 +49,17 @@ def test_a_file_out_of_place_is_a_stray_with_a_reason(name: str, why: str) -> No
     assert why in found.strays[0].why
 
 
-@pytest.mark.parametrize("name", ["transactions", "transactions/", "transactions/2024-02-29", "transactions/2024-02-29/"])
+@pytest.mark.parametrize(
+    "name", ["transactions", "transactions/", "transactions/2024-02-29", "transactions/2024-02-29/"]
+)
 def test_folder_markers_of_hierarchical_accounts_are_neither_days_nor_strays(name: str) -> None:
     assert landed_days([blob(name, size=0)], "transactions") == landed_days([], "transactions")
 
 
 def test_an_empty_file_is_landed_because_refusing_it_is_the_ingestions_matter() -> None:
-    assert [day.day for day in landed_days([blob("transactions/2024-02-29/a.csv", size=0)], "transactions").days] == [D2]
+    assert [day.day for day in landed_days([blob("transactions/2024-02-29/a.csv", size=0)], "transactions").days] == [
+        D2
+    ]
 
 
 def test_days_come_oldest_first_with_all_their_files_by_name() -> None:

@@ -101,18 +101,24 @@ def at(day: date, clock: str) -> dict[str, Any]:
         pytest.param([{"amount": -0.0}, {"amount": -5.0, "quantity": -1.0, "kind": "return"}], id="negative-zero"),
         pytest.param([{"amount": -5.0, "quantity": -1.0, "kind": "return", "category": "x"}], id="returns-only"),
         pytest.param([{"amount": 1.0, "channel": None}], id="no-channel-nor-anything-optional"),
-        pytest.param([{"amount": 1.0, "country": c, "transaction_id": "t"} for c in ("DE", None, "FR")], id="tied-times"),
+        pytest.param(
+            [{"amount": 1.0, "country": c, "transaction_id": "t"} for c in ("DE", None, "FR")], id="tied-times"
+        ),
         pytest.param(
             [{"amount": 1.0, "country": c, "_file": f} for c, f in (("DE", "b"), ("FR", "a"), ("ES", "b"))],
             id="ties-over-files",
         ),
-        pytest.param([{"amount": 1.0, "category": c} for c in ("é", "z", "Z", "", None, "日本", "a")], id="sorted-sets"),
+        pytest.param(
+            [{"amount": 1.0, "category": c} for c in ("é", "z", "Z", "", None, "日本", "a")], id="sorted-sets"
+        ),
         pytest.param([{"amount": 1.0, "customer_id": c} for c in ("é", "z", "Z", "", "10", "9")], id="sorted-keys"),
         pytest.param([{"amount": 1.0} | at(d, "23:59:59.999999") for d in (LEAP, date(2024, 12, 31))], id="midnight"),
         pytest.param(
             [{"amount": 1.0, "day": LEAP + timedelta(n)} for n in (-1, 0, 1, -365, -366, 366)], id="leap-day-and-years"
         ),
-        pytest.param([{"amount": 1.0, "day": d - timedelta(n)} for d in AS_OF for n in (0, 29, 30, 89, 90)], id="windows"),
+        pytest.param(
+            [{"amount": 1.0, "day": d - timedelta(n)} for d in AS_OF for n in (0, 29, 30, 89, 90)], id="windows"
+        ),
         pytest.param([{"amount": 1.0, "day": d + timedelta(n)} for d in AS_OF for n in (0, 1, 90, 91)], id="horizons"),
         pytest.param([{"amount": a} for a in (0.1, 0.2, 0.3, 1e-4, 5e-5, 4.9999e-5, 1.00005)] * 30, id="rounding"),
         pytest.param([{"amount": a} for a in (999999.9999, -999999.9999, 1e-9)] * 30, id="largest-amounts"),
@@ -126,9 +132,9 @@ def test_edge_cases(both: Callable[..., pa.Table], lines: list[dict[str, Any]]) 
 def test_every_combination_of_what_may_be_missing(both: Callable[..., pa.Table]) -> None:
     options = product((None, "t"), (None, "x"), (None, "online", "store"), (None, "DE"), (-1.0, 1.0), (-2.5, 0.0, 2.5))
     lines = [
-        {"transaction_id": t, "category": c, "channel": h, "country": l, "quantity": q, "amount": a,
+        {"transaction_id": t, "category": c, "channel": h, "country": w, "quantity": q, "amount": a,
          "kind": "purchase" if q > 0 else "return", "customer_id": str(n // 3), "day": LEAP - timedelta(n % 97)}
-        for n, (t, c, h, l, q, a) in enumerate(options)
+        for n, (t, c, h, w, q, a) in enumerate(options)
     ]  # fmt: skip
     chain(both, silver(lines), AS_OF)
 
@@ -150,7 +156,9 @@ def test_random_histories(both: Callable[..., pa.Table], seed: int) -> None:
             "day": days,
             "transaction_id": some([None, "1", "2", "3"]),
             "customer_id": some([f"c{n}" for n in range(250)]),
-            "occurred_at": [datetime(d.year, d.month, d.day, int(s // 3600), tzinfo=UTC) for d, s in zip(days, seconds, strict=True)],
+            "occurred_at": [
+                datetime(d.year, d.month, d.day, int(s // 3600), tzinfo=UTC) for d, s in zip(days, seconds, strict=True)
+            ],
             "category": some([None, "a", "b", "ä", "c"]),
             "channel": some([None, "online", "store", "phone"]),
             "country": some([None, "DE", "FR"]),
@@ -194,3 +202,56 @@ def test_real_purchases_of_cdnow(both: Callable[..., pa.Table]) -> None:
 def test_real_purchases_of_online_retail(both: Callable[..., pa.Table]) -> None:
     customers = chain(both, purchases(os.environ["ONLINE_RETAIL_PARQUET"], of_each=3), (date(2011, 9, 10),))
     assert customers.num_rows > 1_000
+
+
+# clocks that go back by an hour or never: clean.sql tells the two half hours of Lord Howe Island's night not apart
+ZONES = ("UTC", "Europe/London", "America/New_York", "Asia/Kolkata", "Pacific/Chatham")
+TIMES = (
+    None, "2024-02-29", "2024-02-29T00:00:00", "2024-02-29 23:59:59.999999", "2024-02-29T23:59:59.999999999",
+    "2024-02-29T00:30:00+02:00", "2024-02-29T23:30-0500", "2024-02-29T10:00Z", "2024-02-29T10:00:00.5+05", "2024-02-30",
+    "2023-02-29", "2024-02-29T24:00", "29/02/2024", "nonsense", "2024-02-29T10", "2024-03-31T01:30:00",
+    "2024-03-31T02:30:00", "2024-10-27T01:30:00", "2024-10-27T01:30:00+00:00", "2024-11-03T01:30:00",
+    "2024-03-10T02:30:00", "2024-04-07T01:45:00", "1999-12-31T23:59:59+14:00", "2000-01-01T00:00:00-12:00",
+)  # fmt: skip
+NUMBERS = (
+    None, "1", "-1", "+2.50", "0", "-0.0", ".5", "5.", "1e3", "1E-2", "1,5", "1.234,50", "nan", "Infinity", "-inf", "six",
+    "0x10", "1_000", "1e99", "99999999", "9" * 400, "0.1", "2.675", "1e-320",
+)  # fmt: skip
+
+
+def bronze(rows: list[dict[str, str | None]], day: date = LEAP) -> pa.Table:
+    usual: dict[str, str | None] = {
+        "transaction_id": None, "customer_id": "c", "occurred_at": LEAP.isoformat(), "product_id": None, "category": None,
+        "channel": None, "country": None, "quantity": "1", "unit_price": None, "amount": "1",
+    }  # fmt: skip
+    texts = pa.schema([(name, pa.string()) for name in usual])
+    table = pa.Table.from_pylist([usual | row for row in rows], texts)
+    keys = {"_day": pa.repeat(pa.scalar(day), len(rows)), "_file": pa.repeat("f", len(rows)), "_row": range(len(rows))}
+    for name, values in (keys | {"_id": range(len(rows))}).items():
+        table = table.append_column(name, pa.array(values, pa.int64()) if isinstance(values, range) else values)
+    return table
+
+
+LIMITS = {"max_abs_quantity": 100000.0, "max_abs_amount": 1000000.0}
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_cleaning_reads_every_time_alike_in_every_zone(both: Callable[..., pa.Table], zone: str) -> None:
+    both("clean", {"bronze": bronze([{"occurred_at": time} for time in TIMES])}, timezone=zone, **LIMITS)
+
+
+def test_cleaning_reads_every_number_alike(both: Callable[..., pa.Table]) -> None:
+    rows = [{column: text} for column in ("quantity", "unit_price", "amount") for text in NUMBERS]
+    both("clean", {"bronze": bronze([*rows, *rows])}, timezone="UTC", **LIMITS)
+
+
+@pytest.mark.parametrize("day", [date(2024, 3, 31), date(2024, 10, 27), date(1997, 1, 1)])
+def test_cleaning_reads_every_half_hour_of_a_day_alike(both: Callable[..., pa.Table], day: date) -> None:
+    times = [f"{day}T{hour:02d}:{minute}:00" for hour in range(24) for minute in ("00", "30")]
+    rows = bronze([{"occurred_at": time} for time in times], day)
+    judged = both("clean", {"bronze": rows}, timezone="Europe/London", **LIMITS)
+    assert set(judged["outcome"].to_pylist()) == {"silver"}
+
+
+def test_cleaning_nothing_gives_nothing(both: Callable[..., pa.Table]) -> None:
+    assert both("clean", {"bronze": bronze([])}, timezone="UTC", **LIMITS).num_rows == 0

@@ -86,7 +86,9 @@ def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     rows += [COLUMNS | {"customer_id": who, "day": day(11), "orders": 0, "returns": 1, "max_order_amount": None}
              for who in ("leaves", "only-brings-back")]  # fmt: skip
     table = pa.Table.from_pylist([row | {"month": row["day"].replace(day=1)} for row in rows])
-    lake.replace("silver.customer_days", table.drop_columns("first_occurred_at"), "day IS NOT NULL", partition_by=["month"])
+    lake.replace(
+        "silver.customer_days", table.drop_columns("first_occurred_at"), "day IS NOT NULL", partition_by=["month"]
+    )
     mark_ingested(range(1, 25))
     return tmp_path
 
@@ -176,7 +178,9 @@ def test_days_without_data_are_counted(history: Path, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        pytest.param({"min_train_rows": 5}, "4 active customers at the training cut-offs 2024-01-10", id="too-few-rows"),
+        pytest.param(
+            {"min_train_rows": 5}, "4 active customers at the training cut-offs 2024-01-10", id="too-few-rows"
+        ),
         pytest.param({"test_cutoffs": 2}, "history is too short", id="too-short"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -39,11 +40,11 @@ class DuckDBEngine:
 
 
 def _connect() -> duckdb.DuckDBPyConnection:
-    spill = os.path.join(tempfile.gettempdir(), f"ml-duckdb-{os.getpid()}")
+    spill = Path(tempfile.gettempdir()) / f"ml-duckdb-{os.getpid()}"
     connection = duckdb.connect(
         config={
             "autoinstall_known_extensions": "false",  # what a query needs is in the wheel; nothing is downloaded
-            "temp_directory": spill,
+            "temp_directory": str(spill),
             "preserve_insertion_order": "false",  # every query orders its result itself; saves memory
         }
     )

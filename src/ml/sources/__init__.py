@@ -45,10 +45,10 @@ class SourceError(ValueError):
     """A source that cannot be opened; the message says what was found and what there is."""
 
 
-def _cdnow(**settings: object) -> Source:
+def _cdnow() -> Source:
     from ml.sources.cdnow import Cdnow
 
-    return Cdnow(**settings)  # type: ignore[arg-type]
+    return Cdnow()
 
 
 def _shop(**settings: object) -> Source:
