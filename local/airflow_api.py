@@ -97,7 +97,7 @@ class Airflow:
     def log(self, run: DagRun, task_id: str, try_number: int) -> list[str]:
         path = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task_id}/logs/{try_number}"
         content = self.call("GET", path, params={"full_content": True})["content"]
-        return [line["event"] if isinstance(line, dict) else str(line) for line in content]
+        return [_line(line) for line in content]
 
     def explain(self, run: DagRun) -> str:
         """Which tasks of a failed run failed, and what they said."""
@@ -136,6 +136,14 @@ class Airflow:
                 wanted = f" for {partition_key}" if partition_key else ""
                 raise LoopFailed(f"no run of {dag_id}{wanted} has started within {timeout:.0f} s")
             time.sleep(0.3)
+
+
+def _line(line: Any) -> str:
+    """One line of a task's log; a failure's exception is a field of its own."""
+    if not isinstance(line, dict):
+        return str(line)
+    causes = [f"{error['exc_type']}: {error['exc_value']}" for error in line.get("error_detail") or ()]
+    return "\n".join([str(line.get("event", "")), *causes])
 
 
 def _seen(run: dict[str, Any]) -> DagRun:

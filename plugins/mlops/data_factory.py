@@ -52,7 +52,7 @@ def _remembered() -> RunFilterParameters:
 
 
 class DataFactoryPipelineTrigger(RemoteRunTrigger):
-    """Looks at one pipeline run; resource group and factory are the Connection's."""
+    """Looks at one pipeline run; resource group and factory are the Connection's, which the hook takes for None."""
 
     def connect(self) -> AzureDataFactoryAsyncHook:
         from airflow.providers.microsoft.azure.hooks.data_factory import AzureDataFactoryAsyncHook
@@ -60,11 +60,11 @@ class DataFactoryPipelineTrigger(RemoteRunTrigger):
         return AzureDataFactoryAsyncHook(azure_data_factory_conn_id=self.conn_id)
 
     async def look(self, client: AzureDataFactoryAsyncHook) -> RemoteRun:
-        run = await client.get_pipeline_run(self.run_id)
+        run = await client.get_pipeline_run(self.run_id, None, None)
         return _seen(self.run_id, run.status, run.message)
 
     async def cancel(self, client: AzureDataFactoryAsyncHook) -> None:
-        await client.cancel_pipeline_run(self.run_id)
+        await client.cancel_pipeline_run(self.run_id, None, None)
 
 
 class DataFactoryPipelineOperator(BaseOperator):
@@ -150,7 +150,7 @@ class DataFactoryPipelineOperator(BaseOperator):
         from azure.mgmt.datafactory.models import RunQueryFilter
 
         wanted = _remembered()
-        wanted.filters = [RunQueryFilter(operand="PipelineName", operator="Equals", values=[self.pipeline])]
+        wanted.filters = [RunQueryFilter(operand="PipelineName", operator="Equals", values_property=[self.pipeline])]
         runs = self.hook.get_conn().pipeline_runs
         while True:
             page = runs.query_by_factory(self.resource_group_name, self.factory_name, wanted)

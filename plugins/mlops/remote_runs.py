@@ -14,7 +14,7 @@ import json
 import time
 from abc import abstractmethod
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -106,8 +106,8 @@ def succeed_or_raise(run: RemoteRun, facts: dict[str, Any]) -> dict[str, Any]:
 class RemoteRunTrigger(BaseTrigger):
     """Looks at a remote run until it is done, or cancels it when its time is over.
 
-    A look that fails is no news of the run: it is tried again, and never a reason to cancel. Safe in
-    several triggerers at once: looking changes nothing.
+    A look that fails, or a connection, is no news of the run: it is tried again, and never a reason to
+    cancel. Safe in several triggerers at once: looking changes nothing.
 
     :param run_id: the service's id of the run
     :param conn_id: Connection to look through
@@ -138,14 +138,23 @@ class RemoteRunTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         await asyncio.sleep(FIRST_LOOK)
-        async with self.connect() as client:
-            yield TriggerEvent(asdict(await self._watch(client)))
+        async with AsyncExitStack() as opened:
+            yield TriggerEvent(asdict(await self._watch(opened)))
 
-    async def _watch(self, client: Any) -> RemoteRun:
+    async def _watch(self, opened: AsyncExitStack) -> RemoteRun:
+        client: Any = None
         pause, failures = LOOK_OFTEN, 0
         while True:
             try:
+                if client is None:
+                    client = await opened.enter_async_context(self.connect())
                 run = await self.look(client)
+                if not run.done and time.time() > self.deadline:
+                    await self.cancel(client)
+                    why = f"it was still {run.state} when its time was over, and was cancelled"
+                    return replace(run, done=True, state="timed out", detail=why)
+            except (AttributeError, NameError, TypeError):
+                raise  # a mistake in this code is no outage of the service: fail at once
             except Exception as error:  # whatever a client raises: the run itself may be well
                 failures += 1
                 if failures >= PATIENCE:
@@ -156,10 +165,6 @@ class RemoteRunTrigger(BaseTrigger):
                 if run.done:
                     return run
                 self.log.info("%s run %s is %s", run.service, run.run_id, run.state)
-                if time.time() > self.deadline:
-                    await self.cancel(client)
-                    why = f"it was still {run.state} when its time was over, and was cancelled"
-                    return replace(run, done=True, state="timed out", detail=why)
             await asyncio.sleep(pause)
             pause = min(LOOK_SELDOM, pause * 1.5)
 
