@@ -37,7 +37,8 @@ def assets_of(model: str) -> Assets:
     """The assets of the model called `model`."""
     return Assets(
         noticed=Asset(
-            f"{model}.noticed", watchers=[AssetWatcher(name="landing_queue", trigger=StorageQueueTrigger(QUEUE_CONN_ID))]
+            f"{model}.noticed",
+            watchers=[AssetWatcher(name="landing_queue", trigger=StorageQueueTrigger(QUEUE_CONN_ID))],
         ),
         asked=Asset(f"{model}.asked"),
         landed=Asset(f"{model}.landed"),

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 
@@ -79,7 +79,7 @@ class DataFactoryPipelineOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("pipeline", "parameters", "conn_id")
-    template_fields_renderers = {"parameters": "json"}
+    template_fields_renderers: ClassVar[dict[str, str]] = {"parameters": "json"}
     operator_extra_links = (RemoteRunLink(),)
     ui_color = "#0678d4"
     ui_fgcolor = "#fff"
@@ -120,7 +120,7 @@ class DataFactoryPipelineOperator(BaseOperator):
         trigger = DataFactoryPipelineTrigger(run.run_id, self.conn_id, deadline)
         return self.defer(trigger=trigger, method_name="execute_complete")
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, int]:
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, int]:  # noqa: ARG002 (Airflow's)
         self._read_connection()
         return self._finish(self._with_url(RemoteRun(**event)))
 

@@ -78,7 +78,7 @@ class DatabricksStageOperator(DatabricksSubmitRunOperator):
     def execute(self, context: Context) -> Any:
         if self.per_day:
             day_of(context)
-        run = attach_or_submit(context, lambda key: self._find_or_submit(context, key), lambda run: run.failed)
+        run = attach_or_submit(context, self._find_or_submit, lambda run: run.failed)
         self.run_id = int(run.run_id)
         show_link(context, run)
         if run.done:
@@ -88,10 +88,10 @@ class DatabricksStageOperator(DatabricksSubmitRunOperator):
         trigger = DatabricksStageTrigger(run.run_id, self.databricks_conn_id, deadline)
         return self.defer(trigger=trigger, method_name="execute_complete")
 
-    def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
+    def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002 (Airflow's)
         return self._finish(RemoteRun(**event))
 
-    def _find_or_submit(self, context: Context, key: str) -> RemoteRun:
+    def _find_or_submit(self, key: str) -> RemoteRun:
         # the token makes asking and finding one step on Databricks' side
         submitted = {
             "run_name": key,

@@ -50,7 +50,7 @@ class RemoteRun:
         return self.done and not self.succeeded
 
 
-class RemoteRunFailed(RuntimeError):
+class RemoteRunFailed(RuntimeError):  # noqa: N818 (it is said in sentences: raised because the run failed)
     """A remote run ended in another state than success. Airflow may try again."""
 
     def __init__(self, run: RemoteRun) -> None:
@@ -67,7 +67,7 @@ class RemoteRunLink(BaseOperatorLink):
 
     name = "Remote run"
 
-    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
+    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ARG002 (Airflow's)
         from airflow.sdk.execution_time.xcom import XCom
 
         return XCom.get_value(key=URL_KEY, ti_key=ti_key) or ""

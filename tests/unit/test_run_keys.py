@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -86,6 +91,26 @@ class TestTheKey:
         assert len(key) <= MAX_LENGTH == 64
         assert re.fullmatch(r"[A-Za-z0-9_.-]+", key)
         assert key.endswith(f"-g{generation}")
+
+
+def test_airflow_clears_as_these_tests_suppose(tmp_path: Path) -> None:
+    """What the keys read a clear from, `max_tries`, is Airflow's own doing; here Airflow does it."""
+    database = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db"}
+    told = subprocess.run(
+        [sys.executable, "-m", "tests.unit.airflow_clears", str(FIRST.retries), "1", "3"],
+        env=os.environ | database,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    after_one = FIRST.cleared()  # as it starts: one try more than when it was cleared
+    after_three_more = after_one.retried().retried().cleared()
+    assert json.loads(told.stdout.splitlines()[-1]) == [
+        [0, FIRST.max_tries],
+        [after_one.try_number - 1, after_one.max_tries],
+        [after_three_more.try_number - 1, after_three_more.max_tries],
+    ]
 
 
 @dataclass
