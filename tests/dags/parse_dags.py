@@ -1,0 +1,43 @@
+"""Reads each Dag file as a task that starts does: in a process that has imported Airflow and no other Dag file.
+
+`python -m tests.dags.parse_dags HEAVY,MODULES FILE…` prints {file: {"seconds", "heavy": [modules it loaded]}}. One
+process imports Airflow once; each file is read in a fork of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import sys
+import time
+
+
+def read(file: str, heavy: list[str]) -> dict[str, object]:
+    """Seconds that reading a file takes, and which of the `heavy` modules it loads, measured in a fork."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        before = time.perf_counter()
+        runpy.run_path(file)
+        seconds = time.perf_counter() - before
+        os.write(writer, json.dumps({"seconds": seconds, "heavy": [m for m in heavy if m in sys.modules]}).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as told:
+        found: dict[str, object] = json.loads(told.read() or b"{}")
+    os.waitpid(child, 0)
+    return found
+
+
+def main() -> None:
+    import airflow.dag_processing.dagbag
+    import airflow.sdk.definitions.dag  # noqa: F401 (what a starting task has loaded before it reads the file)
+
+    heavy = sys.argv[1].split(",")
+    already = [module for module in heavy if module in sys.modules]
+    print(json.dumps({"airflow": {"seconds": 0.0, "heavy": already}} | {f: read(f, heavy) for f in sys.argv[2:]}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""What each Dag does in which order, what it waits for, what it hands on, and what it asks others to run."""
+
+from __future__ import annotations
+
+import importlib
+import shlex
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ml import cli
+
+GRAPHS = {
+    "arrivals": {"find_days": set()},
+    "calendar": {"emit_day": set()},
+    "features": {"compute_features": set()},
+    "ingest": {"list_files": {"copy_files"}, "copy_files": {"clean_day"}, "clean_day": set()},
+    "load_history": {"copy_files": {"clean_days"}, "clean_days": {"hand_on"}, "hand_on": set()},
+    "monitor": {"measure_drift": set()},
+    "on_champion": {"choose_days": set()},
+    "promote": {"decide": {"move_alias"}, "move_alias": set()},
+    "report": {
+        "find_changes": {"refresh_dataset", "note_version"},
+        "refresh_dataset": {"note_version"},
+        "note_version": set(),
+    },
+    "score": {"score_customers": set()},
+    "train": {
+        "choose_day": {"build_training_set"}, "build_training_set": {"train_model"}, "train_model": set(),
+    },
+}  # fmt: skip
+
+HANDED_ON = {
+    "arrivals": {"find_days": {"landed", "asked"}},
+    "calendar": {"emit_day": {"landed"}},
+    "features": {"compute_features": {"featured"}},
+    "ingest": {"clean_day": {"ingested"}},
+    "load_history": {"hand_on": {"ingested"}},
+    "monitor": {},
+    "on_champion": {"choose_days": {"rescore"}},
+    "promote": {"move_alias": {"champion"}},
+    "report": {"note_version": {"reported"}},
+    "score": {"score_customers": {"scored"}},
+    "train": {"train_model": {"challenger"}},
+}
+
+WAITED_FOR = {
+    "arrivals": {"noticed"},
+    "ingest": {"landed"},
+    "features": {"ingested"},
+    "score": {"featured", "rescore"},
+    "monitor": {"scored"},
+    "train": {"retrain"},
+    "promote": {"challenger"},
+    "on_champion": {"champion"},
+}
+
+PER_DAY = {
+    "ingest": "clean_day",
+    "features": "compute_features",
+    "score": "score_customers",
+    "monitor": "measure_drift",
+}
+
+
+def waited_for(dag: Any) -> set[str]:
+    """Names of the assets that start a Dag."""
+    from airflow.serialization.decoders import decode_timetable
+    from airflow.serialization.encoders import encode_timetable
+
+    condition = decode_timetable(encode_timetable(dag.timetable)).asset_condition
+    return {asset.name for _, asset in condition.iter_assets()}
+
+
+@pytest.mark.parametrize("stage", GRAPHS)
+class TestEachDag:
+    def test_has_these_tasks_and_arrows(self, dags: dict[str, Any], stage: str) -> None:
+        tasks = dags[f"churn_{stage}"].task_dict
+        assert {name: task.downstream_task_ids for name, task in tasks.items()} == GRAPHS[stage]
+
+    def test_hands_on_these_assets(self, dags: dict[str, Any], stage: str) -> None:
+        tasks = dags[f"churn_{stage}"].task_dict
+        outlets = {name: {asset.name for asset in task.outlets} for name, task in tasks.items() if task.outlets}
+        assert outlets == {task: {f"churn.{name}" for name in names} for task, names in HANDED_ON[stage].items()}
+
+    def test_waits_for_these_assets(self, dags: dict[str, Any], stage: str) -> None:
+        assert waited_for(dags[f"churn_{stage}"]) == {f"churn.{name}" for name in WAITED_FOR.get(stage, ())}
+
+
+def test_every_asset_that_starts_a_dag_comes_from_one(dags: dict[str, Any]) -> None:
+    """Except what comes from outside: messages of the landing queue, and a person's wish to retrain."""
+    given = {asset.name for dag in dags.values() for task in dag.tasks for asset in task.outlets}
+    needed = set().union(*map(waited_for, dags.values()))
+    assert needed - given == {"churn.noticed", "churn.retrain"}
+
+
+def test_models_share_no_asset(dags_of: Callable[..., dict[str, Any]]) -> None:
+    by_model: dict[str, set[str]] = {"churn": set(), "margin": set()}
+    for dag_id, dag in dags_of({"model": "churn"}, {"model": "margin"}).items():
+        names = waited_for(dag) | {asset.name for task in dag.tasks for asset in (*task.outlets, *task.inlets)}
+        by_model[dag_id.partition("_")[0]] |= names
+    assert by_model["churn"]
+    assert not by_model["churn"] & by_model["margin"]
+
+
+@pytest.mark.parametrize("stage", [stage for stage in GRAPHS if stage != "calendar"])
+def test_one_run_at_a_time_where_runs_could_meet(dags: dict[str, Any], stage: str) -> None:
+    """The same day emitted twice is two runs in Airflow; they must not write the same partition at once."""
+    assert dags[f"churn_{stage}"].max_active_runs == 1
+
+
+@pytest.mark.parametrize(("stage", "task"), PER_DAY.items())
+def test_a_stage_of_a_day_refuses_to_run_without_one(dags: dict[str, Any], stage: str, task: str) -> None:
+    assert dags[f"churn_{stage}"].task_dict[task].per_day is True
+
+
+# What `ti.xcom_pull` gives while a Dag's tasks are rendered here.
+FINGERPRINT = "0123456789abcdef"
+XCOMS = {
+    ("list_files", "return_value"): {"fingerprint": FINGERPRINT, "files": 2},
+    ("copy_files", "run_key"): "churn_ingest.copy_files.1998-06-28-0123456789-g1",
+    ("choose_day", "return_value"): "1998-06-28",
+    ("build_training_set", "return_value"): {"training_set": {"version": 7}},
+}
+
+
+def rendered(task: Any, xcoms: dict[tuple[str, str], Any] = XCOMS) -> Any:
+    """The task with its templates filled in for a run of 28 June 1998."""
+    from copy import copy
+
+    ti = SimpleNamespace(xcom_pull=lambda task_ids, key="return_value": xcoms[task_ids, key])
+    filled = copy(task)
+    params = {"first": "1998-06-01", "last": "1998-06-28"}
+    filled.render_template_fields(
+        {"ti": ti, "dag_run": SimpleNamespace(partition_key="1998-06-28"), "params": params, "dag": task.dag}
+    )
+    return filled
+
+
+STAGE_TASKS = {
+    ("ingest", "clean_day"): {
+        "validate_arrival": "validate --model churn --suite arrival --days 1998-06-28 --run-key KEY",
+        "ingest": "ingest --model churn --days 1998-06-28"
+        " --copy-log bronze/_log/churn_ingest.copy_files.1998-06-28-0123456789-g1"
+        f" --fingerprint {FINGERPRINT} --run-key KEY",
+        "validate_silver": "validate --model churn --suite silver --days 1998-06-28 --run-key KEY",
+    },
+    ("load_history", "clean_days"): {
+        "validate_arrival": "validate --model churn --suite arrival --days 1998-06-01..1998-06-28 --run-key KEY",
+        "ingest": "ingest --model churn --days 1998-06-01..1998-06-28"
+        " --copy-log bronze/_log/churn_ingest.copy_files.1998-06-28-0123456789-g1 --run-key KEY",
+        "validate_silver": "validate --model churn --suite silver --days 1998-06-01..1998-06-28 --run-key KEY",
+    },
+    ("features", "compute_features"): {"features": "features --model churn --as-of 1998-06-28 --run-key KEY"},
+    ("score", "score_customers"): {"score": "score --model churn --day 1998-06-28 --run-key KEY"},
+    ("monitor", "measure_drift"): {"monitor": "monitor --model churn --day 1998-06-28 --run-key KEY"},
+    ("train", "build_training_set"): {"training_set": "training_set --model churn --through 1998-06-28 --run-key KEY"},
+}
+
+
+@pytest.mark.parametrize(("place", "lines"), STAGE_TASKS.items(), ids=lambda value: "-".join(value))
+def test_a_cluster_is_asked_to_run(
+    dags: dict[str, Any], monkeypatch: pytest.MonkeyPatch, place: tuple[str, str], lines: dict[str, str]
+) -> None:
+    """Exactly these command lines, one argument each and no shell; and the stages understand them."""
+    stage, task_id = place
+    stages = rendered(dags[f"churn_{stage}"].task_dict[task_id]).stages
+    found = {name: [word.replace("{run_key}", "KEY") for word in words] for name, words in stages.items()}
+    assert found == {name: line.split() for name, line in lines.items()}
+    for words in found.values():
+        assert understood(words, monkeypatch).run_key == "KEY"
+
+
+def understood(words: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The arguments as the stage's own command line reads them; the stage is not run."""
+    asked: list[Any] = []
+    stage = importlib.import_module(f"ml.{words[0]}")
+    monkeypatch.setattr(stage, "run", lambda args: asked.append(args) or {})
+    cli.main(words)
+    return asked[0]
+
+
+class TestTheTrainingJob:
+    """The one command line that a shell reads."""
+
+    def test_is_a_stage_of_the_same_package(self, dags: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        command = rendered(dags["churn_train"].task_dict["train_model"]).command
+        assert command == "python -m ml train --model churn --training-set-version 7 --run-key {run_key}"
+        words = shlex.split(command)
+        assert words[:3] == ["python", "-m", "ml"]
+        assert understood(words[3:], monkeypatch).training_set_version == 7
+
+    @pytest.mark.parametrize("evil", ["7; rm -rf /", "$(id)", "7 --model other", "`id`", {"a": 1}, None, ""])
+    def test_takes_nothing_from_a_run_but_a_number(self, dags: dict[str, Any], evil: Any) -> None:
+        xcoms = XCOMS | {("build_training_set", "return_value"): {"training_set": {"version": evil}}}
+        command = rendered(dags["churn_train"].task_dict["train_model"], xcoms).command
+        assert command == "python -m ml train --model churn --training-set-version 0 --run-key {run_key}"
+
+    def test_is_the_only_task_that_a_shell_reads(self, dags: dict[str, Any]) -> None:
+        with_command = {
+            f"{dag_id}.{task.task_id}"
+            for dag_id, dag in dags.items()
+            for task in dag.tasks
+            if any(hasattr(task, name) for name in ("command", "bash_command", "sql"))
+        }
+        assert with_command == {"churn_train.train_model"}
+
+
+@pytest.mark.parametrize(("stage", "folder"), [("ingest", "1998-06-28"), ("load_history", "*")])
+def test_data_factory_is_asked_to_copy(dags: dict[str, Any], stage: str, folder: str) -> None:
+    task = rendered(dags[f"churn_{stage}"].task_dict["copy_files"])
+    assert task.pipeline == "ingest"
+    assert task.parameters == {"table": "transactions", "folder": folder, "copy_log": "bronze/_log/{run_key}"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "given", "why"),
+    [
+        pytest.param("load_history", {}, "first", id="no-days"),
+        pytest.param("load_history", {"first": "1998-06-01"}, "last", id="no-last-day"),
+        pytest.param("load_history", {"first": "1998-06-31", "last": "1998-07-01"}, "date", id="no-such-day"),
+        pytest.param("load_history", {"first": "1 June", "last": "1998-07-01"}, "date", id="not-a-day"),
+        pytest.param("load_history", {"first": "1998-06-01", "last": "1998-07-01 --x"}, "date", id="more-than-a-day"),
+        pytest.param("load_history", {"first": 19980601, "last": "1998-07-01"}, "string", id="number-for-a-day"),
+        pytest.param("train", {"through": "soon"}, "date", id="train-through-no-day"),
+        pytest.param("train", {"through": 7}, "string", id="train-through-a-number"),
+        pytest.param("promote", {"version": 0}, "minimum", id="version-zero"),
+        pytest.param("promote", {"version": "7"}, "integer", id="version-as-text"),
+        pytest.param("promote", {"version": 1.5}, "integer", id="version-and-a-half"),
+    ],
+)
+def test_a_bad_parameter_is_refused_before_anything_runs(
+    dags: dict[str, Any], stage: str, given: dict[str, Any], why: str
+) -> None:
+    from airflow.exceptions import ParamValidationError
+
+    params = _with(dags[f"churn_{stage}"], given)
+    with pytest.raises(ParamValidationError, match=why):
+        params.validate()
+
+
+@pytest.mark.parametrize(
+    ("stage", "given"),
+    [
+        ("load_history", {"first": "1998-06-01", "last": "1998-06-28"}),
+        ("train", {}),
+        ("train", {"through": "1998-06-28"}),
+        ("promote", {}),
+        ("promote", {"version": 7}),
+    ],
+)
+def test_a_good_parameter_is_taken(dags: dict[str, Any], stage: str, given: dict[str, Any]) -> None:
+    assert _with(dags[f"churn_{stage}"], given).validate().items() >= given.items()
+
+
+def _with(dag: Any, given: dict[str, Any]) -> Any:
+    """The parameters of a run that is asked for with `given`, as the API server has them when it validates."""
+    from airflow.serialization.serialized_objects import DagSerialization
+
+    return DagSerialization.from_dict(DagSerialization.to_dict(dag)).params.deep_merge(given)

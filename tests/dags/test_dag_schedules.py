@@ -1,0 +1,95 @@
+"""When Dags run, and for which day: schedules are the configuration's, and a key stays the day it names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from ml import config
+
+SCHEDULES = config.load("churn").schedule
+
+
+def stored(timetable: Any) -> Any:
+    """The timetable as the scheduler has it: stored by the Dag processor, and read back."""
+    from airflow.serialization.decoders import decode_timetable
+    from airflow.serialization.encoders import encode_timetable
+
+    return decode_timetable(encode_timetable(timetable))
+
+
+@pytest.mark.parametrize(
+    ("stage", "cron"),
+    [
+        ("calendar", SCHEDULES.calendar),
+        ("arrivals", SCHEDULES.sweep),
+        ("train", SCHEDULES.train),
+        ("report", SCHEDULES.report),
+    ],
+)
+def test_a_schedule_is_the_configuration_s(dags: dict[str, Any], stage: str, cron: str) -> None:
+    assert cron in stored(dags[f"churn_{stage}"].timetable).summary
+
+
+def test_a_changed_schedule_and_time_zone_arrive(dags_of: Callable[..., dict[str, Any]]) -> None:
+    changed = dags_of({"timezone": "Europe/London", "schedule": {"report": "5 22 * * *", "train": "0 2 1 * *"}})
+    report = stored(changed["churn_report"].timetable)
+    assert report.summary == "5 22 * * *"
+    assert report.serialize()["timezone"] == "Europe/London"
+    assert "0 2 1 * *" in stored(changed["churn_train"].timetable).summary
+
+
+def test_history_is_loaded_by_hand_only(dags: dict[str, Any]) -> None:
+    assert stored(dags["churn_load_history"].timetable).can_be_scheduled is False
+
+
+@pytest.mark.parametrize("stage", ["ingest", "features", "score", "monitor"])
+@pytest.mark.parametrize("day", ["1998-06-28", "2000-02-29", "2011-12-31", "2026-03-29", "2026-10-25"])
+def test_a_key_stays_the_day_it_names(dags: dict[str, Any], stage: str, day: str) -> None:
+    """Through every hand-over, in leap years and on the days when clocks change."""
+    timetable = stored(dags[f"churn_{stage}"].timetable)
+    assert timetable.default_partition_mapper.to_downstream(day) == day
+    assert not timetable.partition_mapper_config, "an asset with a mapper of its own may change keys"
+
+
+@pytest.mark.parametrize(
+    ("zone", "due", "day"),
+    [
+        pytest.param("UTC", datetime(2026, 11, 21, 6, tzinfo=UTC), "2026-11-20", id="utc"),
+        pytest.param("UTC", datetime(2024, 3, 1, 6, tzinfo=UTC), "2024-02-29", id="leap-day"),
+        pytest.param("UTC", datetime(2026, 1, 1, 6, tzinfo=UTC), "2025-12-31", id="new-year"),
+        pytest.param("America/New_York", datetime(2026, 11, 21, 11, tzinfo=UTC), "2026-11-20", id="west"),
+        pytest.param("America/New_York", datetime(2026, 11, 1, 11, tzinfo=UTC), "2026-10-31", id="clocks-go-back"),
+        pytest.param("Pacific/Auckland", datetime(2026, 11, 20, 17, tzinfo=UTC), "2026-11-20", id="far-east"),
+        pytest.param("Europe/London", datetime(2026, 3, 29, 5, tzinfo=UTC), "2026-03-28", id="clocks-go-forward"),
+    ],
+)
+def test_the_calendar_is_due_for_yesterday(
+    dags_of: Callable[..., dict[str, Any]], zone: str, due: datetime, day: str
+) -> None:
+    """At six in the morning of the business's own time zone, the day before there."""
+    from airflow._shared.timezones.timezone import coerce_datetime
+    from airflow.timetables.base import TimeRestriction
+
+    timetable = stored(dags_of({"timezone": zone})["churn_calendar"].timetable)
+    restriction = TimeRestriction(earliest=coerce_datetime(due), latest=None, catchup=True)
+    info = timetable.next_dagrun_info_v2(last_dagrun_info=None, restriction=restriction)
+    assert (info.run_after, info.partition_key) == (due, day)
+
+
+def test_a_backfill_makes_each_day_once(dags: dict[str, Any]) -> None:
+    """From the first of the days to the one before the last, as the runbook says."""
+    timetable = stored(dags["churn_calendar"].timetable)
+    first, last = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 4, tzinfo=UTC)
+    infos = timetable.iter_partition_dagrun_infos(earliest=first, latest=last)
+    assert [info.partition_key for info in infos] == ["2026-11-01", "2026-11-02", "2026-11-03"]
+
+
+def test_arrivals_watch_the_landing_queue(dags: dict[str, Any]) -> None:
+    condition = dags["churn_arrivals"].timetable.asset_condition
+    watchers = [watcher for asset in condition.objects for watcher in asset.watchers]
+    assert [type(watcher.trigger).__name__ for watcher in watchers] == ["StorageQueueTrigger"]
+    assert watchers[0].trigger.serialize()[1] == {"conn_id": "landing_queue"}
