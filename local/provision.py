@@ -1,54 +1,66 @@
 """What the loop needs before its first run: containers, the queue, the Data Factory pipeline, the environment.
 
-Through the vendors' own SDKs, so that the same calls would set up a subscription. Each step sets a
-state and can be repeated; what is as it should be is left alone.
+Through the vendors' own SDKs, so that the same calls would set up a subscription. Which one is told as Airflow is
+told it, on a plain host and in a container alike: `AIRFLOW_CONN_*` and `AZURE_STORAGE_CONNECTION_STRING`. Each step
+sets a state and can be repeated; what is as it should be is left alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from local.environment import LANDED_QUEUE, connections
-from local.settings import REPOSITORY, Settings
-from local.state import current_settings
+from local.settings import REPOSITORY, SettingsError, from_environment
 
 CONTAINERS = {"landing": None, "lake": None, "mlflow": None, "reports": "blob"}  # pages open in any browser here
 DEFINITIONS = REPOSITORY / "include" / "datafactory"
 
 
-def storage(settings: Settings) -> str:
+def told(variable: str) -> str:
+    """A variable of the environment. Raises SettingsError when it is not set."""
+    if value := os.environ.get(variable):
+        return value
+    raise SettingsError(f"{variable} is not set: it tells which cloud to set up; see .env.example.")
+
+
+def connection(conn_id: str) -> dict[str, Any]:
+    """One of Airflow's Connections, as JSON in the environment."""
+    found: dict[str, Any] = json.loads(told(f"AIRFLOW_CONN_{conn_id.upper()}"))
+    return found
+
+
+def storage() -> str:
     from azure.core.exceptions import ResourceExistsError
     from azure.storage.blob import BlobServiceClient
     from azure.storage.queue import QueueServiceClient
 
-    from local.environment import storage as storage_environment
-
-    connection = storage_environment(settings)["AZURE_STORAGE_CONNECTION_STRING"]
-    blobs = BlobServiceClient.from_connection_string(connection)
+    account = told("AZURE_STORAGE_CONNECTION_STRING")
+    queue = connection("landing_queue")["extra"]["queue"]
+    blobs = BlobServiceClient.from_connection_string(account)
     for container, public in CONTAINERS.items():
         try:
             blobs.create_container(container, public_access=public)
         except ResourceExistsError:
             continue
     try:
-        QueueServiceClient.from_connection_string(connection).create_queue(LANDED_QUEUE)
+        QueueServiceClient.from_connection_string(account).create_queue(queue)
     except ResourceExistsError:
         pass
-    return f"containers {', '.join(CONTAINERS)}; queue {LANDED_QUEUE}"
+    return f"containers {', '.join(CONTAINERS)}; queue {queue}"
 
 
-def data_factory(settings: Settings) -> str:
+def data_factory() -> str:
     """Deploy `include/datafactory/`, in the order in which one refers to the other."""
     from azure.identity import ClientSecretCredential
     from azure.mgmt.datafactory import DataFactoryManagementClient
     from azure.mgmt.datafactory.models import Factory
 
-    conn = connections(settings)["azure_data_factory_default"]
+    conn = connection("azure_data_factory_default")
     extra = conn["extra"]
     credential = ClientSecretCredential(extra["tenantId"], conn["login"], conn["password"])
     client = DataFactoryManagementClient(credential, extra["subscriptionId"])
@@ -67,7 +79,7 @@ def data_factory(settings: Settings) -> str:
     return f"Data Factory: {', '.join(deployed)}"
 
 
-def azure_ml(settings: Settings) -> str:
+def azure_ml() -> str:
     """The environment that training jobs run in, by the name the config gives."""
     from azure.ai.ml import MLClient
     from azure.ai.ml.entities import Environment
@@ -75,7 +87,7 @@ def azure_ml(settings: Settings) -> str:
 
     from ml import config
 
-    conn = connections(settings)["azure_ml_default"]
+    conn = connection("azure_ml_default")
     extra = conn["extra"]
     credential = ClientSecretCredential(extra["tenantId"], conn["login"], conn["password"])
     client = MLClient(
@@ -88,31 +100,34 @@ def azure_ml(settings: Settings) -> str:
     return f"Azure ML: environment {', '.join(sorted(names))}"
 
 
-def digest(settings: Settings) -> str:
+def digest() -> str:
     """What was deployed, and where to: as long as it is the same there is nothing to do."""
-    told = hashlib.sha256(Path(__file__).read_bytes())
+    hashed = hashlib.sha256(Path(__file__).read_bytes())
     for file in sorted(DEFINITIONS.rglob("*.json")):
-        told.update(file.read_bytes())
+        hashed.update(file.read_bytes())
     for file in sorted((REPOSITORY / "config").glob("*.yaml")):
-        told.update(file.read_bytes())
-    extra: dict[str, Any] = connections(settings)["azure_data_factory_default"]["extra"]
-    told.update(json.dumps(extra, sort_keys=True).encode())
-    return told.hexdigest()
+        hashed.update(file.read_bytes())
+    extra: dict[str, Any] = connection("azure_data_factory_default")["extra"]
+    hashed.update(json.dumps(extra, sort_keys=True).encode())
+    return hashed.hexdigest()
 
 
 def main() -> int:
-    settings = current_settings()
-    print(storage(settings))
-    stamp, now = settings.run_dir / "provisioned", digest(settings)
+    print(storage())
+    stamp, now = from_environment().run_dir / "provisioned", digest()
     if stamp.exists() and stamp.read_text() == now:
         print("Data Factory and Azure ML are as they were deployed")
         return 0
     with ThreadPoolExecutor() as pool:  # each client's import and its tokens take their second or two
-        for done in [pool.submit(data_factory, settings), pool.submit(azure_ml, settings)]:
+        for done in [pool.submit(data_factory), pool.submit(azure_ml)]:
             print(done.result())
+    stamp.parent.mkdir(parents=True, exist_ok=True)
     stamp.write_text(now)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except SettingsError as error:
+        sys.exit(f"provision: {error}")
