@@ -54,7 +54,7 @@ def clean(model: Model, rows: pa.Table, skipped: Sequence[Skipped]) -> Cleaned:
     `skipped` rows, which the Copy could not parse, are refusals too.
     """
 
-    texts = pa.table({name: _trimmed(rows[name]) for name in COLUMNS})
+    texts = pa.table({name: trimmed(rows[name]) for name in COLUMNS})
     for key in ("_day", "_file", "_row"):
         texts = texts.append_column(key, rows[key])
     texts = texts.append_column("_id", pa.array(np.arange(rows.num_rows, dtype=np.int64)))
@@ -91,7 +91,7 @@ def reasons(quarantine: pa.Table) -> dict[str, int]:
     return {reason: count for reason, count in counts.most_common() if count}
 
 
-def _trimmed(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+def trimmed(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     """Without white space around; NULL where nothing is left."""
 
     trimmed = pc.utf8_trim_whitespace(texts)
