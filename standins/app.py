@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
-from standins import errors, ledger
+from standins import (
+    arm,
+    azure_ml,
+    data_factory,
+    data_factory_runs,
+    databricks,
+    entra,
+    errors,
+    event_grid,
+    ledger,
+    power_bi,
+)
 from standins.cloud import Cloud
 
 # Each has `routes(cloud) -> APIRouter` and may have `start(cloud)`, called once when the server
 # starts: take up unfinished work, start watchers (cloud.background, cloud.every).
-SERVICES = ("entra", "arm", "data_factory", "data_factory_runs", "power_bi", "event_grid", "databricks", "azure_ml")
+SERVICES = (entra, arm, data_factory, data_factory_runs, power_bi, event_grid, databricks, azure_ml)
 
 
 def create_app(cloud: Cloud) -> FastAPI:
     """The application over one cloud's state. Its lifespan starts and stops the background work."""
-    names = [name for name in SERVICES if importlib.util.find_spec(f"standins.{name}")]
-    services = [importlib.import_module(f"standins.{name}") for name in names]
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        for service in services:
+        for service in SERVICES:
             if hasattr(service, "start"):
                 service.start(cloud)
         yield
@@ -40,6 +47,6 @@ def create_app(cloud: Cloud) -> FastAPI:
         return {"status": "ok"}
 
     app.include_router(ledger.routes(cloud.ledger))
-    for service in services:
+    for service in SERVICES:
         app.include_router(service.routes(cloud))
     return app

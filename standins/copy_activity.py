@@ -31,6 +31,7 @@ from standins.copy_formats import READERS, BadRow, CopyError, Rows, check_unique
 # What Data Factory refuses in a column's name when it writes Parquet.
 _FORBIDDEN = set(",;{}()\n\t=")
 _FILE_PATH = "$$FILEPATH"
+_GROUP_ROWS = 50_000  # rows of a Parquet row group, held in memory until it is written
 
 
 @dataclass(frozen=True)
@@ -221,12 +222,22 @@ def _convert(rows: Rows, additional: dict[str, str], name: str, path: Path, chec
     for column in additional:
         schema = schema.append(pa.field(column, pa.string()))
     count = 0
+    group: list[pa.RecordBatch] = []
     with pq.ParquetWriter(path, schema, compression="snappy") as writer:
+
+        def write_group() -> None:
+            writer.write_table(pa.Table.from_batches(group, schema))
+            group.clear()
+
         for batch in rows.batches:
             check()
             more = [pa.repeat(pa.scalar(value, pa.string()), batch.num_rows) for value in additional.values()]
-            writer.write_batch(pa.record_batch([*batch.columns, *more], schema=schema))
+            group.append(pa.record_batch([*batch.columns, *more], schema=schema))
             count += batch.num_rows
+            if sum(part.num_rows for part in group) >= _GROUP_ROWS:
+                write_group()
+        if group:
+            write_group()
     return count
 
 

@@ -14,13 +14,24 @@ LANDING, LAKE, LANDED_QUEUE = "landing", "lake", "landed"
 
 # Seconds. The services run beside the account: one that does not answer in this time is down.
 _CONNECT, _READ = 5, 60
+_RETRIES = 1
+_PIECE = 4 * 1024 * 1024  # bytes held in memory of a blob that is read or written
 
 
 def container(settings: Settings, name: str) -> ContainerClient:
     from azure.storage.blob import ContainerClient
 
     return ContainerClient(
-        settings.blob_endpoint, name, credential=_credential(settings), connection_timeout=_CONNECT, read_timeout=_READ
+        settings.blob_endpoint,
+        name,
+        credential=_credential(settings),
+        connection_timeout=_CONNECT,
+        read_timeout=_READ,
+        retry_total=_RETRIES,
+        max_single_get_size=_PIECE,
+        max_chunk_get_size=_PIECE,
+        max_single_put_size=_PIECE,
+        max_block_size=_PIECE,
     )
 
 
@@ -28,7 +39,12 @@ def queue(settings: Settings, name: str) -> QueueClient:
     from azure.storage.queue import QueueClient
 
     return QueueClient(
-        settings.queue_endpoint, name, credential=_credential(settings), connection_timeout=_CONNECT, read_timeout=_READ
+        settings.queue_endpoint,
+        name,
+        credential=_credential(settings),
+        connection_timeout=_CONNECT,
+        read_timeout=_READ,
+        retry_total=_RETRIES,
     )
 
 

@@ -258,6 +258,29 @@ def sdk(cloud: Standins, monkeypatch: pytest.MonkeyPatch) -> Standins:
 
 
 @pytest.fixture
+def airflow_probe(tmp_path: Path) -> Callable[..., Any]:
+    """Runs a function of provider_probe.py against a cloud, in an Airflow with both Connections; gives its answer."""
+
+    def run(cloud: Standins, name: str, *arguments: str) -> Any:
+        account = {"login": CLIENT, "password": SECRET}
+        where = {"resource_group_name": "rg", "factory_name": "adf"}
+        factory = {"tenantId": TENANT, "subscriptionId": SUBSCRIPTION, **where}
+        connections = {
+            "POWERBI_DEFAULT": {"conn_type": "powerbi", **account, "extra": {"tenant_id": TENANT, "trust_env": True}},
+            "AZURE_DATA_FACTORY_DEFAULT": {"conn_type": "azure_data_factory", **account, "extra": factory},
+        }
+        environment = {**os.environ, **cloud.client_variables(), "AIRFLOW_HOME": str(tmp_path)}
+        environment |= {f"AIRFLOW_CONN_{conn}": json.dumps(value) for conn, value in connections.items()}
+        answer = tmp_path / "answer.json"
+        command = [sys.executable, str(Path(__file__).parent / "provider_probe.py"), str(answer), name, *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(answer.read_text())
+
+    return run
+
+
+@pytest.fixture
 def table() -> str:
     """A name that no other test uses."""
     return f"t{uuid.uuid4().hex[:12]}"
