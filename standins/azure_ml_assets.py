@@ -22,6 +22,7 @@ from standins.storage import container
 
 KINDS = ("environments", "data", "models", "codes")
 
+_DEFAULTS: Json = {"isArchived": False, "isAnonymous": False, "tags": {}, "properties": {}}
 _MUTABLE = {"description", "tags", "properties", "isArchived", "autoDeleteSetting", "stage"}
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,254}")
 _REFERENCE = re.compile(
@@ -148,7 +149,8 @@ def _of_kind(cloud: Cloud, kind: str) -> APIRouter:
     def put_version(name: str, version: str, where: Where, who: Who, body: Annotated[Json, Body()]) -> JSONResponse:
         if not _NAME.fullmatch(name):
             raise user_error(f"Asset name {name!r}: letters, digits, '_', '-' and '.' are allowed, 255 at most.")
-        asked = {"isArchived": False, "isAnonymous": False, **(body.get("properties") or {})}
+        given = {field: value for field, value in (body.get("properties") or {}).items() if value is not None}
+        asked = {**_DEFAULTS, **({"flavors": {}} if kind == "models" else {}), **given}
         doc = {"properties": asked, "systemData": stamp(who)}
         with cloud.transaction():
             created = documents.create(where.kind(kind), f"{name}/{version}", doc)
