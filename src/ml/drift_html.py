@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from ml.config import Model
-from ml.pages import bar, page, tiles
+from ml.pages import BLUE, GREY, bar, page, tiles
 
 WIDTH, HEIGHT = 300, 96  # of one histogram, in pixels
 AXIS = 4  # thresholds wide: one feature far out does not flatten the others
@@ -16,8 +16,12 @@ AXIS = 4  # thresholds wide: one feature far out does not flatten the others
 CARDS = """<style>
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(310px,1fr));gap:12px}
 .cards section{padding:12px 14px}.cards h3{font-size:14px;margin:0 0 6px;display:flex;justify-content:space-between}
-.key i{display:inline-block;width:10px;height:10px;border-radius:2px;margin:0 5px 0 14px}
+.key i{display:inline-block;width:10px;height:10px;border-radius:2px;margin:0 5px}
 </style>"""
+
+
+def _swatch(color: str) -> str:
+    return f'<i style="background:{color}"></i>'
 
 
 def _filled(one: dict[str, Any]) -> list[tuple[str, float, float]]:
@@ -39,13 +43,13 @@ def _histogram(one: dict[str, Any]) -> str:
         parts.append(
             f"<g><title>{escape(name)}: reference {before:.1%}, day {now:.1%}</title>"
             f'<rect x="{n * step:.1f}" y="0" width="{step:.1f}" height="{HEIGHT}" fill="transparent"/>'
-            f'<rect x="{left:.1f}" y="{HEIGHT - tall:.1f}" width="{thick:.1f}" height="{tall:.1f}" fill="#9aa5b1"/>'
+            f'<rect x="{left:.1f}" y="{HEIGHT - tall:.1f}" width="{thick:.1f}" height="{tall:.1f}" fill="{GREY}"/>'
             f'<rect x="{left + thick:.1f}" y="{HEIGHT - taller:.1f}" width="{thick:.1f}" height="{taller:.1f}"'
-            ' fill="#2563ab"/></g>'
+            f' fill="{BLUE}"/></g>'
         )
     return (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT + 1}" width="{WIDTH}" height="{HEIGHT + 1}" role="img">'
-        f'{"".join(parts)}<line x1="0" y1="{HEIGHT + 0.5}" x2="{WIDTH}" y2="{HEIGHT + 0.5}" stroke="#9aa5b1"/></svg>'
+        f'{"".join(parts)}<line x1="0" y1="{HEIGHT + 0.5}" x2="{WIDTH}" y2="{HEIGHT + 0.5}" stroke="{GREY}"/></svg>'
     )
 
 
@@ -82,6 +86,11 @@ def drift_page(
         f"PSI {one['psi']:.3f}</span></h3>{_histogram(one)}{_ends(one)}</section>"
         for one in found
     )
+    scale = (
+        f"The line is the threshold, {limit:g}; the axis ends at {widest:g}. On few rows, chance must be exceeded too."
+    )
+    key = f"{_swatch(GREY)}reference {_swatch(BLUE)}this day, in shares of its customers; the bins are the reference's"
+    verdict = "drifted" if overall else "as learnt"
     return page(
         f"{config.model}: drift on {day}",
         f"The features of {day} against those that the champion, version {version}, was trained on.",
@@ -89,15 +98,13 @@ def drift_page(
             CARDS,
             tiles(
                 [
-                    ("The day as a whole", "drifted" if overall else "as learnt", f"drifted when over {allowed:.0%} of features are"),
+                    ("The day as a whole", verdict, f"drifted when over {allowed:.0%} of features are"),
                     ("Drifted features", f"{drifted} of {len(found)}", f"{share:.0%}; PSI above {limit:g}"),
                     ("Customers of the day", f"{rows:,}", f"{reference_rows:,} in the reference"),
                 ]
             ),
-            f"<h2>Population stability index</h2><section>{bars}<p class='soft small'>The line is the threshold, "
-            f"{limit:g}; the axis ends at {widest:g}. With few rows a feature must also exceed what chance gives.</p></section>",
-            '<h2>Histograms</h2><p class="soft small key"><i style="background:#9aa5b1;margin-left:0"></i>reference'
-            '<i style="background:#2563ab"></i>this day, in shares of its customers; the bins are the reference\'s</p>',
+            f'<h2>Population stability index</h2><section>{bars}<p class="soft small">{scale}</p></section>',
+            f'<h2>Histograms</h2><p class="soft small key">{key}</p>',
             f'<div class="cards">{cards}</div>',
         ],
     )

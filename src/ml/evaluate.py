@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ml import config as configs
@@ -180,7 +181,7 @@ def measure_version(
         except StageError as error:
             old = np.full(len(y), np.nan)
             problems.append(f"champion {champion.number} could not score the test rows: {error}")
-        problems += _hindsight(champion, as_of)
+        problems += _hindsight(champion, as_of, config.label.horizon_days)
     found = evaluation(y, predict(rows), old, groups, config.evaluate, config.train.seed)
     return {
         **facts,
@@ -192,14 +193,16 @@ def measure_version(
     }
 
 
-def _hindsight(champion: Version, test_days: Sequence[str]) -> list[str]:
-    learnt = champion.tags.get("trained_through", "")
-    if not test_days or learnt < test_days[0]:
+def _hindsight(champion: Version, test_days: Sequence[str], horizon_days: int) -> list[str]:
+    """A sentence when the champion learnt from labels that reach past the first test day."""
+    cutoff = champion.tags.get("trained_through")
+    if cutoff is None or not test_days:
         return []
-    return [
-        f"champion {champion.number} learnt from cut-offs up to {learnt}, the test starts at {test_days[0]}: "
-        "it has seen these customers' future, so the comparison favours it"
-    ]
+    learnt = date.fromisoformat(cutoff) + timedelta(days=horizon_days)
+    if learnt <= date.fromisoformat(test_days[0]):
+        return []
+    why = f"learnt from labels up to {learnt}, the test starts at {test_days[0]}: the comparison favours it"
+    return [f"champion {champion.number} {why}"]
 
 
 def digest(content: bytes) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
+BLUE, GREY, INK = "#2563ab", "#9aa5b1", "#1c2430"  # this model or day; what it is compared with; text
+
 STYLE = """
 :root{--ink:#1c2430;--soft:#5b6675;--line:#e3e7ec;--paper:#fff;--ground:#f5f7f9;--blue:#2563ab;--grey:#9aa5b1;
 --good:#1d7f4e;--bad:#b3372c;--warn:#fff6e0}

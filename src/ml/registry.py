@@ -49,6 +49,7 @@ def client() -> MlflowClient:
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         raise StageError("MLFLOW_TRACKING_URI is not set: which MLflow server keeps the models?")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves the machine unless asked for
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")  # a log is no terminal
     from mlflow import MlflowClient
 
     return MlflowClient()

@@ -8,9 +8,8 @@ from html import escape
 from typing import Any
 
 from ml.config import Model
-from ml.pages import bar, notes, page, table, tiles
+from ml.pages import BLUE, GREY, INK, bar, notes, page, table, tiles
 
-BLUE, GREY, INK = "#2563ab", "#9aa5b1", "#1c2430"
 TOP_FEATURES = 20
 LOWER_IS_BETTER = ("log_loss", "ece")
 NAMES = {
@@ -80,7 +79,7 @@ def _plots(found: Mapping[str, Any]) -> str:
                 roc.plot(*zip(*drawn["roc"], strict=True), color=color, label=label, zorder=order)
                 recall.plot(*zip(*drawn["precision_recall"], strict=True), color=color, label=label, zorder=order)
             if drawn["calibration"]:
-                points = [(bin["predicted"], bin["observed"]) for bin in drawn["calibration"]]
+                points = [(part["predicted"], part["observed"]) for part in drawn["calibration"]]
                 calibration.plot(*zip(*points, strict=True), "o-", color=color, label=label, markersize=4, zorder=order)
         for axes in (roc, calibration):
             axes.plot([0, 1], [0, 1], "--", color=INK, linewidth=0.8, zorder=1)
@@ -145,6 +144,7 @@ def model_page(config: Model, found: Mapping[str, Any]) -> bytes:
         "parameters": ", ".join(f"{key} {value}" for key, value in found["params"].items()),
     }
     made_from = [[escape(k), f'<div style="text-align:left">{escape(v)}</div>'] for k, v in provenance.items()]
+    gain_of = '<p class="soft small">Share of the total gain of all splits.</p>'
     return page(
         f"{config.model}: evaluation of {found['run_key']}",
         config.description,
@@ -153,9 +153,8 @@ def model_page(config: Model, found: Mapping[str, Any]) -> bytes:
             tiles([tile("roc_auc"), tile("average_precision"), tile("ece"), ("Out-of-time rows", f"{rows:,}", share)]),
             f"<h2>Metrics</h2><section>{_metric_table(found)}</section>",
             f"<h2>Curves</h2><section>{_plots(found)}</section>",
-            f'<div class="two"><div><h2>What it looks at</h2><section>{bars}<p class="soft small">Share of the total '
-            f"gain of all splits.</p></section></div><div><h2>Right and wrong</h2>"
-            f"<section>{_confusion(found, config.label.name)}</section></div></div>",
+            f'<div class="two"><div><h2>What it looks at</h2><section>{bars}{gain_of}</section></div>',
+            f"<div><h2>Right and wrong</h2><section>{_confusion(found, config.label.name)}</section></div></div>",
             "<h2>Made from</h2><section>",
             table(["", ""], made_from),
             "</section>",

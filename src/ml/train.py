@@ -27,7 +27,12 @@ log = logging.getLogger(__name__)
 
 # What makes LightGBM give the same trees each time. The number of threads is a parameter of the
 # config, fixed there too: it is written into the model's text.
-FIXED = {"objective": "binary", "deterministic": True, "force_row_wise": True, "verbosity": -1}
+FIXED: dict[str, str | bool | int] = {
+    "objective": "binary",
+    "deterministic": True,
+    "force_row_wise": True,
+    "verbosity": -1,
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,8 +48,9 @@ def fit(config: configs.Model, rows: TrainingSet) -> lightgbm.Booster:
     from ml.frames import categories_of, frame
 
     table = frame(rows.train, rows.features, categories_of(rows.train, rows.features))
-    params = {**config.train.params, **FIXED, "seed": config.train.seed}
-    rounds = int(params.pop("n_estimators"))
+    params = {name: value for name, value in config.train.params.items() if name != "n_estimators"}
+    params |= {**FIXED, "seed": config.train.seed}
+    rounds = int(config.train.params["n_estimators"])
     data = lightgbm.Dataset(table, rows.train[config.label.name].to_numpy(), params=params, free_raw_data=True)
     return lightgbm.train(params, data, rounds)
 

@@ -1,0 +1,131 @@
+"""A lake in a folder, an MLflow on SQLite, and customers whose churn can be learnt: what the model's stages need."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from argparse import Namespace
+from datetime import date, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from ml import config, gate, lake, monitor, promote, score, train
+
+TEST_DAY = date(1998, 4, 1)
+DAY = date(1998, 6, 30)
+FEATURES = "features.customers"
+TRAINING_SET = "features.training_set"
+
+
+@cache
+def _empty_mlflow() -> Path:
+    """A migrated, empty MLflow database: migrating takes seconds, so it is done once and copied."""
+    folder = Path(tempfile.mkdtemp(prefix="mlflow-of-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    from mlflow import MlflowClient
+
+    MlflowClient(f"sqlite:///{folder}/empty.db").search_experiments()
+    return folder / "empty.db"
+
+
+def customers(count: int, as_of: date = DAY, seed: int = 0, **shift: float) -> pa.Table:
+    """Rows of `features.customers`; `shift` adds to a numeric column. One customer in ten is not active."""
+    rng = np.random.default_rng(seed)
+    orders = 1 + rng.poisson(3, count)
+    amount = np.round(orders * rng.gamma(2.0, 15.0, count), 2)
+    country = rng.choice(["DE", "FR", "NL"], count).astype(object)
+    country[rng.random(count) < 0.1] = None
+    numbers: dict[str, np.ndarray[Any, Any]] = {
+        "recency_days": rng.integers(0, 90, count),
+        "tenure_days": rng.integers(90, 500, count),
+        "orders": orders,
+        "amount": amount,
+        "mean_order_amount": amount / orders,
+        "online_preference_ratio": np.where(rng.random(count) < 0.2, np.nan, rng.random(count)),
+    }
+    for name, by in shift.items():
+        numbers[name] = numbers[name] + by
+    columns = {name: pa.array(values, from_pandas=True) for name, values in numbers.items()}
+    return pa.table(
+        {
+            "customer_id": [f"c{n:06}" for n in range(count)],
+            "as_of": pa.repeat(pa.scalar(as_of), count),
+            **columns,
+            "country": pa.array(country, pa.string()),
+            "active": rng.random(count) < 0.9,
+        }
+    )
+
+
+def training_rows(count: int, as_of: date, split: str, seed: int, signal: float = 1.0) -> pa.Table:
+    """Labelled rows; the larger `signal`, the better churn can be told from recency and orders."""
+    rows = customers(count, as_of, seed)
+    recency, orders = rows["recency_days"].to_numpy(), rows["orders"].to_numpy()
+    odds = signal * ((recency - 45) / 15 - (orders - 4) / 2)
+    churned = np.random.default_rng(seed + 1).random(count) < 1 / (1 + np.exp(-odds))
+    rows = rows.append_column("churned", pa.array(churned.astype(np.int64)))
+    rows = rows.append_column("split", pa.repeat(pa.scalar(split), count))
+    return rows.append_column("customer_days_version", pa.repeat(pa.scalar(7), count))
+
+
+def training_set(signal: float = 1.0, seed: int = 1, train: int = 1200, test: int = 800) -> pa.Table:
+    return pa.concat_tables(
+        [
+            training_rows(train, TEST_DAY - timedelta(days=90), "train", seed, signal),
+            training_rows(test, TEST_DAY, "test", seed + 1000, signal),
+        ]
+    )
+
+
+class World:
+    """One test's lake, reports and registry, and the stages as a person would call them."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self._patch = folder, monkeypatch
+        shutil.copy(_empty_mlflow(), folder / "mlflow.db")
+        monkeypatch.chdir(folder)  # MLflow puts the artifacts of a database on disk below the current folder
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        monkeypatch.setenv("LAKE_URI", f"file://{folder}/lake")
+        monkeypatch.setenv("REPORTS_URI", f"file://{folder}/reports")
+        (folder / "lake").mkdir()
+        self.config = config.load("churn")
+
+    def configure(self, **sections: dict[str, Any]) -> None:
+        """Other settings for this test: `configure(gate={"min_rows": 1})`."""
+        changed = {name: getattr(self.config, name).model_copy(update=new) for name, new in sections.items()}
+        self.config = self.config.model_copy(update=changed)
+        self._patch.setattr(config, "load", lambda name: self.config)
+
+    def write_training_set(self, rows: pa.Table) -> int:
+        return lake.replace(TRAINING_SET, rows, "as_of IS NOT NULL", partition_by=["as_of"])
+
+    def write_features(self, rows: pa.Table, day: date = DAY) -> int:
+        return lake.replace(FEATURES, rows, lake.day_predicate("as_of", [day]), partition_by=["as_of"])
+
+    def train(self, version: int, run_key: str = "train-1") -> dict[str, Any]:
+        return train.run(Namespace(model="churn", training_set_version=version, run_key=run_key, commit="abc123"))
+
+    def gate(self, version: str) -> dict[str, Any]:
+        return gate.run(Namespace(model="churn", version=version))
+
+    def promote(self, version: str, run_key: str = "promote-1") -> dict[str, Any]:
+        return promote.run(Namespace(model="churn", version=version, run_key=run_key))
+
+    def score(self, day: date = DAY, run_key: str = "score-1") -> dict[str, Any]:
+        return score.run(Namespace(model="churn", day=day, run_key=run_key))
+
+    def monitor(self, day: date = DAY, run_key: str = "monitor-1") -> dict[str, Any]:
+        return monitor.run(Namespace(model="churn", day=day, run_key=run_key))
+
+    def champion(self, run_key: str = "train-1", **how: Any) -> str:
+        """Train, approve and promote a model; returns its version."""
+        version: str = self.train(self.write_training_set(training_set(**how)), run_key)["version"]
+        assert self.gate(version)["approved"]
+        self.promote(version)
+        return version
