@@ -11,6 +11,7 @@ from standins import (
     arm,
     azure_ml,
     data_factory,
+    data_factory_page,
     data_factory_runs,
     databricks,
     entra,
@@ -23,7 +24,7 @@ from standins.cloud import Cloud
 
 # Each has `routes(cloud) -> APIRouter` and may have `start(cloud)`, called once when the server
 # starts: take up unfinished work, start watchers (cloud.background, cloud.every).
-SERVICES = (entra, arm, data_factory, data_factory_runs, power_bi, event_grid, databricks, azure_ml)
+SERVICES = (entra, arm, data_factory, data_factory_runs, data_factory_page, power_bi, event_grid, databricks, azure_ml)
 
 
 def create_app(cloud: Cloud) -> FastAPI:

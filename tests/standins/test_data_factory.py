@@ -286,6 +286,16 @@ class TestRuns:
         assert (entry["remote_id"], entry["subject"], entry["asked_by"]) == (run.run_id, "adf-tests/ingest", CLIENT)
         assert (entry["outcome"], entry["detail"]) == ("Succeeded", "1 files, 2 rows copied, 0 skipped")
 
+    def test_a_run_has_a_page_for_people(self, factory: DataFactory) -> None:
+        factory.land("a.csv", b"id\n1\n")
+        run, _ = factory.run(key="<key>")
+        with factory.cloud.http() as http:
+            page = http.get(f"/en/monitoring/pipelineruns/{run.run_id}")
+            assert http.get("/en/monitoring/pipelineruns/x").status_code == 404
+        assert "Succeeded" in page.text
+        assert "copy_csv" in page.text
+        assert "&lt;key&gt;" in page.text
+
     def test_runs_are_found_by_pipeline_and_window(self, factory: DataFactory) -> None:
         key = f"key-{uuid.uuid4().hex}"
         run, _ = factory.run(key=key)

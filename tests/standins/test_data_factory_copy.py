@@ -13,6 +13,10 @@ import psutil
 import pytest
 from deltalake import DeltaTable
 
+from standins.cloud import Settings
+from standins.copy_activity import Copy
+from standins.copy_activity import run as run_copy
+
 SUBSCRIPTION = "72f988bf-0000-4000-8000-000000000003"
 FACTORY = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers/Microsoft.DataFactory/factories/adf"
 JSON = Path(__file__).resolve().parents[2] / "include" / "datafactory"
@@ -111,6 +115,31 @@ class TestDelta:
         for _ in range(2):
             api.run(pipeline, ingest(pipeline))
         assert [row["id"] for row in self.rows(api, pipeline)] == ["1", "1"]
+
+    def test_a_copy_taken_up_again_adds_nothing(self, account: Any, tmp_path: Path) -> None:
+        for name in ("landing", "lake"):
+            account.container(name)
+        account.container("landing").upload_blob("t/a.csv", b"id\n1\n2\n")
+        location = {"type": "AzureBlobStorageLocation", "container": "landing", "folderPath": "t"}
+        copy = Copy(
+            name="copy",
+            run_id="the same activity run",
+            source={"type": "DelimitedTextSource"},
+            source_dataset={
+                "type": "DelimitedText",
+                "typeProperties": {"location": location, "firstRowAsHeader": True},
+            },
+            sink={"type": "AzureDatabricksDeltaLakeSink"},
+            sink_dataset={"typeProperties": {"database": "raw", "table": "t"}},
+            type_properties={},
+        )
+        key = account.delta_options()["account_key"]
+        endpoints = (account.blob_endpoint, account.queue_endpoint)
+        settings = Settings(tmp_path, 0, 0, "tenant", "client", "secret", "sub", "token", account.name, key, *endpoints)
+        for _ in range(2):
+            run_copy(copy, settings, tmp_path / "copying", lambda: None)
+        table = DeltaTable("az://lake/raw/t", storage_options=account.delta_options())
+        assert table.to_pyarrow_table().num_rows == 2
 
 
 class TestDependencies:
