@@ -13,7 +13,7 @@ from local.settings import Settings, load_secrets
 OVER = ("success", "failed")
 
 
-class LoopFailed(Exception):
+class LoopFailedError(Exception):
     """A Dag run did not end well; the message names it, its failed tasks and the ends of their logs."""
 
 
@@ -58,7 +58,7 @@ class Airflow:
         return answer.json() if answer.content else None
 
     def wait_for_dags(self, dag_ids: list[str], timeout: float = 120) -> None:
-        """Until the dag-processor has read every Dag file. Raises LoopFailed naming import errors."""
+        """Until the dag-processor has read every Dag file. Raises LoopFailedError naming import errors."""
         end = time.monotonic() + timeout
         while True:
             known = {dag["dag_id"] for dag in self.call("GET", "/dags", params={"limit": 100})["dags"]}
@@ -69,7 +69,7 @@ class Airflow:
                 why = (
                     "; ".join(f"{error['filename']}: {error['stack_trace']}" for error in errors) or "not read in time"
                 )
-                raise LoopFailed(f"Airflow does not know {', '.join(sorted(set(dag_ids) - known))}: {why}")
+                raise LoopFailedError(f"Airflow does not know {', '.join(sorted(set(dag_ids) - known))}: {why}")
             time.sleep(0.5)
 
     def trigger(self, dag_id: str, *, conf: dict[str, Any] | None = None, partition_key: str | None = None) -> DagRun:
@@ -112,15 +112,15 @@ class Airflow:
         return "\n".join(told)
 
     def wait(self, run: DagRun, timeout: float = 900) -> DagRun:
-        """The run when it has ended well. Raises LoopFailed when it has not."""
+        """The run when it has ended well. Raises LoopFailedError when it has not."""
         end = time.monotonic() + timeout
         while run.state not in OVER:
             if time.monotonic() > end:
-                raise LoopFailed(f"{run.dag_id} run {run.run_id} is still {run.state} after {timeout:.0f} s")
+                raise LoopFailedError(f"{run.dag_id} run {run.run_id} is still {run.state} after {timeout:.0f} s")
             time.sleep(0.5)
             run = _seen(self.call("GET", f"/dags/{run.dag_id}/dagRuns/{run.run_id}"))
         if run.state == "failed":
-            raise LoopFailed(self.explain(run))
+            raise LoopFailedError(self.explain(run))
         return run
 
     def wait_for_new(
@@ -134,7 +134,7 @@ class Airflow:
                 return self.wait(new[-1])
             if time.monotonic() > end:
                 wanted = f" for {partition_key}" if partition_key else ""
-                raise LoopFailed(f"no run of {dag_id}{wanted} has started within {timeout:.0f} s")
+                raise LoopFailedError(f"no run of {dag_id}{wanted} has started within {timeout:.0f} s")
             time.sleep(0.3)
 
 

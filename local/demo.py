@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from local import control, environment, show
-from local.airflow_api import Airflow, DagRun, LoopFailed
+from local.airflow_api import Airflow, DagRun, LoopFailedError
 from local.settings import REPOSITORY, Settings, SettingsError
 from local.state import current_settings
 
@@ -68,7 +68,7 @@ class Demo:
             command, env=os.environ | environment.full(self.settings), capture_output=True, text=True, cwd=REPOSITORY
         )
         if told.returncode:
-            raise LoopFailed(f"{' '.join(command)}:\n{told.stderr.strip()}")
+            raise LoopFailedError(f"{' '.join(command)}:\n{told.stderr.strip()}")
         facts: dict[str, Any] = json.loads(told.stdout.splitlines()[-1])
         return facts
 
@@ -111,7 +111,7 @@ class Demo:
             run = self.follow("promote", promote)
             if skipped := [task for task in self.airflow.tasks(run) if task["state"] == "skipped"]:
                 lines = self.airflow.log(run, "decide", skipped[0]["try_number"] or 1)
-                raise LoopFailed("the gate rejected the model:\n" + "\n".join(lines[-5:]))
+                raise LoopFailedError("the gate rejected the model:\n" + "\n".join(lines[-5:]))
             decision = self.airflow.xcom(run, "decide")
             self.add("gate", run, decided(decision))
             moved = self.airflow.xcom(run, "move_alias")
@@ -144,7 +144,7 @@ class Demo:
         with self.telling("Power BI refresh"):
             run = self.airflow.wait(self.airflow.trigger(f"{MODEL}_report"))
             if [task for task in self.airflow.tasks(run) if task["state"] == "skipped"]:
-                raise LoopFailed("the report found no new scores to show")
+                raise LoopFailedError("the report found no new scores to show")
             refresh = self.airflow.xcom(run, "refresh_dataset", "refresh_dataset.powerbi_dataset_refresh_id")
             status = self.airflow.xcom(run, "refresh_dataset", "refresh_dataset.powerbi_dataset_refresh_status")
             self.add("report", run, f"refresh {refresh} {status}")
@@ -209,7 +209,7 @@ def main(argv: list[str]) -> int:
             settings, console, Airflow(settings), source_arguments(arguments.data, arguments.size, arguments.drift)
         )
         walk(demo)
-    except (control.ControlError, SettingsError, LoopFailed, TimeoutError) as error:
+    except (control.ControlError, SettingsError, LoopFailedError, TimeoutError) as error:
         console.print(str(error), style="red", markup=False, highlight=False)
         return 1
     draw(demo, time.monotonic() - began, started)
