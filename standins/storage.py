@@ -14,7 +14,7 @@ LANDING, LAKE, LANDED_QUEUE = "landing", "lake", "landed"
 
 # Seconds. The services run beside the account: one that does not answer in this time is down.
 _CONNECT, _READ = 5, 60
-_RETRIES = 1
+_RETRIES, _BACKOFF = 2, 1  # the SDK's own wait of 15 s before a second try would hold up a cancel
 _PIECE = 4 * 1024 * 1024  # bytes held in memory of a blob that is read or written
 
 
@@ -28,6 +28,8 @@ def container(settings: Settings, name: str) -> ContainerClient:
         connection_timeout=_CONNECT,
         read_timeout=_READ,
         retry_total=_RETRIES,
+        initial_backoff=_BACKOFF,
+        increment_base=_BACKOFF,
         max_single_get_size=_PIECE,
         max_chunk_get_size=_PIECE,
         max_single_put_size=_PIECE,
@@ -45,6 +47,8 @@ def queue(settings: Settings, name: str) -> QueueClient:
         connection_timeout=_CONNECT,
         read_timeout=_READ,
         retry_total=_RETRIES,
+        initial_backoff=_BACKOFF,
+        increment_base=_BACKOFF,
     )
 
 
