@@ -83,24 +83,40 @@ def training_set(signal: float = 1.0, seed: int = 1, train: int = 1200, test: in
     )
 
 
+@cache
+def _world_with(step: str) -> Path:
+    """A world that has gone up to this step with the default training set: made once, then copied."""
+    folder = Path(tempfile.mkdtemp(prefix=f"{step}-of-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with pytest.MonkeyPatch.context() as patch:
+        world = World(folder, patch)
+        world.train(world.write_training_set(training_set()))
+        if step == "promoted":
+            assert world.gate("1")["approved"]
+            world.promote("1")
+    return folder
+
+
 class World:
     """One test's lake, reports and registry, and the stages as a person would call them."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder, self._patch = folder, monkeypatch
+        self.folder = folder
         shutil.copy(_empty_mlflow(), folder / "mlflow.db")
         monkeypatch.chdir(folder)  # MLflow puts the artifacts of a database on disk below the current folder
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         monkeypatch.setenv("LAKE_URI", f"file://{folder}/lake")
         monkeypatch.setenv("REPORTS_URI", f"file://{folder}/reports")
         (folder / "lake").mkdir()
-        self.config = config.load("churn")
+        churn = config.load("churn")
+        quick = churn.evaluate.model_copy(update={"bootstrap": 100})
+        self.config = churn.model_copy(update={"evaluate": quick})
+        monkeypatch.setattr(config, "load", lambda name: self.config)
 
     def configure(self, **sections: dict[str, Any]) -> None:
         """Other settings for this test: `configure(gate={"min_rows": 1})`."""
         changed = {name: getattr(self.config, name).model_copy(update=new) for name, new in sections.items()}
         self.config = self.config.model_copy(update=changed)
-        self._patch.setattr(config, "load", lambda name: self.config)
 
     def write_training_set(self, rows: pa.Table) -> int:
         return lake.replace(TRAINING_SET, rows, "as_of IS NOT NULL", partition_by=["as_of"])
@@ -123,9 +139,12 @@ class World:
     def monitor(self, day: date = DAY, run_key: str = "monitor-1") -> dict[str, Any]:
         return monitor.run(Namespace(model="churn", day=day, run_key=run_key))
 
-    def champion(self, run_key: str = "train-1", **how: Any) -> str:
-        """Train, approve and promote a model; returns its version."""
-        version: str = self.train(self.write_training_set(training_set(**how)), run_key)["version"]
-        assert self.gate(version)["approved"]
-        self.promote(version)
-        return version
+    def trained(self) -> str:
+        """In an untouched world: a version that `train-1` made of the default training set, not decided on yet."""
+        shutil.copytree(_world_with("trained"), self.folder, dirs_exist_ok=True)
+        return "1"
+
+    def champion(self) -> str:
+        """In an untouched world: the same version, approved and promoted."""
+        shutil.copytree(_world_with("promoted"), self.folder, dirs_exist_ok=True)
+        return "1"

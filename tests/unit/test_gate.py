@@ -135,7 +135,7 @@ def test_version_without_evaluation_is_refused(world: World) -> None:
 
 
 def test_decision_is_recorded_once_however_often_it_is_asked(world: World) -> None:
-    version = world.train(world.write_training_set(training_set()))["version"]
+    version = world.trained()
     first, again = world.gate(version), world.gate(version)
     assert first["approved"]
     assert json.loads(json.dumps(first)) == json.loads(json.dumps(again))
@@ -144,12 +144,12 @@ def test_decision_is_recorded_once_however_often_it_is_asked(world: World) -> No
 
 
 def test_process_that_dies_before_the_tag_decides_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    version = world.train(world.write_training_set(training_set()))["version"]
+    version = world.trained()
 
     def dies(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):  # noqa: PT012 - replaced only inside
         broken.setattr(registry, "tag", dies)
         world.gate(version)
     world.gate(version)
@@ -165,7 +165,7 @@ def test_rejection_is_a_result_with_all_reasons(world: World) -> None:
 
 
 def test_other_rules_make_another_decision(world: World) -> None:
-    version = world.train(world.write_training_set(training_set()))["version"]
+    version = world.trained()
     assert world.gate(version)["approved"]
     world.configure(gate={"min_rows": 5000})
     assert world.gate(version)["reasons"] == ("evaluated on 800 rows; 5000 needed",)
@@ -179,7 +179,7 @@ def test_champion_that_is_asked_about_again_keeps_its_decision(world: World) -> 
 
 
 def test_challenger_is_held_against_the_champion(world: World) -> None:
-    world.champion(signal=3.0)
+    world.champion()
     weaker = world.train(world.write_training_set(training_set(signal=1.0, train=1000)), "train-2")["version"]
     world.configure(
         gate={"rules": (Rule(metric="roc_auc", at_least=0.5, max_loss=0.0), *config.load("churn").gate.rules)}

@@ -63,7 +63,7 @@ def test_psi(before: Any, now: Any, kind: str, at_least: float, below: float) ->
 def test_every_row_is_in_exactly_one_bin_and_every_bin_has_a_name() -> None:
     values = np.r_[NORMAL, [np.nan, np.inf, -np.inf]]
     expected, found, spec = histograms(NORMAL, values)
-    assert expected.sum() == len(NORMAL) and found.sum() == len(values)
+    assert (expected.sum(), found.sum()) == (len(NORMAL), len(values))
     names = drift.bin_names(spec)
     assert len(names) == len(found) == len(set(names))
     assert (names[0].split()[0], names[-2].split()[0], names[-1]) == ("below", "above", "null")
@@ -76,14 +76,14 @@ def test_rare_categories_share_a_bin() -> None:
     assert expected[-2] == found[-2] == 500 - drift.CATEGORIES
 
 
-def test_chance_is_exceeded_by_about_one_undrifted_feature_in_a_hundred() -> None:
+def test_chance_is_exceeded_by_one_undrifted_feature_in_a_hundred_at_the_most() -> None:
     rng = np.random.default_rng(3)
     loud = 0
-    for _ in range(500):
+    for _ in range(400):
         expected, found, _ = histograms(rng.random(2000), rng.random(60))
         index, chance = drift.psi(expected, found)
         loud += index > chance
-    assert loud / 500 < 0.03
+    assert loud / 400 < 0.02
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_page_shows_every_feature_and_loads_nothing(world: World) -> None:
     page = (world.folder / "reports" / world.monitor()["report"]).read_text()
     for feature in ("recency_days", "country", "online_preference_ratio"):
         assert page.count(feature) >= 2, "in the bars and above its histogram"
-    assert "<script" not in page and "http" not in page.replace("http-equiv", "")
+    assert not [word for word in ("<script", "http", "@import") if word in page]
     assert page.count("<svg") == 7
 
 

@@ -28,20 +28,15 @@ def previous() -> str | None:
     return found.number if found else None
 
 
-def trained(world: World, run_key: str = "train-1", **how: Any) -> str:
-    version: str = world.train(world.write_training_set(training_set(**how)), run_key)["version"]
-    return version
-
-
 def test_without_a_decision_nothing_moves(world: World) -> None:
-    version = trained(world)
+    version = world.trained()
     with pytest.raises(StageError, match=f"churn version {version} has no recorded decision: run the stage 'gate'"):
         world.promote(version)
     assert champion() is None
 
 
 def test_rejected_version_is_refused_with_the_gates_reasons(world: World) -> None:
-    version = trained(world, signal=0.0)
+    version: str = world.train(world.write_training_set(training_set(signal=0.0)))["version"]
     world.gate(version)
     with pytest.raises(StageError, match="was rejected by the gate: roc_auc is"):
         world.promote(version)
@@ -49,7 +44,7 @@ def test_rejected_version_is_refused_with_the_gates_reasons(world: World) -> Non
 
 
 def test_first_champion_has_none_before_it(world: World) -> None:
-    version = trained(world)
+    version = world.trained()
     world.gate(version)
     assert world.promote(version) == {"before": None, "after": version, "changed": True}
     assert (champion(), previous()) == (version, None)
@@ -57,7 +52,7 @@ def test_first_champion_has_none_before_it(world: World) -> None:
 
 def test_champion_before_becomes_previous(world: World) -> None:
     first = world.champion()
-    second = trained(world, "train-2")
+    second: str = world.train(0, "train-2")["version"]
     assert world.gate(second)["approved"]
     assert world.promote(second)["before"] == first
     assert (champion(), previous()) == (second, first)
@@ -72,8 +67,7 @@ def test_asked_again_nothing_changes_and_it_says_so(world: World) -> None:
 
 
 def test_champion_that_moved_since_the_decision_refuses(world: World) -> None:
-    table = world.write_training_set(training_set())
-    slow, quick = world.train(table, "train-1")["version"], world.train(table, "train-2")["version"]
+    slow, quick = world.trained(), world.train(0, "train-2")["version"]
     world.gate(slow)
     world.gate(quick)
     world.promote(quick)
@@ -83,17 +77,16 @@ def test_champion_that_moved_since_the_decision_refuses(world: World) -> None:
 
 
 def test_evaluation_made_again_after_the_decision_refuses(world: World) -> None:
-    version = trained(world)
+    version = world.trained()
     world.gate(version)
-    world.configure(evaluate={"bootstrap": 100})
+    world.configure(evaluate={"bootstrap": 120})
     evaluate.run(Namespace(model="churn", version=version))
     with pytest.raises(StageError, match="evaluated again after the decision: run the stage 'gate' again"):
         world.promote(version)
 
 
 def test_somebody_promoting_at_the_same_moment_is_noticed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = world.write_training_set(training_set())
-    one, other = world.train(table, "train-1")["version"], world.train(table, "train-2")["version"]
+    one, other = world.trained(), world.train(0, "train-2")["version"]
     world.gate(one)
     move = registry.move_alias
 
@@ -118,7 +111,7 @@ def test_process_that_dies_is_completed_by_the_next_try(
     world: World, monkeypatch: pytest.MonkeyPatch, dies_at: int, moved: bool
 ) -> None:
     first = world.champion()
-    second = trained(world, "train-2")
+    second: str = world.train(0, "train-2")["version"]
     world.gate(second)
     steps = 0
 
@@ -132,7 +125,7 @@ def test_process_that_dies_is_completed_by_the_next_try(
 
         return run
 
-    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):  # noqa: PT012 - replaced only inside
         broken.setattr(registry, "move_alias", until_it_dies(registry.move_alias))
         broken.setattr(registry, "tag", until_it_dies(registry.tag))
         world.promote(second, "promote-2")

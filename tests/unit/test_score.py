@@ -56,7 +56,7 @@ def test_without_any_model_it_says_so(world: World) -> None:
             customers(10, date(1998, 6, 29)), "has no rows for 1998-06-30: run the stage 'features'", id="no-such-day"
         ),
         pytest.param(
-            customers(10).set_column(10, "active", pa.array([False] * 10)),
+            customers(10).set_column(9, "active", pa.array([False] * 10)),
             "none of the 10 customers of 1998-06-30 is active",
             id="nobody-active",
         ),
@@ -71,7 +71,6 @@ def test_without_any_model_it_says_so(world: World) -> None:
 def test_unusable_features_are_named_and_nothing_is_written(world: World, rows: pa.Table | None, why: str) -> None:
     world.champion()
     if rows is not None:
-        assert rows.schema.names.index("active") in (9, 10)
         lake.replace(FEATURES, rows, "as_of IS NOT NULL", partition_by=["as_of"])
     with pytest.raises(StageError, match=why):
         world.score()
