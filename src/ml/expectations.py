@@ -171,21 +171,31 @@ def _outcome(expectation: Expectation, found: dict[str, Any], frame: pd.DataFram
     result = found["result"]
     if problem := _exception(found["exception_info"]):
         return Outcome(expectation, passed=False, observed=f"could not be computed: {problem}", examples=())
-    if "unexpected_count" in result:
-        bad, rows = result["unexpected_count"], result["element_count"]
-        needed = expectation.kwargs.get("mostly")
-        observed = f"{bad:,} of {rows:,} rows do not" if bad else f"all {rows:,} rows do"
-        if bad and needed:
-            observed += f" ({result['unexpected_percent']:.3g} %; at most {100 * (1 - needed):.3g} % may)"
-    else:
-        observed = f"found {result.get('observed_value')}"
     examples: tuple[dict[str, str], ...] = ()
     if not found["success"] and (positions := result.get("partial_unexpected_index_list")):
         columns = list(dict.fromkeys(c for c in (*WHERE, *_columns(expectation)) if c in frame.columns))
         shown = frame.iloc[positions[:EXAMPLES]][columns]
         told = shown.astype("object").where(shown.notna(), "missing")
         examples = tuple({c: str(v) for c, v in row.items()} for row in told.to_dict("records"))
-    return Outcome(expectation, bool(found["success"]), observed, examples)
+    return Outcome(expectation, bool(found["success"]), _observed(expectation, result), examples)
+
+
+def _observed(expectation: Expectation, result: dict[str, Any]) -> str:
+    """What was found, in words: rows that do and do not, a set's differences, or a figure."""
+    if "element_count" in result:
+        bad, rows, what = result["unexpected_count"], result["element_count"], expectation.meta.of
+        if not bad:
+            return f"all {rows:,} {what} do"
+        allowed = expectation.kwargs.get("mostly")
+        share = f" ({result['unexpected_percent']:.3g} %; at most {100 * (1 - allowed):.3g} % may)" if allowed else ""
+        return f"{bad:,} of {rows:,} {what} do not{share}"
+    if "partial_missing_list" in result:
+        lacking, besides = result["partial_missing_list"], result["partial_unexpected_list"]
+        parts = [f"lacks {', '.join(map(str, lacking))}"] if lacking else []
+        parts += [f"has {', '.join(map(str, besides))} besides"] if besides else []
+        return " and ".join(parts) or "exactly these"
+    value = result.get("observed_value")
+    return f"found {value:,}" if isinstance(value, int) else f"found {value}"
 
 
 def _columns(expectation: Expectation) -> list[str]:

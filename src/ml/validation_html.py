@@ -10,7 +10,8 @@ from ml.pages import notes, table, tiles
 from ml.pages import page as framed
 
 # sentences read from the left; figures of the other pages from the right
-STYLE = """<style>th,td{text-align:left}.state{font-weight:600;white-space:nowrap}.warned{color:#8a6100}
+STYLE = """<style>th,td{text-align:left}.expected td:nth-child(3){width:27%}.expected td:nth-child(4){width:17%}
+.state{font-weight:600;white-space:nowrap}.warned{color:#8a6100}
 td code{font-size:12px;color:var(--soft)}.examples{margin:0 0 18px;overflow-x:auto}.examples th{font-weight:400}</style>"""
 
 
@@ -21,12 +22,12 @@ def page(
     failed = [outcome for outcome in outcomes if not outcome.passed]
     critical = [outcome for outcome in failed if outcome.expectation.severity == "critical"]
     state = "failed" if critical else "passed"
+    looked_at = "by " + " and ".join(f"{count:,} {name}" for name, count in rows.items())
     figures = [
         ("Result", state, f"run {run_key}"),
-        ("Expectations met", f"{len(outcomes) - len(failed)} of {len(outcomes)}", "critical ones stop the day"),
-        ("Critical failures", str(len(critical)), "what later stages rely on"),
-        ("Warnings", str(len(failed) - len(critical)), "told, not stopped"),
-        *((name.capitalize(), f"{count:,}", "looked at") for name, count in rows.items()),
+        ("Expectations met", f"{len(outcomes) - len(failed)} of {len(outcomes)}", looked_at),
+        ("Critical failures", str(len(critical)), "each stops the stage"),
+        ("Warnings", str(len(failed) - len(critical)), "told, and go on"),
     ]
     head = ["", "Expectation", "Why", "Found"]
     lines = sorted(outcomes, key=lambda o: (o.passed, o.expectation.severity != "critical"))
@@ -34,7 +35,9 @@ def page(
         STYLE,
         tiles(figures),
         notes([outcome.sentence for outcome in critical]),
-        f"<h2>Expectations</h2><section>{table(head, [_line(outcome) for outcome in lines])}</section>",
+        '<h2>Expectations</h2><section class="expected">',
+        table(head, [_line(outcome) for outcome in lines]),
+        "</section>",
         *(_examples(outcome) for outcome in failed if outcome.examples),
     ]
     return framed(f"{model} · {suite.name} · {of}", suite.description, body)
