@@ -1,4 +1,4 @@
-"""requirements.txt of the Airflow image, from uv.lock: `python docker/requirements.py > requirements.txt`.
+"""requirements.txt of the Airflow image, from uv.lock: `python -m local.image_requirements > requirements.txt`.
 
 The image is Astro Runtime, which brings Airflow and refuses a requirements.txt that names it. So the file has what
 `ml[airflow]` needs at the versions of the lock, for the image's Python, less everything that Airflow itself brings:
@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 IMAGE = re.compile(r"^FROM astrocrpublic\.azurecr\.io/runtime:3\.3-\d+-python-(\d+\.\d+)$", re.MULTILINE)
 HEADER = """\
 # What `ml[airflow]` needs beyond what Airflow itself brings, at the versions of uv.lock, for Python {python}.
-# Made by `python docker/requirements.py > requirements.txt`: change pyproject.toml and uv.lock, not this file.
+# Made by `python -m local.image_requirements > requirements.txt`: change pyproject.toml and uv.lock, not this file.
 """
 
 Package = dict[str, Any]

@@ -1,0 +1,101 @@
+"""docs/dags.md from the Dags themselves: `python -m docs.catalogue > docs/dags.md`. A test holds it in step."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+# Along the loop, so that the page reads as a day goes; a stage that is not here comes after, by name.
+ORDER = ("arrivals", "calendar", "load_history", "ingest", "features", "train", "promote", "on_champion", "score",
+         "monitor", "report")  # fmt: skip
+
+HEAD = """\
+# The Dags
+
+Made from `dags/` by `python -m docs.catalogue > docs/dags.md`: change the Dags' docstrings, not this page. Every model
+in `config/` has these Dags; its name takes the place of `churn`.
+
+"""
+
+
+def render(dags: Mapping[str, Any]) -> str:
+    """The page, of Dags as Airflow's DagBag holds them."""
+    ordered = sorted(dags.values(), key=_place)
+    lines = [HEAD, "| Dag | starts | gives | owner |\n|---|---|---|---|\n"]
+    for dag in ordered:
+        link = f"[`{dag.dag_id}`](#{dag.dag_id})"
+        lines.append(f"| {link} | {starts(dag)} | {_names(gives(dag)) or '–'} | {dag.owner} |\n")
+    for dag in ordered:
+        tasks = " → ".join(f"`{task.task_id}`" for task in dag.topological_sort())
+        source = Path(dag.fileloc).name
+        lines.append(f"\n## {dag.dag_id}\n\n[`dags/{source}`](../dags/{source}): {tasks}\n\n{dag.doc_md.strip()}\n")
+    return "".join(lines)
+
+
+def starts(dag: Any) -> str:
+    """When the Dag starts, in words: its cron expression, its assets, or by hand."""
+    timetable = dag.timetable
+    kind = type(timetable).__name__
+    assets = _names(sorted(_assets(timetable.asset_condition)))
+    match kind:
+        case "NullTimetable":
+            return "by hand"
+        case "CronTriggerTimetable":
+            return _cron(timetable)
+        case "CronPartitionTimetable":
+            return f"{_cron(timetable)}, for the day before; backfills"
+        case "AssetTriggeredTimetable":
+            return assets
+        case "PartitionedAssetTimetable":
+            return f"each day on {assets}"
+        case "AssetOrTimeSchedule":
+            return f"{_cron(timetable.timetable)}, or {assets}"
+    raise ValueError(f"{dag.dag_id}: say in docs/catalogue.py how a {kind} is told")
+
+
+def gives(dag: Any) -> list[str]:
+    """Names of the assets that the Dag's tasks write."""
+    return sorted({outlet.name for task in dag.tasks for outlet in task.outlets})
+
+
+def _assets(condition: Any) -> Iterable[str]:
+    """Names of all assets of a condition, which is an asset, a combination of conditions, or None."""
+    if condition is None:
+        return ()
+    if hasattr(condition, "objects"):
+        return [name for one in condition.objects for name in _assets(one)]
+    return (condition.name,)
+
+
+def _cron(timetable: Any) -> str:
+    return f"`{timetable.expression}` {timetable.timezone}"
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _place(dag: Any) -> tuple[str, int, str]:
+    model, _, stage = dag.dag_id.partition("_")
+    return model, ORDER.index(stage) if stage in ORDER else len(ORDER), stage
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as home:
+        os.environ |= {"AIRFLOW_HOME": home, "AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR"}
+        sys.path[:0] = [str(REPOSITORY / "plugins")]
+        from airflow.dag_processing.dagbag import DagBag  # noqa: TID251 (it reads the Dags as Airflow does)
+
+        bag = DagBag(REPOSITORY / "dags")
+    if bag.import_errors:
+        raise SystemExit("\n".join(f"{file}:\n{error}" for file, error in bag.import_errors.items()))
+    sys.stdout.write(render(bag.dags))
+
+
+if __name__ == "__main__":
+    main()
