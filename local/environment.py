@@ -85,7 +85,12 @@ def connections(settings: Settings) -> dict[str, dict[str, Any]]:
         "azure_data_factory_default": {
             "conn_type": "azure_data_factory",
             **principal,
-            "extra": {**subscription, "resource_group_name": RESOURCE_GROUP, "factory_name": FACTORY},
+            "extra": {
+                **subscription,
+                "resource_group_name": RESOURCE_GROUP,
+                "factory_name": FACTORY,
+                "monitor_url": settings.url("standins", "https"),  # where links to runs lead; Azure's own by default
+            },
         },
         "azure_ml_default": {
             "conn_type": "azure_ml",
