@@ -36,13 +36,16 @@ def _clears(context: Context) -> int:
 
 
 def run_key(context: Context, generation: int = 1) -> str:
-    """The key of this task's remote work: readable, at most 64 letters, digits, dots, `_` and `-`."""
+    """The key of this task's remote work: readable, at most 64 letters, digits, `_` and `-`.
+
+    No dots: the services whose names it becomes do not all take them.
+    """
     ti, dag_run = context["ti"], context["dag_run"]
     partition = dag_run.partition_key or "all"
     epoch = f"{ti.dag_id}|{ti.task_id}|{ti.map_index}|{dag_run.run_id}|{_clears(context)}"
     digest = hashlib.sha256(epoch.encode()).hexdigest()[:10]
     tail = f"-{digest}-g{generation}"
-    readable = re.sub(r"[^A-Za-z0-9_.-]", "_", f"{ti.dag_id}.{ti.task_id}.{partition}")
+    readable = re.sub(r"[^A-Za-z0-9_-]", "_", f"{ti.dag_id}-{ti.task_id}-{partition}")
     return readable[: MAX_LENGTH - len(tail)] + tail
 
 

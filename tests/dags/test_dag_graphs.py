@@ -120,7 +120,7 @@ def test_a_stage_of_a_day_refuses_to_run_without_one(dags: dict[str, Any], stage
 FINGERPRINT = "0123456789abcdef"
 XCOMS = {
     ("list_files", "return_value"): {"fingerprint": FINGERPRINT, "files": 2},
-    ("copy_files", "run_key"): "churn_ingest.copy_files.1998-06-28-0123456789-g1",
+    ("copy_files", "run_key"): "churn_ingest-copy_files-1998-06-28-0123456789-g1",
     ("choose_day", "return_value"): "1998-06-28",
     ("build_training_set", "return_value"): {"training_set": {"version": 7}},
 }
@@ -143,14 +143,14 @@ STAGE_TASKS = {
     ("ingest", "clean_day"): {
         "validate_arrival": "validate --model churn --suite arrival --days 1998-06-28 --run-key KEY",
         "ingest": "ingest --model churn --days 1998-06-28"
-        " --copy-log bronze/_log/churn_ingest.copy_files.1998-06-28-0123456789-g1"
+        " --copy-log bronze/_log/churn_ingest-copy_files-1998-06-28-0123456789-g1"
         f" --fingerprint {FINGERPRINT} --run-key KEY",
         "validate_silver": "validate --model churn --suite silver --days 1998-06-28 --run-key KEY",
     },
     ("load_history", "clean_days"): {
         "validate_arrival": "validate --model churn --suite arrival --days 1998-06-01..1998-06-28 --run-key KEY",
         "ingest": "ingest --model churn --days 1998-06-01..1998-06-28"
-        " --copy-log bronze/_log/churn_ingest.copy_files.1998-06-28-0123456789-g1 --run-key KEY",
+        " --copy-log bronze/_log/churn_ingest-copy_files-1998-06-28-0123456789-g1 --run-key KEY",
         "validate_silver": "validate --model churn --suite silver --days 1998-06-01..1998-06-28 --run-key KEY",
     },
     ("features", "compute_features"): {"features": "features --model churn --as-of 1998-06-28 --run-key KEY"},

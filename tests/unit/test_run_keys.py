@@ -25,15 +25,15 @@ FIRST = Ti()
 
 class TestTheKey:
     def test_reads_as_what_is_to_be_done(self) -> None:
-        assert re.fullmatch(r"churn_ingest\.copy_files\.1998-06-28-[0-9a-f]{10}-g1", run_key(context_of(FIRST)))
+        assert re.fullmatch(r"churn_ingest-copy_files-1998-06-28-[0-9a-f]{10}-g1", run_key(context_of(FIRST)))
 
     def test_says_all_for_a_run_without_a_day(self) -> None:
-        assert run_key(context_of(FIRST, day=None)).startswith("churn_ingest.copy_files.all-")
+        assert run_key(context_of(FIRST, day=None)).startswith("churn_ingest-copy_files-all-")
 
     def test_is_the_same_in_every_process_and_release(self) -> None:
         """A key outlives the worker that made it: another way to make keys would ask for live work a second time."""
         hashed = sha256(b"churn_ingest|copy_files|-1|asset__1998-06-28__a1b2|0").hexdigest()[:10]
-        assert run_key(context_of(FIRST)) == f"churn_ingest.copy_files.1998-06-28-{hashed}-g1"
+        assert run_key(context_of(FIRST)) == f"churn_ingest-copy_files-1998-06-28-{hashed}-g1"
 
     def test_is_the_same_for_every_retry(self) -> None:
         assert run_key(context_of(FIRST.retried().retried())) == run_key(context_of(FIRST))
@@ -74,9 +74,9 @@ class TestTheKey:
         assert run_key(one) != run_key(two)
 
     def test_tells_names_apart_that_read_alike(self) -> None:
-        """`a.b` in Dag `c` and `b` in Dag `c.a` read the same; what is hashed does not."""
-        one = context_of(replace(FIRST, dag_id="c", task_id="a.b"))
-        two = context_of(replace(FIRST, dag_id="c.a", task_id="b"))
+        """`a-b` in Dag `c` and `b` in Dag `c-a` read the same; what is hashed does not."""
+        one = context_of(replace(FIRST, dag_id="c", task_id="a-b"))
+        two = context_of(replace(FIRST, dag_id="c-a", task_id="b"))
         assert run_key(one) != run_key(two)
 
     @given(
@@ -86,10 +86,10 @@ class TestTheKey:
         generation=st.integers(1, 10**6),
     )
     def test_fits_every_service(self, dag: str, task: str, day: str | None, generation: int) -> None:
-        """64 characters for Databricks; letters, digits, `.`, `_`, `-` for Azure ML; a folder's name for the log."""
+        """64 characters for Databricks; letters, digits, `_`, `-` for Azure ML; a folder's name for the log."""
         key = run_key(context_of(Ti(dag_id=dag, task_id=task), day=day), generation)
         assert len(key) <= MAX_LENGTH == 64
-        assert re.fullmatch(r"[A-Za-z0-9_.-]+", key)
+        assert re.fullmatch(r"[A-Za-z0-9_-]+", key)
         assert key.endswith(f"-g{generation}")
 
 

@@ -1,11 +1,14 @@
-"""Triggers, driven as the triggerer does it."""
+"""Triggers and deferring tasks, driven as Airflow does it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+from collections.abc import Callable
 from typing import Any
 
+from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.module_loading import import_string
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -17,9 +20,54 @@ def rebuilt(trigger: BaseTrigger) -> Any:
 
 
 def events_of(trigger: BaseTrigger, seconds: float = 60) -> list[TriggerEvent]:
-    """Every event the trigger fires until it ends. Raises TimeoutError when that takes longer."""
+    """Every event the trigger fires until it ends, in this process. Raises TimeoutError when that takes longer."""
 
     async def watch() -> list[TriggerEvent]:
         return [event async for event in trigger.run()]
 
     return asyncio.run(asyncio.wait_for(watch(), seconds))
+
+
+def deferred_by(operator: Any, context: Any) -> TaskDeferred:
+    """What the task waits for. Fails when it does not wait."""
+    try:
+        done = operator.execute(context)
+    except TaskDeferred as deferred:
+        return deferred
+    raise AssertionError(f"the task was to wait, and returned {done!r}")
+
+
+class Triggerer:
+    """The process of `tests.unit.triggerer`; tasks that defer wait in it."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def payloads(self, trigger: BaseTrigger) -> list[Any]:
+        """What the trigger's events say."""
+        found: list[Any] = self._ask(trigger, "run")
+        return found
+
+    def kill(self, trigger: BaseTrigger) -> None:
+        """What happens when a person clears or marks the task that waits."""
+        self._ask(trigger, "on_kill")
+
+    def finish(self, deferred: TaskDeferred, make: Callable[[], Any], context: Any) -> Any:
+        """What the task returns when its wait is over; it is resumed as a worker does it, by an operator of its own."""
+        (payload,) = self.payloads(deferred.trigger)
+        return getattr(make(), deferred.method_name)(context=context, event=payload)
+
+    def run(self, make: Callable[[], Any], context: Any) -> Any:
+        """One try of a task from its start to its end; `make` parses the Dag, once for each worker."""
+        try:
+            return make().execute(context)
+        except TaskDeferred as deferred:
+            return self.finish(deferred, make, context)
+
+    def _ask(self, trigger: BaseTrigger, what: str) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps([*trigger.serialize(), what]), file=self._process.stdin, flush=True)
+        answer = json.loads(self._process.stdout.readline())
+        assert not (isinstance(answer, dict) and "error" in answer), answer["error"]
+        return answer

@@ -1,0 +1,126 @@
+"""The local cloud for the operators' tests: one stand-in process that they share, and Airflow's Connections to it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.standins.conftest import (
+    CLIENT,
+    DATABRICKS_TOKEN,
+    FACTORY,
+    GROUP,
+    ROOT,
+    SECRET,
+    SUBSCRIPTION,
+    TENANT,
+    Account,
+    Standins,
+    azurite,
+    new_account,
+)
+from tests.unit.empty_registry import EmptyRegistry
+from tests.unit.task_contexts import Ti
+from tests.unit.triggers import Triggerer
+
+__all__ = ["azurite", "new_account"]  # fixtures of the stand-ins' own tests, used here too
+
+WORKSPACE = "mlops-ws"
+
+
+@pytest.fixture(scope="session")
+def _registry() -> Iterator[EmptyRegistry]:
+    registry = EmptyRegistry()
+    yield registry
+    registry.close()
+
+
+@pytest.fixture
+def registry(_registry: EmptyRegistry) -> Iterator[EmptyRegistry]:
+    """The model registry of the shared cloud's clusters: empty, and slow as long as its `answering` is cleared."""
+    yield _registry
+    _registry.answering.set()
+
+
+@pytest.fixture(scope="session")
+def cluster_cloud(
+    tmp_path_factory: pytest.TempPathFactory, new_account: Callable[[], Account], _registry: EmptyRegistry
+) -> Iterator[Standins]:
+    """Stand-ins whose clusters know an empty model registry, and would land files in a container that is not there."""
+    account = new_account()
+    for name in ("landing", "lake", "azureml-blobstore"):
+        account.container(name)
+    variables = {"LANDING_URI": "az://nowhere", "MLFLOW_TRACKING_URI": _registry.url}
+    cloud = Standins(tmp_path_factory.mktemp("standins"), account, variables)
+    cloud.start()
+    yield cloud
+    cloud.stop()
+
+
+@pytest.fixture(scope="session")
+def component_variables(cluster_cloud: Standins) -> dict[str, str]:
+    """What makes a process a component of an Airflow that has Connections to all services of the shared cloud."""
+    principal = {"login": CLIENT, "password": SECRET}
+    subscription = {"tenantId": TENANT, "subscriptionId": SUBSCRIPTION}
+    connections = {
+        "AZURE_DATA_FACTORY_DEFAULT": {
+            "conn_type": "azure_data_factory",
+            **principal,
+            "extra": {**subscription, "resource_group_name": GROUP, "factory_name": FACTORY},
+        },
+        "AZURE_ML_DEFAULT": {
+            "conn_type": "azure_ml",
+            **principal,
+            "extra": {**subscription, "resource_group": GROUP, "workspace": WORKSPACE},
+        },
+        "DATABRICKS_DEFAULT": {
+            "conn_type": "databricks",
+            "host": "127.0.0.1",
+            "schema": "https",
+            "port": cluster_cloud.port,
+            "password": DATABRICKS_TOKEN,
+        },
+    }
+    return cluster_cloud.client_variables() | {
+        "ARM_CLOUD_METADATA_URL": "https://management.azure.com/metadata/endpoints",
+        **{f"AIRFLOW_CONN_{name}": json.dumps(connection) for name, connection in connections.items()},
+    }
+
+
+@pytest.fixture
+def connected(
+    cluster_cloud: Standins, component_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> Standins:
+    """The shared cloud, with this process as a worker."""
+    for name, value in component_variables.items():
+        monkeypatch.setenv(name, value)
+    return cluster_cloud
+
+
+@pytest.fixture(scope="session")
+def triggerer(component_variables: dict[str, str]) -> Iterator[Triggerer]:
+    """A process that runs triggers against the shared cloud."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.unit.triggerer"],
+        cwd=ROOT,
+        env=os.environ | component_variables | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'plugins'}"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    yield Triggerer(process)
+    assert process.stdin is not None
+    process.stdin.close()  # its end
+    process.wait(10)
+
+
+@pytest.fixture
+def ti() -> Ti:
+    """A first try of a task that no other test has."""
+    return Ti(dag_id="churn_tests", task_id=f"t{uuid.uuid4().hex[:12]}")
