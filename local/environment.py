@@ -165,7 +165,6 @@ def airflow(settings: Settings) -> dict[str, str]:
         "LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         "LOGGING__COLORED_CONSOLE_LOG": "False",
         "LOGGING__NAMESPACE_LEVELS": "azure=WARNING",  # the SDKs tell each request's headers, which drowns task logs
-        "LOGGING__NAMESPACE_LEVELS": "azure=WARNING",  # its SDK logs ten lines for each request
     }
     variables = {f"AIRFLOW__{name}": value for name, value in options.items()}
     for conn_id, connection in connections(settings).items():
