@@ -138,7 +138,7 @@ def read_day(table: str, day: date, features: Sequence[Feature]) -> tuple[pa.Tab
         raise StageError(f"{table} is not at {lake.uri(table)}: run the stage 'features' for {day} first")
     opened = lake.table(table)
     version = opened.version()
-    source = opened.to_pyarrow_dataset()
+    source = lake.scan(opened)
     check_columns(source.schema, features, f"{table} version {version}")
     of_day = ds.field("as_of") == day
     rows = source.to_table(
