@@ -9,9 +9,11 @@ if TYPE_CHECKING:
     from ml.config import Model
 
 # A retry attaches to what the last try asked for, so retrying is cheap and safe; three cover a
-# worker's death, a service's restart and the double start of apache/airflow #72716.
+# worker's death, a service's restart and the double start of apache/airflow #72716. The first comes
+# soon, because it mostly attaches to work that is done; later ones give a service time to come back.
 RETRIES = 3
-RETRY_DELAY = timedelta(seconds=15)
+RETRY_DELAY = timedelta(seconds=3)
+MAX_RETRY_DELAY = timedelta(minutes=5)
 
 
 def dag_arguments(model: Model, stage: str, doc: str) -> dict[str, Any]:
@@ -27,6 +29,8 @@ def dag_arguments(model: Model, stage: str, doc: str) -> dict[str, Any]:
             "owner": model.owner,
             "retries": RETRIES,
             "retry_delay": RETRY_DELAY,
+            "retry_exponential_backoff": 5.0,  # 3, 15, 75 seconds
+            "max_retry_delay": MAX_RETRY_DELAY,
             "execution_timeout": timedelta(hours=2),  # no stage takes minutes; what takes hours hangs
         },
     }
