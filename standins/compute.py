@@ -122,7 +122,8 @@ def environment(cloud: Cloud, environ: Mapping[str, str] = os.environ) -> dict[s
 class Compute:
     """Starts, watches and ends runs. Thread-safe. `listeners` are called after every look at the runs.
 
-    Use `cloud.one(Compute)`: all services of a cloud share its slots and its warm cluster.
+    Use `cloud.one(Compute)`: all services of a cloud share its slots and its warm cluster. `STANDINS_SLOTS` says how
+    many runs go on at once (default: one for each processor, at least 4); `STANDINS_WARM` is told in `compute_warm`.
     """
 
     def __init__(self, cloud: Cloud) -> None:
@@ -295,7 +296,7 @@ def _supervisor(folder: Path) -> psutil.Process | None:
         return None
     try:
         process = psutil.Process(claim["pid"])
-        same = process.create_time() == claim["start_time"] and process.status() != psutil.STATUS_ZOMBIE
+        same = _same(process, claim) and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return None
     return process if same else None
@@ -327,6 +328,11 @@ def _bury(folder: Path) -> None:
 def _is_ours(claim: dict[str, Any]) -> bool:
     """Whether the process group of a claim, if there is one, can only be the run's."""
     try:  # a group keeps its leader's id from being given away; so a stranger with that id means no group is left
-        return bool(psutil.Process(claim["pid"]).create_time() == claim["start_time"])
+        return _same(psutil.Process(claim["pid"]), claim)
     except psutil.NoSuchProcess:
         return True
+
+
+def _same(process: psutil.Process, claim: dict[str, Any]) -> bool:
+    """Whether a process is the one that made a claim. The kernel's idea of when it booted moves by up to a second."""
+    return bool(abs(process.create_time() - claim["start_time"]) < 1.5)
