@@ -346,7 +346,9 @@ def test_a_killed_stand_in_finds_its_jobs_again(
     client = connect(cloud, monkeypatch)
     ready(client)
     go = tmp_path / "go"
-    client.jobs.create_or_update(job(f"while [ ! -e {go} ]; do sleep 0.05; done; echo went", "live"))
+    client.jobs.create_or_update(
+        job(f"for n in $(seq 1200); do [ -e {go} ] && break; sleep 0.05; done; echo went", "live")
+    )
     client.jobs.create_or_update(job("sleep 300", "lost"))
     for name in ("live", "lost"):
         wait_until(client, name, ("Running",))

@@ -193,7 +193,7 @@ def test_a_killed_stand_in_finds_its_runs_again(
     cloud = standins_of(account, STANDINS_WARM="never")
     client = connect(cloud, monkeypatch)
     go = tmp_path / "go"
-    waits = f"import time, pathlib\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.05)\nprint('went')"
+    waits = f"import time, pathlib\nfor _ in range(1200):\n  if pathlib.Path({str(go)!r}).exists(): break\n  time.sleep(0.05)\nprint('went')"
     live = submit(
         client,
         {"task_key": "waits", **script(waits)},
