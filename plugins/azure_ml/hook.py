@@ -40,12 +40,13 @@ def make_client(conn: Connection) -> MLClient:
 def seen(job: Job) -> RemoteRun:
     """One look at a job, as the loop's other remote runs are seen."""
     studio = (job.services or {}).get("Studio")
+    state = getattr(job.status, "value", job.status)  # the SDK gives the states it knows as an enumeration
     return RemoteRun(
         service="Azure ML",
         run_id=str(job.name),
-        state=str(job.status),
-        done=job.status in DONE,
-        succeeded=job.status == "Completed",
+        state=str(state),
+        done=state in DONE,
+        succeeded=state == "Completed",
         url=getattr(studio, "endpoint", None) or "",
     )
 
@@ -89,8 +90,8 @@ class AzureMLHook(BaseHook):
         if not self.get(name).done:
             self.get_conn().jobs.begin_cancel(name).wait()
 
-    def read_log(self, name: str) -> str:
-        """What the job printed, from the workspace's run history; "" while there is nothing.
+    def read_history(self, name: str) -> tuple[str, str]:
+        """Why the job failed and what it printed, from the workspace's run history; "" where there is nothing.
 
         The SDK streams logs to the terminal only, so this asks the same addresses it does.
         """
@@ -108,9 +109,11 @@ class AzureMLHook(BaseHook):
             timeout=30,
         )
         details.raise_for_status()
-        address = details.json().get("logFiles", {}).get(LOG)
+        told = details.json()
+        error = ((told.get("error") or {}).get("error") or {}).get("message") or ""
+        address = (told.get("logFiles") or {}).get(LOG)
         if not address:
-            return ""
+            return error, ""
         log = requests.get(address, timeout=60)
         log.raise_for_status()
-        return log.text
+        return error, log.text

@@ -95,10 +95,11 @@ class AzureMLCommandJobOperator(BaseOperator):
         return run
 
     def _finish(self, context: Context, run: RemoteRun) -> dict[str, Any]:
-        log = AzureMLHook(self.conn_id).read_log(run.run_id)
+        error, log = AzureMLHook(self.conn_id).read_history(run.run_id)
         if run.failed:
             tail = "\n".join(log.splitlines()[-LAST_LINES:])
-            run = replace(run, detail=f"{run.detail} The end of its log:\n{tail}".strip())
+            why = [run.detail, error, f"The end of its log:\n{tail}" if tail else ""]
+            run = replace(run, detail=" ".join(part for part in why if part))
         facts = succeed_or_raise(run, facts_of(log))
         for asset in self.outlets:
             context["outlet_events"][asset].extra = facts

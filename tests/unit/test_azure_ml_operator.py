@@ -96,13 +96,15 @@ class TestATaskThatEnds:
             triggerer.run(lambda: made(CRASH), context)
         told = str(caught.value)
         assert not isinstance(caught.value, AirflowFailException), "a crash may be tried again"
-        assert told.startswith(f"Azure ML run {run_key(context)} ended Failed: The end of its log:\n")
+        assert told.startswith(f"Azure ML run {run_key(context)} ended Failed: Execution failed.")
+        assert "exited with status code 3" in told
+        assert " The end of its log:\n27\n28\n" in told
         assert "\n40\nValueError: no such column. Look at: https://" in told
         assert len(told.splitlines()) == LAST_LINES + 1
         assert not context["outlet_events"], "a crash hands nothing on"
 
     def test_tells_when_azure_ml_ended_it(self, triggerer: Triggerer, ti: Ti) -> None:
-        with pytest.raises(RemoteRunFailed, match="ended Canceled"):
+        with pytest.raises(RemoteRunFailed, match=r"ended Canceled: .*limit of 1 seconds.*\. Look at"):
             triggerer.run(lambda: made(SLOW, timeout=1), context_with_events(ti))
 
     def test_without_facts_returns_none_of_them(self, triggerer: Triggerer, ti: Ti) -> None:
@@ -193,4 +195,4 @@ class TestAKill:
 def test_a_log_is_empty_until_something_is_printed(ti: Ti) -> None:
     context = context_with_events(ti)
     deferred_by(made("sleep 5"), context)
-    assert AzureMLHook().read_log(run_key(context)) == ""
+    assert AzureMLHook().read_history(run_key(context)) == ("", "")
