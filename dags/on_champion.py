@@ -2,6 +2,8 @@
 
 **What it does.** Hands the newest days that have features (`score.rescore_days` of them) to `<model>_score`. Older
 scores stay as they were read; to score them again, backfill their days with `<model>_calendar`.
+
+**When it fails.** It only reads which days have features: look whether Blob Storage can be reached, then clear the task.
 """
 
 from airflow.sdk import DAG, task

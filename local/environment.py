@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +36,17 @@ def basics() -> dict[str, str]:
     return {"LANG": "C.UTF-8", **kept, "PATH": path, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
 
 
+def commit() -> str:
+    """The commit of this checkout, "-dirty" when files differ from it; "unknown" without git. Models remember it."""
+    try:
+        told = subprocess.run(
+            ["git", "describe", "--always", "--abbrev=40", "--dirty"], cwd=REPOSITORY, capture_output=True, text=True
+        )
+    except FileNotFoundError:
+        return "unknown"
+    return told.stdout.strip() or "unknown"
+
+
 def storage(settings: Settings) -> dict[str, str]:
     """Blob and Queue Storage, and the tracking server, without anybody phoning home: what a cluster's identity would reach."""
     key = load_secrets(settings)["storage_key"]
@@ -55,6 +67,7 @@ def storage(settings: Settings) -> dict[str, str]:
         "AZURE_STORAGE_ENDPOINT": blob,
         "AZURE_STORAGE_QUEUE_ENDPOINT": queue,
         "AZURE_STORAGE_CONNECTION_STRING": ";".join(f"{name}={value}" for name, value in connection.items()) + ";",
+        "ML_COMMIT": commit(),
         "MLFLOW_TRACKING_URI": settings.url("mlflow"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "GX_ANALYTICS_ENABLED": "false",

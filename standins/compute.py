@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 Kind = Literal["wheel", "python_file", "module", "command"]
 State = Literal["queued", "running", "ended"]
 
-_PASSED_ON = {"PATH", "HOME", "LANG", "LC_ALL", "LAKE_URI", "LANDING_URI", "REPORTS_URI"}
+_PASSED_ON = {"PATH", "HOME", "LANG", "LC_ALL", "LAKE_URI", "LANDING_URI", "ML_COMMIT", "REPORTS_URI"}
 _PASSED_ON_FAMILIES = ("AZURE_STORAGE_", "MLFLOW_")
 _SHELL = set("$`\\&|;<>()*?[]{}~#!\n")
 _CLAIM_SECONDS = 60.0  # a started run that has not begun by then never will

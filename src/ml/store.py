@@ -68,6 +68,7 @@ class FolderStore:
         return self._path(name).read_bytes()
 
     def write(self, name: str, content: bytes, content_type: str = "application/octet-stream") -> None:
+        del content_type  # a folder has nowhere to keep it: the name's ending tells
         path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")

@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import json
 import logging
+import os
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,11 @@ FIXED: dict[str, str | bool | int] = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--training-set-version", type=int, required=True, help="Delta version to learn from")
     parser.add_argument("--run-key", required=True, help="what this training is asked for by; one version per key")
-    parser.add_argument("--commit", default="unknown", help="commit of the code that trains")
+    parser.add_argument(
+        "--commit",
+        default=os.environ.get("ML_COMMIT", "unknown"),
+        help="commit of the code that trains (default: ML_COMMIT)",
+    )
 
 
 def fit(config: configs.Model, rows: TrainingSet) -> lightgbm.Booster:
