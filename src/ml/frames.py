@@ -5,9 +5,11 @@ Training, scoring and drift all come through here, so a customer looks the same 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from types import ModuleType
 from typing import TYPE_CHECKING, Literal
 
 from ml.cli import StageError
@@ -21,6 +23,18 @@ if TYPE_CHECKING:
 KEYS = ("customer_id", "as_of")
 NOT_FEATURES = (*KEYS, "active", "split")
 VERSION_SUFFIX = "_version"  # columns that say from which table version a row was made
+
+
+def lightgbm_library() -> ModuleType:
+    """LightGBM, imported so that its idle threads sleep.
+
+    By default they spin, and take the processor from whatever else runs: with two threads on two busy
+    cores, fitting 26,000 rows took 13 s that way and 1.0 s asleep. The setting counts only before the import.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    import lightgbm
+
+    return lightgbm  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml.cli import StageError
-from ml.frames import Feature, Predictor
+from ml.frames import Feature, Predictor, lightgbm_library
 
 if TYPE_CHECKING:
     import lightgbm
@@ -117,7 +117,7 @@ def artifact(of: Version, path: str) -> bytes:
 
 def load(of: Version) -> Predictor:
     """Download a version and read its trees. Raises StageError when it is not a LightGBM model with a signature."""
-    import lightgbm
+    lightgbm = lightgbm_library()
     from mlflow.artifacts import download_artifacts
     from mlflow.models import Model
 

@@ -48,10 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def fit(config: configs.Model, rows: TrainingSet) -> lightgbm.Booster:
     """Train on the 'train' part. Text columns are LightGBM categories; their values travel in the model's text."""
-    import lightgbm
+    from ml.frames import categories_of, frame, lightgbm_library
 
-    from ml.frames import categories_of, frame
-
+    lightgbm = lightgbm_library()
     table = frame(rows.train, rows.features, categories_of(rows.train, rows.features))
     params = {name: value for name, value in config.train.params.items() if name != "n_estimators"}
     params |= {**FIXED, "seed": config.train.seed}
