@@ -83,6 +83,7 @@ def standins(settings: Settings) -> dict[str, str]:
         "STANDINS_CLIENT_SECRET": secrets["client_secret"],
         "STANDINS_SUBSCRIPTION_ID": secrets["subscription_id"],
         "STANDINS_DATABRICKS_TOKEN": secrets["databricks_token"],
+        "STANDINS_WARM": "start",  # a cluster that is warm when the first day arrives
         "STANDINS_POWERBI_GROUP_ID": POWERBI_GROUP,
         "STANDINS_POWERBI_DATASET_ID": POWERBI_DATASET,
         **storage(settings),
