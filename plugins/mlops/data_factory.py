@@ -64,7 +64,13 @@ class DataFactoryPipelineTrigger(RemoteRunTrigger):
         return _seen(self.run_id, run.status, run.message)
 
     async def cancel(self, client: AzureDataFactoryAsyncHook) -> None:
-        await client.cancel_pipeline_run(self.run_id, None, None)
+        from azure.core.exceptions import HttpResponseError
+
+        try:
+            await client.cancel_pipeline_run(self.run_id, None, None)
+        except HttpResponseError:  # as for a run that has ended meanwhile
+            if not (await self.look(client)).done:
+                raise
 
 
 class DataFactoryPipelineOperator(BaseOperator):
@@ -125,8 +131,16 @@ class DataFactoryPipelineOperator(BaseOperator):
         return self._finish(self._with_url(RemoteRun(**event)))
 
     def on_kill(self) -> None:
-        if self.run_id:
-            self.hook.cancel_pipeline_run(self.run_id, self.resource_group_name, self.factory_name)
+        from azure.core.exceptions import HttpResponseError
+
+        if not self.run_id:
+            return
+        place = (self.resource_group_name, self.factory_name)
+        try:
+            self.hook.cancel_pipeline_run(self.run_id, *place)
+        except HttpResponseError:  # as for a run that has ended meanwhile
+            if self.hook.get_pipeline_run(self.run_id, *place).status not in OVER:
+                raise
 
     def _read_connection(self) -> None:
         self.extra: dict[str, Any] = self.hook.get_connection(self.conn_id).extra_dejson
@@ -168,11 +182,11 @@ class DataFactoryPipelineOperator(BaseOperator):
     def _finish(self, run: RemoteRun) -> dict[str, int]:
         activities = self._activities(run.run_id)
         broken = [
-            f"activity {activity.activity_name} {activity.status}: {(activity.error or {}).get('message', 'no message')}"
+            f"activity {activity.activity_name} failed: {(activity.error or {}).get('message') or 'no message'}"
             for activity in activities
-            if activity.status not in ("Succeeded", "Skipped")
+            if activity.status == "Failed"
         ]
-        if broken:
+        if broken and run.state == "Failed":  # the run's own message tells of one activity only
             run = replace(run, detail="; ".join(broken))
         outputs = [activity.output or {} for activity in activities]
         return succeed_or_raise(run, {name: sum(int(out.get(name) or 0) for out in outputs) for name in COUNTS})

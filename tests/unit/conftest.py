@@ -24,12 +24,13 @@ from tests.standins.conftest import (
     Standins,
     azurite,
     new_account,
+    table,
 )
 from tests.unit.empty_registry import EmptyRegistry
 from tests.unit.task_contexts import Ti
 from tests.unit.triggers import Triggerer
 
-__all__ = ["azurite", "new_account"]  # fixtures of the stand-ins' own tests, used here too
+__all__ = ["azurite", "new_account", "table"]  # fixtures of the stand-ins' own tests, used here too
 
 WORKSPACE = "mlops-ws"
 
