@@ -55,7 +55,7 @@ def read(lake: Store, prefix: str, landed: Sequence[tuple[date, str]]) -> list[S
             for line in csv.DictReader(io.StringIO(lake.read(blob.name).decode("utf-8-sig")), skipinitialspace=True):
                 if line.get("OperationName") == ROW_SKIP:
                     entries[(line.get("OperationItem") or "", line.get("Message") or "")] = None
-    found = []
+    found: list[Skipped] = []
     for item, message in entries:
         source, names = _origin(prefix, message, landed)
         found.extend(Skipped(day, name, source, item, message) for day, name in names)
