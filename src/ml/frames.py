@@ -34,7 +34,7 @@ def lightgbm_library() -> ModuleType:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     import lightgbm
 
-    return lightgbm  # type: ignore[no-any-return]
+    return lightgbm
 
 
 @dataclass(frozen=True)
