@@ -177,7 +177,12 @@ def understood(words: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     """The arguments as the stage's own command line reads them; the stage is not run."""
     asked: list[Any] = []
     stage = importlib.import_module(f"ml.{words[0]}")
-    monkeypatch.setattr(stage, "run", lambda args: asked.append(args) or {})
+
+    def run(args: Any) -> dict[str, Any]:
+        asked.append(args)
+        return {}
+
+    monkeypatch.setattr(stage, "run", run)
     cli.main(words)
     return asked[0]
 

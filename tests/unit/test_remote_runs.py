@@ -95,7 +95,7 @@ class TestTheTrigger:
         async def note(seconds: float) -> None:
             pauses.append(seconds)
 
-        monkeypatch.setattr(remote_runs.asyncio, "sleep", note)
+        monkeypatch.setattr(asyncio, "sleep", note)
         for name, value in (("FIRST_LOOK", 2.0), ("LOOK_OFTEN", 1.0), ("LOOK_SELDOM", 3.0)):
             monkeypatch.setattr(remote_runs, name, value)
         service(*[GOING] * 5, DONE)

@@ -59,7 +59,7 @@ def drain(count: int, outcome: AdvanceOutcome | None = CLEAN, trigger: StorageQu
     async def work() -> list[Any]:
         producer = made.create_shared_stream_producer(made.serialize()[1])
         stream = producer.open_stream()
-        found = []
+        found: list[Any] = []
         try:
             while len(found) < count:
                 raw, payload = await anext(stream)
