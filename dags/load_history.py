@@ -36,9 +36,7 @@ def build(model: config.Model) -> None:
             parameters={"table": model.landing.table, "folder": "*", "copy_log": "bronze/_log/{run_key}"},
             timeout=COPY_TIMEOUT,
         )
-        clean_days = ingest_task(
-            model, "clean_days", days="{{ params.first }}..{{ params.last }}", per_day=False
-        )
+        clean_days = ingest_task(model, "clean_days", days="{{ params.first }}..{{ params.last }}", per_day=False)
 
         @task(outlets=[assets.ingested])
         def hand_on(last: str, *, outlet_events) -> str:

@@ -20,7 +20,9 @@ from mlops.defaults import dag_arguments
 def build(model: config.Model) -> None:
     assets = assets_of(model.model)
     params = {
-        "version": Param(None, type=["null", "integer"], minimum=1, description="registered version; default: the newest")
+        "version": Param(
+            None, type=["null", "integer"], minimum=1, description="registered version; default: the newest"
+        )
     }
 
     with DAG(

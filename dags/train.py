@@ -1,8 +1,8 @@
 """Trains a challenger on Azure ML: weekly, when something asks for it, or by hand.
 
 **What it does.** Builds the training set (features as known at past cut-offs, labels only where their
-horizon is over, the newest cut-offs kept for the test) on Databricks, then runs the training job on Azure ML,
-which fits, evaluates challenger and champion on the same later rows, logs to MLflow and registers a version.
+horizon is over, the newest cut-offs kept for the test) and validates it on Databricks, then runs the training job on
+Azure ML, which fits, evaluates challenger and champion on the same later rows, logs to MLflow and registers a version.
 `<model>_promote` decides what becomes of it.
 
 **By hand.** Trigger it; `through` is the last day it may know (default: the newest ingested day).
@@ -53,6 +53,12 @@ def build(model: config.Model) -> None:
             per_day=False,
         )
         version = "{{ ti.xcom_pull(task_ids='build_training_set')['training_set']['version'] | int }}"
+        validate_training_set = stage_task(
+            model,
+            "validate_training_set",
+            {"validate.training": ["--suite", "training", "--version", version]},
+            per_day=False,
+        )
         azure_ml = model.compute.azure_ml
         train_model = AzureMLCommandJobOperator(
             task_id="train_model",
@@ -64,7 +70,7 @@ def build(model: config.Model) -> None:
             outlets=[assets.challenger],
         )
 
-        choose_day() >> build_training_set >> train_model
+        choose_day() >> build_training_set >> validate_training_set >> train_model
 
 
 for each_model in config.load_all():

@@ -67,6 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             stage.set_defaults(run=module.run)
     args = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("azure").setLevel(logging.WARNING)  # the SDKs tell every header of every request
     from ml.config import ConfigError
 
     try:

@@ -28,7 +28,8 @@ GRAPHS = {
     },
     "score": {"score_customers": set()},
     "train": {
-        "choose_day": {"build_training_set"}, "build_training_set": {"train_model"}, "train_model": set(),
+        "choose_day": {"build_training_set"}, "build_training_set": {"validate_training_set"},
+        "validate_training_set": {"train_model"}, "train_model": set(),
     },
 }  # fmt: skip
 
@@ -157,6 +158,9 @@ STAGE_TASKS = {
     ("score", "score_customers"): {"score": "score --model churn --day 1998-06-28 --run-key KEY"},
     ("monitor", "measure_drift"): {"monitor": "monitor --model churn --day 1998-06-28 --run-key KEY"},
     ("train", "build_training_set"): {"training_set": "training_set --model churn --through 1998-06-28 --run-key KEY"},
+    ("train", "validate_training_set"): {
+        "validate_training": "validate --model churn --suite training --version 7 --run-key KEY"
+    },
 }
 
 

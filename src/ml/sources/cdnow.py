@@ -21,7 +21,10 @@ FILE = "lifetimes/datasets/CDNOW_master.txt"
 
 
 class Cdnow:
-    """Purchases without transaction ids, so that its 255 exact duplicates stay exact duplicates."""
+    """Purchases without transaction ids, so that its 255 exact duplicates stay exact duplicates.
+
+    The file numbers its customers as other shops do; the prefix keeps them apart in one lake.
+    """
 
     name = "cdnow"
 
@@ -32,7 +35,7 @@ class Cdnow:
         with _path().open(encoding="ascii") as lines:
             next(lines)  # the header
             for customer, day, cds, dollars in map(str.split, lines):
-                found.setdefault(date.fromisoformat(day), []).append((customer, float(cds), float(dollars)))
+                found.setdefault(date.fromisoformat(day), []).append((f"cdnow-{customer}", float(cds), float(dollars)))
         return dict(sorted(found.items()))
 
     def days(self) -> list[date]:
