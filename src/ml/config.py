@@ -15,15 +15,36 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Days = Annotated[int, Field(ge=1)]
 TableName = Annotated[str, Field(pattern=r"^[a-z_]+\.[a-z][a-z0-9_]*$")]
+Text = Annotated[str, Field(min_length=1)]
+
+_CRON = (("minute", 0, 59), ("hour", 0, 23), ("day of the month", 1, 31), ("month", 1, 12), ("day of the week", 0, 7))
+
+
+def _cron(text: str) -> str:
+    """Airflow would find a bad schedule too, but only while it reads the Dags, and without the key's name."""
+    fields = text.split()
+    if len(fields) != len(_CRON):
+        raise ValueError('a cron expression of five fields is needed, such as "0 6 * * *"')
+    for field, (name, least, most) in zip(fields, _CRON, strict=True):
+        for item in field.split(","):
+            found = re.fullmatch(r"(?:\*|(\d+)(?:-(\d+))?)(?:/[1-9]\d*)?", item, re.ASCII)
+            if not found or not all(least <= int(number) <= most for number in found.groups() if number):
+                raise ValueError(
+                    f"the cron expression's {name} is {field!r}; numbers from {least} to {most} are allowed"
+                )
+    return text
+
+
+Cron = Annotated[str, AfterValidator(_cron)]
 
 
 class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class ConfigError(ValueError):
@@ -31,10 +52,10 @@ class ConfigError(ValueError):
 
 
 class Schedule(Frozen):
-    calendar: str
-    sweep: str
-    train: str
-    report: str
+    calendar: Cron
+    sweep: Cron
+    train: Cron
+    report: Cron
 
 
 class Landing(Frozen):
@@ -72,9 +93,13 @@ class Train(Frozen):
     @classmethod
     def _repeatable(cls, params: dict[str, int | float | str | bool]) -> dict[str, int | float | str | bool]:
         if missing := {"n_estimators", "num_threads"} - params.keys():
-            raise ValueError(f"{', '.join(sorted(missing))} must be set: without, the same inputs need not give one model")
+            raise ValueError(
+                f"{', '.join(sorted(missing))} must be set: without, the same inputs need not give one model"
+            )
         if fixed := {"deterministic", "force_row_wise", "objective", "seed", "verbosity"} & params.keys():
-            raise ValueError(f"{', '.join(sorted(fixed))} must not be set here: src/ml/train.py fixes it, seed is a key")
+            raise ValueError(
+                f"{', '.join(sorted(fixed))} must not be set here: src/ml/train.py fixes it, seed is a key"
+            )
         return params
 
 
@@ -87,9 +112,7 @@ class Evaluate(Frozen):
 class Rule(Frozen):
     """One bound on one metric, and how much worse than the champion it may be."""
 
-    metric: Literal[
-        "accuracy", "average_precision", "ece", "f1", "log_loss", "precision", "recall", "roc_auc"
-    ]
+    metric: Literal["accuracy", "average_precision", "ece", "f1", "log_loss", "precision", "recall", "roc_auc"]
     at_least: float | None = None
     at_most: float | None = None
     max_loss: Annotated[float, Field(ge=0)] | None = None
@@ -107,7 +130,7 @@ class Gate(Frozen):
 
 
 class Band(Frozen):
-    name: str
+    name: Text
     at_least: Share
 
 
@@ -122,6 +145,9 @@ class Score(Frozen):
         floors = [band.at_least for band in bands]
         if floors != sorted(set(floors), reverse=True) or floors[-1] != 0:
             raise ValueError(f"bands must fall strictly and end at 0.0, so that every score has one; found {floors}")
+        names = [band.name for band in bands]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"each band needs a name of its own; found more than once: {sorted(twice)}")
         return bands
 
 
@@ -133,13 +159,13 @@ class Monitor(Frozen):
 
 
 class Databricks(Frozen):
-    cluster: str
+    cluster: Text
     timeout_seconds: Annotated[int, Field(ge=1)]
 
 
 class AzureMl(Frozen):
-    compute: str
-    environment: str
+    compute: Text
+    environment: Text
     timeout_seconds: Annotated[int, Field(ge=1)]
 
 
@@ -156,9 +182,9 @@ class Model(Frozen):
     """All there is to know of one model. `model` is its name: Dag ids and the registry use it."""
 
     model: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-    owner: str
-    description: str
-    experiment: str
+    owner: Text
+    description: Text
+    experiment: Text
     timezone: str
     schedule: Schedule
     landing: Landing
@@ -190,6 +216,23 @@ def resource_dir(kind: Literal["config", "sql", "expectations"]) -> Path:
         return packed
     root = Path(__file__).resolve().parents[2]
     return root / ("config" if kind == "config" else f"include/{kind}")
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain YAML in which a key stands once: two values for one threshold are one too many."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+    for place, key in enumerate(keys):
+        if any(key.value == before.value for before in keys[:place]):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {key.value!r} stands here twice", key.start_mark
+            )
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
 def _tuples(value: Any) -> Any:
@@ -228,10 +271,12 @@ def _allowed(loc: tuple[int | str, ...]) -> list[str]:
 def load_file(path: Path) -> Model:
     """Read one config file. Raises ConfigError naming every bad key at once."""
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 (a SafeLoader)
     except FileNotFoundError as error:
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
         raise ConfigError(f"{path}: no such model; there are: {known}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8: {error}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {error}") from error
     if not isinstance(raw, dict):
