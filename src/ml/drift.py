@@ -81,6 +81,10 @@ def histogram(column: pa.ChunkedArray, spec: Mapping[str, Any]) -> Counts:
     return np.bincount(which, minlength=len(known) + 2)
 
 
+def _short(edge: float) -> str:
+    return f"{edge:,.0f}" if abs(edge) >= 1000 else f"{edge:.4g}"
+
+
 def bin_names(spec: Mapping[str, Any]) -> list[str]:
     """What each bin of `histogram` holds, for people."""
     if spec["kind"] == "category":
@@ -89,8 +93,8 @@ def bin_names(spec: Mapping[str, Any]) -> list[str]:
     if not edges:
         return ["any", "null"]
     minimum = np.nextafter(edges[0], np.inf)
-    inner = [f"up to {edge:.4g}" for edge in edges[1:]]
-    return [f"below {minimum:.4g}", *inner, f"above {edges[-1]:.4g}", "null"]
+    inner = [f"up to {_short(edge)}" for edge in edges[1:]]
+    return [f"below {_short(minimum)}", *inner, f"above {_short(edges[-1])}", "null"]
 
 
 def psi(expected: Counts, found: Counts) -> tuple[float, float]:

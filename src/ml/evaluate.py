@@ -72,7 +72,7 @@ def _curves(y: NDArray[Any], p: NDArray[Any], bins: int) -> dict[str, Any]:
     kept = np.unique(np.linspace(0, len(last) - 1, CURVE_POINTS).round().astype(int))
     points = list(zip(false[kept], true[kept], strict=True))
     roc = [[0.0, 0.0], *([_number(f / negatives), _number(t / positives)] for f, t in points)]
-    recall = [[_number(t / positives), _number(t / (t + f))] for f, t in points]
+    recall = [[_number(t / positives), _number(t / (t + f))] for f, t in points if t]
     return {"roc": roc, "precision_recall": recall, "calibration": calibration}
 
 

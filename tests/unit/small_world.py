@@ -85,7 +85,10 @@ def training_set(signal: float = 1.0, seed: int = 1, train: int = 1200, test: in
 
 @cache
 def _world_with(step: str) -> Path:
-    """A world that has gone up to this step with the default training set: made once, then copied."""
+    """A world that has gone up to this step with the default training set: made once, then copied.
+
+    Its artifacts stay where they are, for all copies to read: a test that writes some trains a model of its own.
+    """
     folder = Path(tempfile.mkdtemp(prefix=f"{step}-of-tests-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     with pytest.MonkeyPatch.context() as patch:

@@ -138,7 +138,8 @@ def test_champion_that_saw_the_test_period_is_told(world: World) -> None:
 
 
 def test_evaluating_again_compares_with_the_champion_of_now(world: World) -> None:
-    waiting, other = world.trained(), world.train(0, "train-2")["version"]
+    table = world.write_training_set(training_set())
+    waiting, other = world.train(table, "train-1")["version"], world.train(table, "train-2")["version"]
     world.gate(other)
     world.promote(other)
     with pytest.raises(StageError, match=r"champion changed since evaluation.*evaluate again"):

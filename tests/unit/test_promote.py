@@ -77,7 +77,7 @@ def test_champion_that_moved_since_the_decision_refuses(world: World) -> None:
 
 
 def test_evaluation_made_again_after_the_decision_refuses(world: World) -> None:
-    version = world.trained()
+    version = world.train(world.write_training_set(training_set()))["version"]
     world.gate(version)
     world.configure(evaluate={"bootstrap": 120})
     evaluate.run(Namespace(model="churn", version=version))
