@@ -168,6 +168,7 @@ def _record(
         "decided_at": now.isoformat(timespec="seconds"),
         **asdict(decision),
     }
+    text = json.dumps(told, sort_keys=True)
     row = pa.table(
         {
             "id": pa.array([key]),
@@ -179,11 +180,11 @@ def _record(
             "reasons": pa.array([list(decision.reasons)], pa.list_(pa.string())),
             "decided_at": pa.array([now], pa.timestamp("us", "UTC")),
             "run_key": pa.array([evaluation["run_key"]]),
-            "decision": pa.array([json.dumps(told, sort_keys=True)]),
+            "decision": pa.array([text]),
         }
     )
     lake.replace(TABLE, row, f"id = '{key}'")
-    return told
+    return dict(json.loads(text))  # as whoever asks again will get it
 
 
 def _facts(recorded: Mapping[str, Any]) -> dict[str, Any]:
