@@ -168,7 +168,7 @@ def test_other_rules_make_another_decision(world: World) -> None:
     version = world.trained()
     assert world.gate(version)["approved"]
     world.configure(gate={"min_rows": 5000})
-    assert world.gate(version)["reasons"] == ("evaluated on 800 rows; 5000 needed",)
+    assert world.gate(version)["reasons"] == ["evaluated on 800 rows; 5000 needed"]
     assert sorted(row["approved"] for row in decisions()) == [False, True]
 
 
