@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -90,11 +92,10 @@ class Machine:
 
 
 @pytest.fixture(scope="session")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    run_dir = tmp_path_factory.mktemp("machine", numbered=True)
-    for parent in (run_dir, *run_dir.parents):  # PostgreSQL runs as another user when this one is root
-        if parent.owner() == Path.home().owner() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o711)
+def settings() -> Iterator[Settings]:
+    # not below pytest's own folder: each pytest that starts closes it to others, PostgreSQL's user among them
+    run_dir = Path(tempfile.mkdtemp(prefix="machine-"))
+    run_dir.chmod(0o711)
     names = {port.variable: str(free) for port, free in zip(PORTS.values(), free_ports(len(PORTS)), strict=True)}
     saved = dict(os.environ)
     os.environ.update(names | {"RUN_DIR": str(run_dir)})
@@ -103,6 +104,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     finally:
         os.environ.clear()
         os.environ.update(saved)
+        shutil.rmtree(run_dir, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
