@@ -29,7 +29,7 @@ def dag_arguments(model: Model, stage: str, doc: str) -> dict[str, Any]:
             "owner": model.owner,
             "retries": RETRIES,
             "retry_delay": RETRY_DELAY,
-            "retry_exponential_backoff": 5.0,  # 3, 15, 75 seconds
+            "retry_exponential_backoff": 3.0,  # 3, 9, 27 seconds, spread up to the double: bad files fail their day soon
             "max_retry_delay": MAX_RETRY_DELAY,
             "execution_timeout": timedelta(hours=2),  # no stage takes minutes; what takes hours hangs
         },

@@ -27,13 +27,13 @@ def next_ingest(machine: Machine, day: str, known: set[str]) -> DagRun:
     """The next run of the day, however it ends."""
     import time
 
-    end = time.monotonic() + 180
+    end = time.monotonic() + 420  # a Copy that fails is tried four times
     while time.monotonic() < end:
         new = [run for run in machine.airflow.runs("churn_ingest", partition_key=day) if run.run_id not in known]
         if new and new[-1].state in ("success", "failed"):
             return new[-1]
         time.sleep(0.5)
-    raise AssertionError(f"no run of churn_ingest for {day} has ended within three minutes")
+    raise AssertionError(f"no run of churn_ingest for {day} has ended within seven minutes")
 
 
 def known(machine: Machine, day: str) -> set[str]:
