@@ -178,7 +178,6 @@ def airflow(settings: Settings) -> dict[str, str]:
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
         "LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         "LOGGING__COLORED_CONSOLE_LOG": "False",
-        "LOGGING__NAMESPACE_LEVELS": "azure=WARNING",  # the SDKs tell each request's headers, which drowns task logs
     }
     variables = {f"AIRFLOW__{name}": value for name, value in options.items()}
     for conn_id, connection in connections(settings).items():
