@@ -3,10 +3,10 @@
 .DEFAULT_GOAL := help
 PY := .venv/bin/python
 
-.PHONY: help demo up down status test test-loop lint bench
+.PHONY: help demo up down status test test-loop test-faults lint bench
 
 help:  ## this list
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | awk -F'\t' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 demo:  ## the whole loop on real purchases: DATA=cdnow (default), shop, or a file such as online_retail.parquet
 	@sh local/bootstrap.sh run
@@ -24,13 +24,17 @@ status:  ## what runs, where, since when, how much memory
 	@sh local/bootstrap.sh run
 	@$(PY) -m local status
 
-test:  ## every test; ARGS='tests/unit -k gate' chooses
+test:  ## every test but the slow ones of test-faults; ARGS='tests/unit -k gate' chooses
 	@sh local/bootstrap.sh all
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest -m 'not faults' $(ARGS)
 
 test-loop:  ## only the tests that run whole days through the whole machine
 	@sh local/bootstrap.sh all
 	@$(PY) -m pytest -m loop $(ARGS)
+
+test-faults:  ## only the tests that kill, break and delay every part of the whole machine
+	@sh local/bootstrap.sh all
+	@$(PY) -m pytest -m faults $(ARGS)
 
 lint:  ## style, types, and who may import whom
 	@sh local/bootstrap.sh all

@@ -23,6 +23,8 @@ import uvicorn
 from standins import certificates
 from standins.app import create_app
 from standins.cloud import Cloud, Settings, SettingsError
+from standins.fault_injection import protocol
+from standins.faults import Faults
 from standins.files import write_public
 from standins.proxy import Proxy
 
@@ -54,8 +56,10 @@ def _listen(host: str, port: int) -> socket.socket:
 async def _serve(cloud: Cloud, listener: socket.socket, proxy_listener: socket.socket) -> None:
     settings = cloud.settings
     ca, certificate, key = certificates.ensure(settings.state_dir)
+    faults = Faults()
     config = uvicorn.Config(
-        create_app(cloud),
+        create_app(cloud, faults),
+        http=protocol(faults),
         ssl_certfile=str(certificate),
         ssl_keyfile=str(key),
         log_config=None,
@@ -68,7 +72,7 @@ async def _serve(cloud: Cloud, listener: socket.socket, proxy_listener: socket.s
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, setattr, server, "should_exit", True)
     bound = listener.getsockname()[0]
-    proxy = Proxy(("127.0.0.1" if ipaddress.ip_address(bound).is_unspecified else bound, settings.port))
+    proxy = Proxy(("127.0.0.1" if ipaddress.ip_address(bound).is_unspecified else bound, settings.port), faults.clients)
     await proxy.start(proxy_listener)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not serving.done():

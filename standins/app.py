@@ -17,17 +17,20 @@ from standins import (
     entra,
     errors,
     event_grid,
+    faults,
     ledger,
     power_bi,
 )
 from standins.cloud import Cloud
+from standins.fault_injection import FaultInjection
+from standins.faults import Faults
 
 # Each has `routes(cloud) -> APIRouter` and may have `start(cloud)`, called once when the server
 # starts: take up unfinished work, start watchers (cloud.background, cloud.every).
 SERVICES = (entra, arm, data_factory, data_factory_runs, data_factory_page, power_bi, event_grid, databricks, azure_ml)
 
 
-def create_app(cloud: Cloud) -> FastAPI:
+def create_app(cloud: Cloud, switches: Faults | None = None) -> FastAPI:
     """The application over one cloud's state. Its lifespan starts and stops the background work."""
 
     @asynccontextmanager
@@ -47,6 +50,9 @@ def create_app(cloud: Cloud) -> FastAPI:
     def health() -> dict[str, str]:
         return {"status": "ok"}
 
+    switches = switches or Faults()
+    app.add_middleware(FaultInjection, faults=switches)
+    app.include_router(faults.routes(switches))
     app.include_router(ledger.routes(cloud.ledger))
     for service in SERVICES:
         app.include_router(service.routes(cloud))

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable
 
-from standins import azure_ml_command
+from standins import azure_ml_command, run_faults
 from standins.auth import Claims
 from standins.azure_ml_api import Json, Workspace, iso, not_found, stamp, user_error
 from standins.cloud import Cloud
@@ -86,6 +86,7 @@ class Jobs:
                 "secret": secrets.token_urlsafe(16),  # whoever has it may read the log, as with a signed address
                 "entry": entry,
                 "systemData": stamp(claims),
+                **run_faults.noted(),
             }
             self._documents.create(ALL, _key(workspace, name), job)
         with self._lock:
@@ -177,7 +178,9 @@ class Jobs:
             if job is not None and job["status"] not in DONE:
                 before = repr(job)
                 self._move(job, actions)
-                if repr(job) != before:
+                if job.get("vanished"):
+                    self._documents.delete(ALL, key)
+                elif repr(job) != before:
                     self._documents.put(ALL, key, job)
         if job is None or job["status"] in DONE:
             with self._lock:
@@ -186,6 +189,9 @@ class Jobs:
             act()
 
     def _move(self, job: Document, actions: list[Callable[[], None]]) -> None:
+        if job.get("fault"):
+            self._meet_its_fate(job)
+            return
         status = self._compute.status(job["run"])
         if status is None:
             if job["stop"]:
@@ -208,6 +214,19 @@ class Jobs:
             job["status"] = "Queued"
         else:
             job["status"], job["started"] = "Running", status.started_at
+
+    def _meet_its_fate(self, job: Document) -> None:
+        """Move a job on that does nothing: it is going on, then it is cancelled, fails or is gone."""
+        fate = run_faults.state(job)
+        if job["stop"]:
+            self._end(job, "Canceled", None)
+        elif fate == "in progress":
+            job["status"], job["started"] = "Running", job["started"] or time.time()
+        elif fate == "fails":
+            self._end(job, "Failed", run_faults.MESSAGE)
+        else:
+            job["vanished"] = True
+            self._end(job, "Canceled", "it vanished")
 
     def _end(self, job: Document, status: str, error: str | None) -> None:
         job["status"], job["error"] = status, error

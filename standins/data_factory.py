@@ -14,6 +14,7 @@ from fastapi import APIRouter, Body, Depends, Request, Response
 from fastapi.responses import JSONResponse
 
 from standins import data_factory_check as checks
+from standins import run_faults
 from standins.arm import LOCATION, arm_request
 from standins.auth import Claims
 from standins.cloud import Cloud
@@ -226,6 +227,7 @@ def _create_run_route(router: APIRouter, cloud: Cloud) -> None:
                 "activities": {},
                 "invokedBy": {"id": uuid.uuid4().hex, "name": "Manual", "invokedByType": "Manual"},
                 "ledger": entry,
+                **run_faults.noted(),
             }
             documents.create(RUNS, run_id, run)
         cloud.one(Runner).start(run_id)

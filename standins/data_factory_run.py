@@ -16,7 +16,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from standins import copy_activity, data_factory_check, expressions
+from standins import copy_activity, data_factory_check, expressions, run_faults
 from standins.cloud import Cloud
 from standins.copy_formats import CopyError
 from standins.errors import ApiError
@@ -92,6 +92,14 @@ class Runner:
         documents = self.cloud.documents
         run = documents.update(RUNS, run_id, _begin)
         cancelled = self._event(run_id)
+        fate = run_faults.wait(run, lambda: cancelled.is_set() or self.cloud.stopping.is_set())
+        if fate == "vanishes":
+            self.cloud.documents.delete(RUNS, run_id)
+            self.cloud.ledger.finish(run["ledger"], "Vanished")
+            return
+        if fate != "none" and not self.cloud.stopping.is_set():
+            self._finish(run_id, cancelled.is_set(), failure=run_faults.MESSAGE)
+            return
         done: queue.Queue[str] = queue.Queue()
         going: set[str] = set()
         while True:
@@ -116,9 +124,9 @@ class Runner:
                 return
         self._finish(run_id, cancelled.is_set())
 
-    def _finish(self, run_id: str, cancelled: bool) -> None:
+    def _finish(self, run_id: str, cancelled: bool, failure: str = "") -> None:
         def change(run: Json) -> Json:
-            status, message = _outcome(run)
+            status, message = ("Failed", failure) if failure else _outcome(run)
             if cancelled:
                 # Even when every activity came to its end first: whoever cancelled was told that it would be.
                 status, message = "Cancelled", ""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Literal
 
+from standins import run_faults
 from standins.cloud import Cloud
 from standins.compute import Compute, Status
 from standins.databricks_api import invalid
@@ -101,6 +102,7 @@ class Runs:
                 "message": "",
                 "entry": entry,
                 "tasks": attempts,
+                **run_faults.noted(),
             }
             self._documents.create(RUNS, str(run_id), run)
             for task in attempts:
@@ -172,7 +174,9 @@ class Runs:
             if run is not None and run["end_time"] is None:
                 before = repr(run)
                 self._move(run, actions)
-                if repr(run) != before:
+                if run.get("vanished"):
+                    self._documents.delete(RUNS, name)
+                elif repr(run) != before:
                     self._documents.put(RUNS, name, run)
         if run is None or run["end_time"] is not None:
             with self._lock:
@@ -181,6 +185,9 @@ class Runs:
             act()
 
     def _move(self, run: Run, actions: list[Callable[[], None]]) -> None:
+        if run.get("fault"):
+            self._meet_its_fate(run)
+            return
         timeout = run["timeout_seconds"]
         if timeout and not run["stop"] and now() - run["start_time"] >= 1000 * timeout:
             run["stop"] = "TIMEDOUT"
@@ -195,6 +202,23 @@ class Runs:
             run["result"], run["message"] = outcome(run)
             error = next((task["error"] for task in latest(run) if task.get("error")), "")
             self._cloud.ledger.finish(run["entry"], run["result"], " ".join(filter(None, (run["message"], error))))
+
+    def _meet_its_fate(self, run: Run) -> None:
+        """Move a run on that does nothing: it is going on, then it is cancelled, fails or is gone."""
+        fate = run_faults.state(run)
+        for task in latest(run):
+            if run["stop"]:
+                _end(task, run["stop"], _stopped(run))
+            elif fate == "fails":
+                _end(task, "FAILED", run_faults.MESSAGE)
+            else:
+                task["state"], task["start_time"] = RUNNING, task["start_time"] or now()
+        if not run["stop"] and fate == "in progress":
+            return
+        run["end_time"] = now()
+        run["vanished"] = fate == "vanishes" and not run["stop"]
+        run["result"], run["message"] = ("VANISHED", "") if run["vanished"] else outcome(run)
+        self._cloud.ledger.finish(run["entry"], run["result"], run["message"])
 
     def _follow(self, run: Run, task: Task, actions: list[Callable[[], None]]) -> None:
         """Move a task on that was given to the compute, or is about to be."""

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, Query, Response
 from fastapi.responses import JSONResponse
 
-from standins import storage
+from standins import run_faults, storage
 from standins.auth import Claims, bearer
 from standins.cloud import Cloud
 from standins.errors import ApiError, NotImplementedHere
@@ -123,6 +123,7 @@ def routes(cloud: Cloud) -> APIRouter:
                 "startTime": _now(),
                 "status": "Unknown",
                 "ledger": entry,
+                **run_faults.noted(),
             }
             documents.create(REFRESHES, refresh_id, doc)
         cloud.background(f"Power BI refresh {refresh_id}", _refresh, cloud, refresh_id)
@@ -201,6 +202,15 @@ def _details(doc: Json) -> JSONResponse:
 def _refresh(cloud: Cloud, refresh_id: str) -> None:
     """Import the table, and not be done before its time."""
     started = time.monotonic()
+    fate = run_faults.wait(_found(cloud, refresh_id), lambda: cloud.stopping.is_set() or _is_over(cloud, refresh_id))
+    if fate == "vanishes":
+        cloud.ledger.finish(_found(cloud, refresh_id)["ledger"], "Vanished")
+        cloud.documents.delete(REFRESHES, refresh_id)
+    elif fate == "fails":
+        told = {"errorCode": "ModelRefresh_ShortMessage_ProcessingError", "errorDescription": run_faults.MESSAGE}
+        _end(cloud, refresh_id, "Failed", run_faults.MESSAGE, told)
+    if fate != "none":
+        return
     try:
         detail = _import(cloud)
         error = None
@@ -211,6 +221,10 @@ def _refresh(cloud: Cloud, refresh_id: str) -> None:
     if cloud.stopping.wait(max(0.0, _AT_LEAST - (time.monotonic() - started))):
         return  # taken up again after the next start
     _end(cloud, refresh_id, "Failed" if error else "Completed", detail, error)
+
+
+def _is_over(cloud: Cloud, refresh_id: str) -> bool:
+    return bool(_found(cloud, refresh_id)["status"] != "Unknown")
 
 
 def _import(cloud: Cloud) -> str:

@@ -11,6 +11,7 @@ import logging
 import socket
 
 from standins.certificates import HOSTS
+from standins.fault_injection import reset
 
 log = logging.getLogger(__name__)
 
@@ -19,10 +20,14 @@ _HEAD_SECONDS = 10
 
 
 class Proxy:
-    """Serves CONNECT on a listening socket. `target` is where the TLS server listens: host and port."""
+    """Serves CONNECT on a listening socket. `target` is where the TLS server listens: host and port.
 
-    def __init__(self, target: tuple[str, int]) -> None:
+    `clients` is kept up to date: which client, by its address, each of our own ports towards the server speaks for.
+    """
+
+    def __init__(self, target: tuple[str, int], clients: dict[int, tuple[str, int]] | None = None) -> None:
         self._target = target
+        self._clients = {} if clients is None else clients
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.Task[None]] = set()
 
@@ -70,11 +75,17 @@ class Proxy:
         except OSError as error:
             await _refuse(writer, 502, "Bad Gateway", f"The stand-ins do not answer at {self._target}: {error}.")
             return
+        own_port = remote_writer.get_extra_info("sockname")[1]
+        self._clients[own_port] = writer.get_extra_info("peername")
         try:
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
             await writer.drain()
             await asyncio.gather(_pump(reader, remote_writer), _pump(remote_reader, writer))
+        except ConnectionResetError:
+            reset(writer.transport)  # as it happened to one end, it is to happen to the other
+            reset(remote_writer.transport)
         finally:
+            del self._clients[own_port]
             remote_writer.close()
 
 
