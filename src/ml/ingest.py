@@ -13,7 +13,7 @@ import argparse
 import json
 import logging
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -22,27 +22,35 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ml import bronze, cleaning, cli, config, copylog, lake, land, store
+from ml import bronze, cleaning, cli, config, copylog, held_days, lake, land, leases, store
 from ml.cli import StageError
+from ml.content import Contents
 from ml.engine import open_engine
+from ml.held_days import Held
 
 if TYPE_CHECKING:
     from ml.bronze import BronzeFile
     from ml.cleaning import Cleaned
     from ml.copylog import Skipped
     from ml.land import Landed
+    from ml.leases import Lease
 
 log = logging.getLogger(__name__)
 
 QUARANTINE = "quarantine.transactions"
 SILVER = "silver.transactions"
 CUSTOMER_DAYS = "silver.customer_days"
+LEASES = "ops/_leases"  # in the lake: one ingestion of a table at a time, whoever starts it
+LEASE_WAIT = 900  # seconds for another one; a history of years takes minutes
 TOLD_REASONS = 3  # of the most frequent ones, when too many rows are refused
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--days", type=cli.some_days, required=True, help="1998-06-28, or 1998-06-01..1998-06-30")
     parser.add_argument("--fingerprint", default="", help="of the day's landed files when they were copied")
+    parser.add_argument(
+        "--listing", default="", help="the same of many days: what land.note_listing wrote before a Copy"
+    )
     parser.add_argument("--copy-log", default="", help="folder in the lake where the Copy logged the rows it skipped")
     parser.add_argument("--run-key", required=True, help="kept with the days that are ingested")
 
@@ -68,19 +76,6 @@ class Account:
             )
 
 
-class Held(defaultdict[date, list[str]]):
-    """Why days are held, in sentences."""
-
-    def __init__(self) -> None:
-        super().__init__(list)
-
-    def others(self, days: Sequence[date]) -> list[date]:
-        return [day for day in days if day not in self]
-
-    def told(self) -> str:
-        return "\n".join(f"{day}: {why}" for day, reasons in sorted(self.items()) for why in reasons)
-
-
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Ingest the landed ones of `args.days`.
 
@@ -88,9 +83,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     extra_columns and strays (what was found and not used), versions (of the tables written), seconds.
     Raises StageError with every reason of every held day, after the other days were written.
     """
-    started = time.monotonic()
     model = config.load(args.model)
-    landed, strays = _landed(model.landing.table, args.days, args.fingerprint)
+    who = f"ingest of {args.days[0]}..{args.days[-1]}, run key {args.run_key}"
+    with leases.hold(store.lake(), f"{LEASES}/{model.landing.table}", who, LEASE_WAIT) as lease:
+        return _ingest(model, args, lease)
+
+
+def _ingest(model: config.Model, args: argparse.Namespace, lease: Lease) -> dict[str, Any]:
+    started = time.monotonic()
+    changed = Held()
+    landed, strays = _landed(model.landing.table, args.days, args.fingerprint, args.listing, changed)
     days = [day.day for day in landed]
     files, skipped = _received(landed, args.copy_log)
 
@@ -104,7 +106,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     done = held.others(usable)
     fingerprints = {day.day: day.fingerprint for day in landed}
-    versions = _write(usable, done, cleaned, accounts, fingerprints, args.run_key)
+    versions = _write(usable, done, cleaned, accounts, fingerprints, held, args.run_key, lease)
     totals: Counter[str] = Counter(dict.fromkeys(Account.__dataclass_fields__, 0))
     for day in done:
         totals.update(asdict(accounts[day]))
@@ -117,26 +119,37 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "versions": versions,
         "seconds": round(time.monotonic() - started, 2),
     }
-    if held:
+    if held or changed:
         if done:
-            log.info("%s days are held, the other %s are done: %s", len(held), len(done), json.dumps(facts))
-        raise StageError(held.told())
+            log.info(
+                "%s days are held, the other %s are done: %s", len(held) + len(changed), len(done), json.dumps(facts)
+            )
+        raise StageError("\n".join(told for told in (held.told(), changed.told()) if told))
     return facts
 
 
-def _landed(table: str, days: Sequence[date], fingerprint: str) -> tuple[list[Landed], list[str]]:
-    """The landed ones of `days`, and the names of files among them that belong to no day."""
+def _landed(
+    table: str, days: Sequence[date], fingerprint: str, listing: str, changed: Held
+) -> tuple[list[Landed], list[str]]:
+    """The landed ones of `days` that are as they were listed, and the names of files that belong to no day.
+
+    A day that is not as it was listed goes to `changed`. It is not noted as held: the change is what
+    starts it again.
+    """
     if fingerprint and len(days) > 1:
         raise StageError(f"--fingerprint is that of one day's files; {len(days)} days were asked for")
     folder = f"{table}/{days[0]}/" if len(days) == 1 else f"{table}/"
-    listing = land.landed_days(store.landing().list(folder), table)
-    landed = [day for day in listing.days if day.day in set(days)]
+    now = land.landed_days(store.landing().list(folder), table)
+    landed = [day for day in now.days if day.day in set(days)]
     if not landed:
         asked = f"{days[0]}..{days[-1]}" if len(days) > 1 else str(days[0])
         raise StageError(f"nothing is landed in {table}/ for {asked}; what was ingested of it before is unchanged")
-    if fingerprint and fingerprint != landed[0].fingerprint:
-        raise StageError(f"{days[0]}: landing changed while it was ingested; run the day again")
-    strays = [f"{stray.name}: {stray.why}" for stray in listing.strays]
+    noted = land.noted_fingerprints(listing) if listing else {}
+    for day in landed:
+        if (fingerprint or listing) and day.fingerprint not in (fingerprint, noted.get(day.day)):
+            changed[day.day].append("landing changed while it was ingested; the change starts the day again")
+    landed = [day for day in landed if day.day not in changed]
+    strays = [f"{stray.name}: {stray.why}" for stray in now.strays]
     for stray in strays:
         log.warning("left out: %s", stray)
     return landed, strays
@@ -206,25 +219,38 @@ def _write(
     cleaned: Cleaned,
     accounts: dict[date, Account],
     fingerprints: dict[date, str],
+    held: Held,
     run_key: str,
+    lease: Lease,
 ) -> dict[str, int]:
     """Replace the days' rows in each table, the day's mark last. Held days are written to quarantine only."""
 
     versions = {}
     if usable:
         where = lake.day_predicate("day", usable)
+        lease.check()
         versions[QUARANTINE] = lake.replace(QUARANTINE, cleaned.quarantine, where, partition_by=["day"])
+    lease.check()
+    held_days.note(held, sorted(fingerprints), fingerprints, run_key)
     if done:
         where = lake.day_predicate("day", done)
         silver = _of(cleaned.silver, done)
+        lease.check()
         versions[SILVER] = lake.replace(SILVER, silver, where, partition_by=["day"])
         customer_days = open_engine().run("customer_days", {"transactions": silver})
+        lease.check()
         versions[CUSTOMER_DAYS] = lake.replace(CUSTOMER_DAYS, customer_days, where, partition_by=["month"])
+        contents = Contents()
+        contents.add(silver)
         marks = [
-            {"day": day, "fingerprint": fingerprints[day], **asdict(accounts[day]), "run_key": run_key} for day in done
+            {"day": day, "fingerprint": fingerprints[day], **asdict(accounts[day]), "run_key": run_key}
+            | {"content": contents.of(day)}
+            for day in done
         ]
         counts = dict.fromkeys(Account.__dataclass_fields__, pa.int64())
-        schema = pa.schema({"day": pa.date32(), "fingerprint": pa.string(), **counts, "run_key": pa.string()})
+        texts = dict.fromkeys(("run_key", "content"), pa.string())
+        schema = pa.schema({"day": pa.date32(), "fingerprint": pa.string(), **counts, **texts})
+        lease.check()
         versions[land.INGESTED_DAYS] = lake.replace(land.INGESTED_DAYS, pa.Table.from_pylist(marks, schema), where)
     return versions
 

@@ -117,10 +117,16 @@ def day_predicate(column: str, days: Sequence[date]) -> str:
     return f"{column} IN ({listed})"
 
 
+def _widens(name: str, rows: pa.Table) -> bool:
+    """Do rows bring columns besides all that the table has?"""
+    return set(rows.schema.names) > {field.name for field in table(name).schema().fields}
+
+
 def replace(name: str, rows: pa.Table, where: str, *, partition_by: Sequence[str] = ()) -> int:
     """Swap the rows that `where` names for `rows`, in one commit; create the table when it is not there.
 
-    Every row must satisfy `where`. A commit that lost a race against another day's is tried again.
+    Every row must satisfy `where`. Columns that the table does not have yet are added; rows from before have
+    NULL there. A commit that lost a race against another day's is tried again.
     Returns the version that holds the rows.
     """
     from deltalake import write_deltalake
@@ -133,6 +139,7 @@ def replace(name: str, rows: pa.Table, where: str, *, partition_by: Sequence[str
                 uri(name),
                 rows,
                 mode="error" if fresh else "overwrite",
+                schema_mode=None if fresh or not _widens(name, rows) else "merge",
                 predicate=None if fresh else where,
                 partition_by=list(partition_by) or None,
                 storage_options=storage_options(),

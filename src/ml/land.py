@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 
 FORMATS = ("csv", "tsv", "jsonl", "parquet")
 INGESTED_DAYS = "ops.ingested_days"
+LISTINGS = "bronze/_listing"  # what was landed when a Copy was asked for
 UPLOADS = 8  # at once: most of an upload is waiting
 BATCH = 32  # days in memory at once
 
@@ -148,6 +149,29 @@ def due(landed: Sequence[Landed], ingested: Mapping[date, str], asked: Mapping[d
 def listing(table: str) -> Listing:
     """What lies in the landing store for `table`, now."""
     return landed_days(store.landing().list(f"{table}/"), table)
+
+
+def note_listing(table: str, days: Iterable[date] | None, name: str) -> str:
+    """Write down in the lake what lies in landing now (for some days), before a Copy; where it was written.
+
+    An ingestion is given it (`--listing`), so that what was copied is what was listed: a day whose files are
+    not those of the note any more is held back until it is copied again.
+    """
+    asked = None if days is None else set(days)
+    found = [day for day in listing(table).days if asked is None or day.day in asked]
+    noted = {day.day.isoformat(): day.fingerprint for day in found}
+    where = f"{LISTINGS}/{name}.json"
+    store.lake().write(where, json.dumps(noted, indent=1).encode(), "application/json")
+    return where
+
+
+def noted_fingerprints(where: str) -> dict[date, str]:
+    """The fingerprint that each day had when the listing was noted. Raises StageError when there is no such note."""
+    try:
+        noted = json.loads(store.lake().read(where))
+    except FileNotFoundError as error:
+        raise StageError(f"no listing at {where}: the task that lists what is to be copied writes it") from error
+    return {date.fromisoformat(day): fingerprint for day, fingerprint in noted.items()}
 
 
 def ingested_fingerprints() -> dict[date, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -26,6 +27,7 @@ class Blob:
     name: str  # path inside the store, with forward slashes
     size: int  # bytes
     etag: str
+    md5: bytes = b""  # of its content, as whoever wrote it said; empty when nobody did
 
 
 class Store(Protocol):
@@ -34,6 +36,9 @@ class Store(Protocol):
 
     def read(self, name: str) -> bytes:
         """The content of a file. Raises FileNotFoundError."""
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Bring the content of a file to a local path, a piece at a time. Raises FileNotFoundError."""
 
     def write(self, name: str, content: bytes, content_type: str = "application/octet-stream") -> None:
         """Write or replace a file in one step: readers see the old content or the new."""
@@ -56,7 +61,8 @@ class FolderStore:
 
     def list(self, prefix: str = "") -> list[Blob]:
         found = []
-        for path in sorted(p for p in self.folder.rglob("*") if p.is_file() and not p.name.startswith(".tmp-")):
+        below = self.folder / prefix.rpartition("/")[0]
+        for path in sorted(p for p in below.rglob("*") if p.is_file() and not p.name.startswith(".tmp-")):
             name = path.relative_to(self.folder).as_posix()
             if name.startswith(prefix):
                 stat = path.stat()
@@ -66,6 +72,9 @@ class FolderStore:
 
     def read(self, name: str) -> bytes:
         return self._path(name).read_bytes()
+
+    def fetch(self, name: str, path: Path) -> None:
+        shutil.copyfile(self._path(name), path)
 
     def write(self, name: str, content: bytes, content_type: str = "application/octet-stream") -> None:
         del content_type  # a folder has nowhere to keep it: the name's ending tells
@@ -87,7 +96,7 @@ class AzureStore:
 
     def list(self, prefix: str = "") -> list[Blob]:
         found = self.client.list_blobs(name_starts_with=prefix or None)
-        return [Blob(b.name, b.size, b.etag.strip('"')) for b in found]
+        return [Blob(b.name, b.size, b.etag.strip('"'), bytes(b.content_settings.content_md5 or b"")) for b in found]
 
     def read(self, name: str) -> bytes:
         from azure.core.exceptions import ResourceNotFoundError
@@ -95,6 +104,16 @@ class AzureStore:
         try:
             return self.client.download_blob(name).readall()
         except ResourceNotFoundError as error:
+            raise FileNotFoundError(f"{self.client.container_name}/{name}") from error
+
+    def fetch(self, name: str, path: Path) -> None:
+        from azure.core.exceptions import ResourceNotFoundError
+
+        try:
+            with path.open("wb") as file:
+                self.client.download_blob(name).readinto(file)
+        except ResourceNotFoundError as error:
+            path.unlink()
             raise FileNotFoundError(f"{self.client.container_name}/{name}") from error
 
     def write(self, name: str, content: bytes, content_type: str = "application/octet-stream") -> None:

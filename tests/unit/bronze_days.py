@@ -81,14 +81,14 @@ class Days:
             writer.writerow(("2011-06-29 06:00:00.000000", "Warning", "TabularRowSkip", item, why))
         store.lake().write(f"{log}/copyactivity-logs/copy_csv/1/2.csv", out.getvalue().encode())
 
-    def ingest(self, *days: date, run_key: str = "k", fingerprint: str = "", copy_log: str = "") -> dict[str, Any]:
+    def ingest(self, *days: date, run_key: str = "k", **arguments: str) -> dict[str, Any]:
         """Run the stage for some days (default: DAY) and return its facts."""
         parser = argparse.ArgumentParser()
         parser.add_argument("--model", default="churn")
         ingest.add_arguments(parser)
         asked = ",".join(str(day) for day in days or (DAY,))
-        arguments = ["--days", asked, "--run-key", run_key, "--fingerprint", fingerprint, "--copy-log", copy_log]
-        return ingest.run(parser.parse_args(arguments))
+        more = [text for name, value in arguments.items() for text in (f"--{name.replace('_', '-')}", value)]
+        return ingest.run(parser.parse_args(["--days", asked, "--run-key", run_key, *more]))
 
 
 def rows_of(table: str, day: date | None = None) -> list[dict[str, Any]]:

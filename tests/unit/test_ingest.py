@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from ml import cleaning, config, ingest, lake, land, store
+from ml import cleaning, config, held_days, ingest, lake, land, store
 from ml.cli import StageError
 from tests.unit.bronze_days import DAY, Days, mark, row, rows_of
 
@@ -118,15 +118,21 @@ def test_landing_that_changed_since_the_copy_is_refused(days: Days) -> None:
     days.arrive("x.csv", [row(1)])
     taken = land.listing("transactions").days[0].fingerprint
     days.arrive("late.csv", [row(2)])
-    assert refused(days, fingerprint=taken) == f"{DAY}: landing changed while it was ingested; run the day again"
+    assert refused(days, fingerprint=taken) == (
+        f"{DAY}: landing changed while it was ingested; the change starts the day again"
+    )
     assert mark() is None
+    assert held_days.read() == {}  # else the change would not start it
 
 
 def test_landing_that_did_not_change_is_marked_with_its_fingerprint(days: Days) -> None:
     days.arrive("x.csv", [row(1)])
     taken = land.listing("transactions").days[0].fingerprint
     days.ingest(fingerprint=taken, run_key="key-1")
-    assert mark() == {
+    found = mark()
+    assert found is not None
+    assert len(found.pop("content")) == 32
+    assert found == {
         "day": DAY,
         "fingerprint": taken,
         "files": 1,
@@ -136,6 +142,24 @@ def test_landing_that_did_not_change_is_marked_with_its_fingerprint(days: Days) 
         "duplicates": 0,
         "run_key": "key-1",
     }
+
+
+def test_of_many_days_those_that_changed_since_they_were_listed_are_left_and_the_others_go_on(days: Days) -> None:
+    days.arrive("x.csv", [row(1)])
+    days.arrive("x.csv", [next_day()], NEXT)
+    listing = land.note_listing("transactions", None, "key-1")
+    days.arrive("late.csv", [next_day(2)], NEXT)
+    assert refused(days, DAY, NEXT, listing=listing) == (
+        f"{NEXT}: landing changed while it was ingested; the change starts the day again"
+    )
+    assert (mark(DAY) is None, mark(NEXT) is None) == (False, True)
+    days.ingest(DAY, NEXT, listing=land.note_listing("transactions", [DAY, NEXT], "key-2"))
+    assert mark(NEXT) is not None
+
+
+def test_a_listing_that_is_not_there_is_refused(days: Days) -> None:
+    days.arrive("x.csv", [row(1)])
+    assert "no listing at bronze/_listing/k.json" in refused(days, listing="bronze/_listing/k.json")
 
 
 def test_a_fingerprint_is_of_one_day(days: Days) -> None:
@@ -169,6 +193,26 @@ def test_a_row_lost_on_the_way_stops_everything(days: Days, monkeypatch: pytest.
     monkeypatch.setattr(cleaning, "clean", lambda model, rows, skipped: clean(model, rows.slice(1), skipped))
     assert "2 rows received, but 1 silver + 0 quarantined + 0 exact duplicates are 1" in refused(days)
     assert [lake.exists(table) for table in TABLES] == [False] * 4
+
+
+def test_a_held_day_is_noted_with_its_files_and_reasons_until_it_goes_through(days: Days) -> None:
+    name = days.land("x.csv", b"")
+    days.arrive("x.csv", [next_day()], NEXT)
+    told = refused(days, DAY, NEXT, run_key="key-1")
+    taken = land.listing("transactions").days[0].fingerprint
+    assert held_days.read() == {
+        DAY: {"fingerprint": taken, "reasons": [told.removeprefix(f"{DAY}: ")], "run_key": "key-1"}
+    }
+    assert name in told
+    days.arrive("x.csv", [row(1)])
+    days.ingest(DAY, NEXT)
+    assert held_days.read() == {}
+
+
+def test_a_day_that_never_was_held_makes_no_note(days: Days) -> None:
+    days.arrive("x.csv", [row(1)])
+    days.ingest()
+    assert not lake.exists(held_days.HELD_DAYS)
 
 
 # --- days that can ---------------------------------------------------------------------------------
@@ -301,6 +345,36 @@ def test_many_days_at_once_equal_the_same_days_one_by_one(days: Days) -> None:
     facts = days.ingest(DAY, NEXT, DAY + timedelta(days=3))
     assert facts["days"] == 3
     assert [rows_of(table) for table in TABLES] == before
+
+
+def test_content_is_what_a_day_says_and_not_how_it_came(days: Days) -> None:
+    def content() -> str:
+        days.ingest(run_key="another")
+        found = mark()
+        assert found is not None
+        return str(found["content"])
+
+    path = days.arrive("x.csv", [row(1), row(2, country=None), row(3)])
+    before = content()
+    store.landing().delete(path)
+    days.arrive("a.tsv", [row(3), row(3)])
+    days.arrive("b.parquet", [row(2, country=None, customer_id="17850.0", amount="15.30"), row(1)])
+    assert content() == before
+    days.arrive("b.parquet", [row(2, country="X"), row(1)])
+    assert content() != before
+
+
+def test_tables_from_before_get_new_columns(days: Days) -> None:
+    days.arrive("x.csv", [row(1)])
+    days.ingest()
+    marks = lake.read(land.INGESTED_DAYS)
+    old = marks.drop_columns("content")
+    import deltalake
+
+    deltalake.write_deltalake(lake.uri(land.INGESTED_DAYS), old, mode="overwrite", schema_mode="overwrite")
+    days.arrive("x.csv", [next_day()], NEXT)
+    days.ingest(NEXT)
+    assert [bool(day["content"]) for day in rows_of(land.INGESTED_DAYS)] == [False, True]
 
 
 def test_the_mark_is_written_last(days: Days, monkeypatch: pytest.MonkeyPatch) -> None:
