@@ -206,6 +206,7 @@ class TestWhatNoFileDoes:
 # Who may ask the clock, because what it is for is the moment itself and not a day's data.
 CLOCK_READERS = {
     ("data_factory.py", "_remembered"),  # how far back the service keeps runs
+    ("leases.py", "hold"),  # since when somebody writes, for whoever waits
     ("gate.py", "_record"),  # when a decision was made
     ("promote.py", "_note"),  # when the alias moved
 }
