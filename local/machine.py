@@ -13,6 +13,7 @@ from local.settings import PORTS, REPOSITORY, Settings, load_secrets
 from local.unit import Unit
 
 _AZURITE = REPOSITORY / "local" / "azurite" / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
+_DURABLE = REPOSITORY / "local" / "azurite" / "durable.js"  # what Azurite acknowledged outlives `kill -9`
 
 
 def units(settings: Settings) -> Sequence[Unit]:
@@ -61,7 +62,7 @@ def _postgres(settings: Settings) -> list[Unit]:
 
 
 def _azurite(settings: Settings) -> Unit:
-    command = [_node(), str(_AZURITE), "--location", str(settings.run_dir / "azurite")]
+    command = [_node(), "--require", str(_DURABLE), str(_AZURITE), "--location", str(settings.run_dir / "azurite")]
     command += ["--disableTelemetry", "--skipApiVersionCheck", "--silent"]
     # The table service cannot be left out; any free port is good for it.
     for service, port in (("blob", settings.ports["blob"]), ("queue", settings.ports["queue"]), ("table", 0)):

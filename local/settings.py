@@ -134,7 +134,11 @@ def locked(path: Path) -> Iterator[None]:
 def write_private(path: Path, text: str) -> None:
     """Write or replace a file that only its owner may read, in one step: readers see the old text or the new."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    temporary.replace(path)
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+        temporary.replace(path)
+    except OSError:  # a full disk: half a file is left to nobody
+        temporary.unlink(missing_ok=True)
+        raise

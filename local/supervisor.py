@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ _TICK = 0.1  # seconds between looks at readiness; a signal wakes the loop at on
 _CRASHES_BEFORE_READY = 3  # then the unit, and with it `up`, has failed
 _BACK_OFF = (0.5, 30.0)  # seconds: the first wait and the longest, doubling in between
 _GOOD_SECONDS = 60.0  # a unit that ran this long starts its back-off anew
+_SAID_AGAIN = 60.0  # seconds between two mentions of the same trouble
 _LOG_BYTES = 20_000_000  # a longer log is set aside at the next start: one older log is kept
 _LAUNCH = str(Path(__file__).with_name("launch.py"))
 
@@ -61,6 +62,7 @@ class Supervisor:
         self.status = MachineStatus(instance, "starting", guard, own, dict(settings.ports), statuses)
         self._checks = ThreadPoolExecutor(8, thread_name_prefix="check")
         self._changed = True
+        self._trouble = ("", 0.0)  # what was said last, and when
 
     def run(self) -> bool:
         """Supervise until SIGTERM, SIGINT or a failed start, then end everything. True unless a start failed."""
@@ -72,10 +74,12 @@ class Supervisor:
                 log.info("%s: stopping", signal.Signals(came.si_signo).name)
                 self._phase("stopping")
                 break
-            self._reap()
-            self._requests()
+            with self._patient():
+                self._reap()
+                self._requests()
             for run in self.runs.values():
-                self._advance(run)
+                with self._patient():
+                    self._advance(run)
             if self.status.phase == "starting" and all(r.status.state in ("ready", "done") for r in self.runs.values()):
                 self._phase("up")
         self._stop_all()
@@ -83,6 +87,20 @@ class Supervisor:
         self._save()
         self._checks.shutdown(wait=False, cancel_futures=True)
         return not self.status.failure
+
+    @contextlib.contextmanager
+    def _patient(self) -> Iterator[None]:
+        """A full disk or a lack of file handles or memory passes; what could not be done now is done in a later turn.
+
+        The supervisor's own end would end every service.
+        """
+        try:
+            yield
+        except OSError as error:
+            said, at = self._trouble
+            if str(error) != said or time.monotonic() > at + _SAID_AGAIN:
+                log.warning("cannot go on for now, trying again: %s", error)
+                self._trouble = (str(error), time.monotonic())
 
     # one unit ---------------------------------------------------------------------------------------------------
 
@@ -118,12 +136,13 @@ class Supervisor:
         command += [str(int(unit.stop_signal)), str(os.getpid()), str(unit.directory), *unit.command]
         status.started = time.time()
         status.pid = os.posix_spawn(sys.executable, command, environment, file_actions=actions, setsid=True)
-        identity = Identity.of(status.pid)
-        status.start_time = identity.start_time if identity else None
-        status.seconds, status.detail = None, ""
+        # At once: what fails below must not start it a second time.
+        self._set(run, "starting" if unit.once or unit.check else "ready")
+        status.start_time, status.seconds, status.detail = None, None, ""
         run.asked, run.stop_deadline, run.killed = None, float("inf"), False
         log.info("%s: started, pid %d", unit.name, status.pid)
-        self._set(run, "starting" if unit.once or unit.check else "ready")
+        if identity := Identity.of(status.pid):
+            status.start_time = identity.start_time
 
     def _ask(self, run: _Run) -> None:
         """Put the readiness question, or take the answer."""
@@ -178,7 +197,8 @@ class Supervisor:
         if run.status.state == "stopping":
             return  # _finish_stop sees to the rest of its session
         session, run.status.pid, run.status.start_time = run.status.pid, None, None
-        self._end_session(session)
+        with self._patient():
+            self._end_session(session)
         if run.unit.once:
             if code == 0:
                 self._good(run, "done")
@@ -245,14 +265,16 @@ class Supervisor:
             if run.status.pid is None and run.status.state != "failed":
                 self._set(run, "stopped")
         while True:
-            self._reap()
+            with self._patient():
+                self._reap()
             busy = [run for run in self.runs.values() if run.status.pid]
             needed = {name for run in busy for name in self._all_before(run.unit)}
             for run in busy:
-                if run.status.state == "stopping":
-                    self._finish_stop(run)
-                elif run.unit.name not in needed:
-                    self._stop(run)
+                with self._patient():
+                    if run.status.state == "stopping":
+                        self._finish_stop(run)
+                    elif run.unit.name not in needed:
+                        self._stop(run)
             self._save()
             if not busy:
                 break
@@ -287,5 +309,6 @@ class Supervisor:
 
     def _save(self) -> None:
         if self._changed:
-            self._changed = False
-            self.status.save(self.settings.run_dir)
+            with self._patient():
+                self.status.save(self.settings.run_dir)
+                self._changed = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -100,6 +101,19 @@ class Cloud:
             if make not in self._ones:
                 self._ones[make] = make(self)
             return self._ones[make]  # type: ignore[return-value]  # the key made the value
+
+    def patiently(self, do: Callable[[], T]) -> T:
+        """What `do` gives, once the state can be written: a full disk passes, and no work may hang for ever because of it.
+
+        For background work; a request is to fail at once. Raises sqlite3.OperationalError when the process is to end.
+        """
+        while True:
+            try:
+                return do()
+            except sqlite3.OperationalError as error:
+                log.warning("the state cannot be written, trying again: %s", error)
+                if self.stopping.wait(1):
+                    raise
 
     def background(self, name: str, work: Callable[..., Any], *args: Any) -> threading.Thread:
         """Run `work(*args)` in a thread that `close` waits for a moment. An exception is logged with the name.

@@ -27,7 +27,7 @@ from typing import Any, Literal
 import psutil
 
 from standins.cloud import Cloud
-from standins.compute_run import GRACE, LOG, PROCESS, RESULT, STOP, WORK, read_json, write_json
+from standins.compute_run import GRACE, LOG, PROCESS, RESULT, SCRATCH, STOP, WORK, read_json, write_json
 from standins.compute_warm import Warm
 
 log = logging.getLogger(__name__)
@@ -221,11 +221,18 @@ class Compute:
 
     def _watch(self) -> None:
         self._warm.start_early()
+        last = ""
         try:
             while not self._cloud.stopping.is_set():
                 self._wake.clear()
-                self._warm.look()
-                self._look()
+                try:
+                    self._warm.look()
+                    self._look()
+                    last = ""
+                except OSError as error:  # a full disk, no file handles: it passes, and every later run needs this thread
+                    if str(error) != last:
+                        log.warning("looking after the runs failed: %s; trying again", error)
+                    last = str(error)
                 for listener in self.listeners:
                     try:
                         listener()
@@ -252,10 +259,16 @@ class Compute:
                     return
                 run = self._queue.popleft()
                 self._running[run] = time.monotonic()
-            if (self.folder / run / STOP).exists():
-                _bury(self.folder / run)
-            else:
-                self._launch(self.folder / run)
+            try:
+                if (self.folder / run / STOP).exists():
+                    _bury(self.folder / run)
+                else:
+                    self._launch(self.folder / run)
+            except OSError:  # it was not started: its turn comes again
+                with self._lock:
+                    del self._running[run]
+                    self._queue.appendleft(run)
+                raise
 
     def _ended(self, folder: Path, launched: float) -> bool:
         """Whether a started run has a result by now; one whose supervisor is gone is given one."""
@@ -322,6 +335,7 @@ def _bury(folder: Path) -> None:
         result["reason"] = (folder / STOP).read_text()
     if result["reason"] == "lost":
         result["error"] = "the run's process vanished without a result: killed from outside, or out of memory"
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     write_json(folder / RESULT, result)
 
 

@@ -20,8 +20,10 @@ import io
 import json
 import os
 import runpy
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -32,6 +34,7 @@ from typing import Any, NoReturn
 import psutil
 
 WORK, PROCESS, RESULT, STOP, LOG, ERROR = "work.json", "process.json", "result.json", "stop", "log.txt", "error.json"
+SCRATCH = "tmp"  # the run's own folder for temporary files: what it leaves there goes when it ends, however it ends
 NICE = 5  # runs yield to the services and the scheduler, which must answer in time on a small machine
 GRACE = 5.0  # seconds between asking a run to end (SIGTERM) and ending it (SIGKILL)
 
@@ -91,6 +94,7 @@ def supervise(folder: Path) -> None:
         result["exit_code"] = os.waitstatus_to_exitcode(status)
     if failure := read_json(folder / ERROR):
         result |= failure
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
     write_json(folder / RESULT, result)
 
 
@@ -262,6 +266,9 @@ def _settle(folder: Path, work: dict[str, Any], supervisor: int) -> None:
             stream.reconfigure(line_buffering=True)  # people follow the log while the run goes on
     os.environ.clear()
     os.environ.update(work["environment"])
+    (folder / SCRATCH).mkdir(exist_ok=True, mode=0o700)
+    os.environ["TMPDIR"] = str(folder / SCRATCH)
+    tempfile.tempdir = None  # the warm cluster's, if it has looked for one
     time.tzset()
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import shutil
 import threading
 import time
 import uuid
@@ -54,6 +55,7 @@ class Runner:
 
     def __init__(self, cloud: Cloud) -> None:
         self.cloud = cloud
+        self._scratch = cloud.settings.state_dir / "copying"
         self._cancelled: dict[str, threading.Event] = {}
         self._lock = threading.Lock()
         self._copies = threading.BoundedSemaphore(_COPIES_AT_ONCE)
@@ -64,7 +66,8 @@ class Runner:
         self.cloud.background(f"Data Factory run {run_id}", self._run, run_id)
 
     def resume(self) -> None:
-        """Take up every run that the last process left unfinished."""
+        """Take up every run that the last process left unfinished; its copies begin anew."""
+        shutil.rmtree(self._scratch, ignore_errors=True)  # files in passing of a process that was killed
         for run_id, run in self.cloud.documents.list(RUNS):
             if run["status"] not in FINAL:
                 log.info("taking up Data Factory run %s of %s", run_id, run["pipelineName"])
@@ -90,7 +93,7 @@ class Runner:
 
     def _run(self, run_id: str) -> None:
         documents = self.cloud.documents
-        run = documents.update(RUNS, run_id, _begin)
+        run = self.cloud.patiently(lambda: documents.update(RUNS, run_id, _begin))
         cancelled = self._event(run_id)
         fate = run_faults.wait(run, lambda: cancelled.is_set() or self.cloud.stopping.is_set())
         if fate == "vanishes":
@@ -103,13 +106,13 @@ class Runner:
         done: queue.Queue[str] = queue.Queue()
         going: set[str] = set()
         while True:
-            run = documents.get(RUNS, run_id) or run
+            run = self.cloud.patiently(lambda: documents.get(RUNS, run_id)) or run
             for activity in _ready(run, going) if not cancelled.is_set() else []:
                 going.add(activity["name"])
                 name = f"{run['pipelineName']}/{activity['name']} of {run_id}"
                 self.cloud.background(name, self._activity, run_id, activity, cancelled, done)
             if not cancelled.is_set():
-                run = documents.update(RUNS, run_id, _skip_unreachable)
+                run = self.cloud.patiently(lambda: documents.update(RUNS, run_id, _skip_unreachable))
             if not going:
                 if cancelled.is_set() or all(a["name"] in run["activities"] for a in run["definition"]["activities"]):
                     break
@@ -122,7 +125,7 @@ class Runner:
                     continue
             if self.cloud.stopping.is_set():
                 return
-        self._finish(run_id, cancelled.is_set())
+        self.cloud.patiently(lambda: self._finish(run_id, cancelled.is_set()))
 
     def _finish(self, run_id: str, cancelled: bool, failure: str = "") -> None:
         def change(run: Json) -> Json:
@@ -140,7 +143,7 @@ class Runner:
 
     def _activity(self, run_id: str, activity: Json, cancelled: threading.Event, done: queue.Queue[str]) -> None:
         try:
-            record = self._begin_activity(run_id, activity)
+            record = self.cloud.patiently(lambda: self._begin_activity(run_id, activity))
             deadline = parse(record["activityRunStart"]).timestamp() + _timeout(activity)
 
             def check() -> None:
@@ -152,7 +155,7 @@ class Runner:
                     raise TimedOut
 
             ended = self._execute(run_id, activity, record, check)
-            self._record(run_id, ended)
+            self.cloud.patiently(lambda: self._record(run_id, ended))
         except Stopped:
             return
         finally:
@@ -241,7 +244,7 @@ class Runner:
         while not self._copies.acquire(timeout=0.2):
             check()
         try:
-            output = copy_activity.run(copy, self.cloud.settings, self.cloud.settings.state_dir / "copying", check)
+            output = copy_activity.run(copy, self.cloud.settings, self._scratch, check)
         finally:
             self._copies.release()
         return {"input": inner, "output": output}

@@ -36,11 +36,11 @@ class Database:
             self._depth = 1
             try:
                 yield self._connection
-            except BaseException:  # whatever stopped it, nothing half-written may stay
-                self._connection.execute("ROLLBACK")
-                raise
-            else:
                 self._connection.execute("COMMIT")
+            except BaseException:  # whatever stopped it, the commit on a full disk too: nothing half-written may stay
+                if self._connection.in_transaction:  # some errors end it by themselves
+                    self._connection.execute("ROLLBACK")
+                raise
             finally:
                 self._depth = 0
 

@@ -220,7 +220,7 @@ def _refresh(cloud: Cloud, refresh_id: str) -> None:
         error = {"errorCode": "ModelRefresh_ShortMessage_ProcessingError", "errorDescription": detail}
     if cloud.stopping.wait(max(0.0, _AT_LEAST - (time.monotonic() - started))):
         return  # taken up again after the next start
-    _end(cloud, refresh_id, "Failed" if error else "Completed", detail, error)
+    cloud.patiently(lambda: _end(cloud, refresh_id, "Failed" if error else "Completed", detail, error))
 
 
 def _is_over(cloud: Cloud, refresh_id: str) -> bool:

@@ -130,10 +130,16 @@ def _data_source(name: str) -> PandasDatasource:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of engines it looks for at import, which are not used here
         import great_expectations as gx
-        from great_expectations.data_context.types.base import ProgressBarsConfig
+        from great_expectations.data_context.types.base import (
+            DataContextConfig,
+            InMemoryStoreBackendDefaults,
+            ProgressBarsConfig,
+        )
 
     logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)  # it sets INFO itself
-    context = gx.get_context(mode="ephemeral")
+    # Its own default for this mode makes a site for documents, and leaves the site's folder behind in /tmp.
+    nothing_kept = DataContextConfig(store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False))
+    context = gx.get_context(mode="ephemeral", project_config=nothing_kept)
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     return context.data_sources.add_pandas(name)
 
