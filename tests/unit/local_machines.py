@@ -80,3 +80,8 @@ def stubborn(settings: Settings) -> Sequence[Unit]:
 def listening(settings: Settings) -> Sequence[Unit]:
     """A service that wants MLflow's port."""
     return [Unit("server", _python(LIVE), ports=["mlflow"])]
+
+
+def one(settings: Settings) -> Sequence[Unit]:
+    """A service that lives."""
+    return [Unit("service", _python(LIVE))]
