@@ -1,14 +1,17 @@
-"""Notices days with new or changed files within seconds and hands their keys to the loop.
+"""Notices days with new or changed files within seconds, and days that were left behind, and hands them to the loop.
 
 **What it does.** A blob-created event on the landing queue wakes it; a sweep every few minutes catches
-what an event lost. Either way it compares the listing of the landing container with what was ingested
-(`ops.ingested_days`) and with what was already asked for: a day whose files are new or different is
-handed on, once. Nothing new is a skip.
+what an event lost. Either way it compares the landing container with what was ingested: a day whose files are new
+or different is handed on. Then it looks at what was built (`ops.built_days`): a day whose features were made before
+a day up to it was corrected is handed to `<model>_features`, and a day that a failure, a lost event or a
+paused Dag left behind to the stage it needs. Nothing to ask for is a skip.
 
-**When a day does not start.** Look at this Dag's newest run: its log lists each day and why it was
-handed on or not. More new days than `landing.bulk_days` at once are a history: load it with
-`<model>_load_history`. A day that failed is not asked for again until its files change: clear its run
-in `<model>_ingest`, or backfill it with `<model>_calendar`.
+What was asked for and did not come is asked for again after `schedule.ask_again_minutes`, then after twice that,
+and so on up to once a day. Triggered by hand it asks for everything at once.
+
+**When a day does not start.** `python -m ml days` tells what each day needs. More new days than
+`landing.bulk_days` at once are a history: load it with `<model>_load_history`. A day that is held rests until its
+files change. Days older than the newest `features.restate_days` are told in the log and left to a backfill.
 
 **When it is paused.** Nothing is lost: the first sweep after unpausing finds everything.
 """
@@ -16,13 +19,14 @@ in `<model>_ingest`, or backfill it with `<model>_calendar`.
 from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, task
 
 from ml import config
-from mlops.assets import assets_of, read_asked
+from mlops.assets import ask, assets_of, read_asked
 from mlops.defaults import dag_arguments
 
 
 def build(model: config.Model) -> None:
     assets = assets_of(model.model)
     sweep = CronTriggerTimetable(model.schedule.sweep, timezone="UTC")
+    handed_on = [assets.landed, assets.restate, assets.rescore, assets.remeasure]
 
     with DAG(
         schedule=AssetOrTimeSchedule(timetable=sweep, assets=[assets.noticed]),
@@ -30,27 +34,15 @@ def build(model: config.Model) -> None:
         **dag_arguments(model, "arrivals", __doc__),
     ):
 
-        @task(inlets=[assets.asked], outlets=[assets.landed, assets.asked])
-        def find_days(table: str, bulk_days: int, *, inlet_events, outlet_events) -> list[str]:
-            """Keys and the note of what was asked for are stored with this task's success, together or not at all."""
-            from airflow.sdk.exceptions import AirflowSkipException
+        @task(inlets=[assets.asked], outlets=[*handed_on, assets.asked])
+        def find_days(name: str, wait: int, *, inlet_events, **context) -> dict[str, list[str]]:
+            from ml import days
 
-            from ml import land
+            memory = read_asked(inlet_events[assets.asked])
+            wanted = days.wanted(config.load(name), memory["ingest"].asked())
+            return ask(context, name, memory, wanted, minutes=wait)
 
-            found = land.listing(table)
-            for stray in found.strays:
-                print(f"left where it is: {stray.name}: {stray.why}")
-            due = land.due(found.days, land.ingested_fingerprints(), read_asked(inlet_events[assets.asked]), bulk_days)
-            if not due.days:
-                raise AirflowSkipException(due.why or f"nothing new; {len(due.waiting)} days are being ingested")
-            days = [landed.day.isoformat() for landed in due.days]
-            outlet_events[assets.landed].add_partitions(days)
-            outlet_events[assets.asked].extra = {
-                landed.day.isoformat(): landed.fingerprint for landed in (*due.waiting, *due.days)
-            }
-            return days
-
-        find_days(model.landing.table, model.landing.bulk_days)
+        find_days(model.model, model.schedule.ask_again_minutes)
 
 
 for each_model in config.load_all():

@@ -36,16 +36,17 @@ def build(model: config.Model) -> None:
             """The event on `landed` carries this run's own key."""
             from airflow.sdk.exceptions import AirflowSkipException
 
-            from ml import land
+            from ml import held_days, land
 
             day = day_of(context)
             landed = [found for found in land.listing(table).days if found.day == day]
             if not landed:
                 raise AirflowSkipException(f"nothing has landed for {table} on {day}: upstream is late")
             if str(context["dag_run"].run_type) == "scheduled":
-                asked = read_asked(inlet_events[assets.asked])
-                if not land.due(landed, land.ingested_fingerprints(), asked, bulk_days).days:
-                    raise AirflowSkipException(f"{day} is ingested, or being ingested, as it has landed")
+                asked = {day: of for day, (of, _) in read_asked(inlet_events[assets.asked])["ingest"].asked().items()}
+                held = {day: row["fingerprint"] for day, row in held_days.read().items()}
+                if not land.due(landed, land.ingested_fingerprints(), asked, bulk_days, held).days:
+                    raise AirflowSkipException(f"{day} is ingested, being ingested, or held, as it has landed")
             return day.isoformat()
 
         emit_day(model.landing.table, model.landing.bulk_days)

@@ -30,20 +30,36 @@ def build(model: config.Model) -> None:
     }
 
     with DAG(schedule=None, max_active_runs=1, params=params, **dag_arguments(model, "load_history", __doc__)):
+
+        @task
+        def note_files(table: str, **context) -> str:
+            """What is there now, written down: a day that changes while it is copied is left to its own run."""
+            from ml import land
+            from mlops.run_keys import run_key
+
+            return land.note_listing(table, None, run_key(context))
+
         copy_files = DataFactoryPipelineOperator(
             task_id="copy_files",
             pipeline="ingest",
             parameters={"table": model.landing.table, "folder": "*", "copy_log": "bronze/_log/{run_key}"},
             timeout=COPY_TIMEOUT,
         )
-        clean_days = ingest_task(model, "clean_days", days="{{ params.first }}..{{ params.last }}", per_day=False)
+        clean_days = ingest_task(
+            model,
+            "clean_days",
+            days="{{ params.first }}..{{ params.last }}",
+            listing="{{ ti.xcom_pull(task_ids='note_files') }}",
+            follow="{{ params.last }}",
+            per_day=False,
+        )
 
         @task(outlets=[assets.ingested])
         def hand_on(last: str, *, outlet_events) -> str:
             outlet_events[assets.ingested].add_partitions(last)
             return last
 
-        copy_files >> clean_days >> hand_on("{{ params.last }}")
+        note_files(model.landing.table) >> copy_files >> clean_days >> hand_on("{{ params.last }}")
 
 
 for each_model in config.load_all():

@@ -19,7 +19,11 @@ from mlops.stages import stage_task
 def build(model: config.Model) -> None:
     assets = assets_of(model.model)
 
-    with DAG(schedule=each_day(assets.scored), max_active_runs=1, **dag_arguments(model, "monitor", __doc__)):
+    with DAG(
+        schedule=each_day(assets.scored | assets.remeasure),
+        max_active_runs=1,
+        **dag_arguments(model, "monitor", __doc__),
+    ):
         stage_task(model, "measure_drift", {"monitor": ["--day", DAY]})
 
 

@@ -5,7 +5,8 @@ the day's partition of the scores table; each row says which model version, feat
 key made it. As long as there is no champion it skips.
 
 **Score a day again.** Clear its run, or backfill the day with `<model>_calendar`. A new champion scores the
-newest days again by itself (`score.rescore_days`).
+newest days again by itself (`score.rescore_days`). Whatever the reason, it is the champion of now that scores;
+`python -m ml history gold.customer_churn_scores --day D` tells which one did when, and why.
 """
 
 from airflow.sdk import DAG

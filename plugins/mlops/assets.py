@@ -5,16 +5,22 @@ An asset event with a day's key is what moves that day on: landed â†’ ingested â
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
-from typing import Any
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Asset, AssetWatcher
+from airflow.sdk.exceptions import AirflowSkipException
 
+from mlops.asking import Consumer, Memory, Wish, choose
 from mlops.storage_queue import StorageQueueTrigger
 
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
 QUEUE_CONN_ID = "landing_queue"
+ASKED_STAGES = ("ingest", "features", "score", "monitor")
 
 
 @dataclass(frozen=True)
@@ -22,12 +28,14 @@ class Assets:
     """The assets of one model."""
 
     noticed: Asset  # something was written to the landing container; carries no day
-    asked: Asset  # which days were asked for with which fingerprint (its events' extra)
+    asked: Asset  # which days were asked for, when (its events' extra)
     landed: Asset  # a day's files are there, new or changed
     ingested: Asset  # a day is in silver
+    restate: Asset  # a day's features are to be made again: a day before it was corrected, or its event was lost
     featured: Asset  # a day's features are there
     rescore: Asset  # a day is to be scored again, with the features it has
     scored: Asset  # a day's scores are there
+    remeasure: Asset  # a day's drift is to be measured again
     retrain: Asset  # somebody or something wants a new model; carries no day
     challenger: Asset  # a version was trained and evaluated; carries no day
     champion: Asset  # the alias champion has moved; carries no day
@@ -43,16 +51,58 @@ def assets_of(model: str) -> Assets:
         asked=Asset(f"{model}.asked"),
         landed=Asset(f"{model}.landed"),
         ingested=Asset(f"{model}.ingested"),
+        restate=Asset(f"{model}.restate"),
         featured=Asset(f"{model}.featured"),
         rescore=Asset(f"{model}.rescore"),
         scored=Asset(f"{model}.scored"),
+        remeasure=Asset(f"{model}.remeasure"),
         retrain=Asset(f"{model}.retrain"),
         challenger=Asset(f"{model}.challenger"),
         champion=Asset(f"{model}.champion"),
     )
 
 
-def read_asked(events: Any) -> dict[date, str]:
-    """The fingerprint with which each day was asked for last, from the newest event on `asked`."""
+def read_asked(events: Any) -> dict[str, Memory]:
+    """What was asked for of each stage, from the newest event on `asked`."""
     newest: Sequence[Any] = events.ascending(False).limit(1)
-    return {date.fromisoformat(day): mark for day, mark in (newest[0].extra if len(newest) else {}).items()}
+    kept = newest[0].extra if len(newest) else {}
+    return {stage: Memory.from_json(kept.get(stage, {})) for stage in ASKED_STAGES}
+
+
+def ask(
+    context: Context,
+    model: str,
+    memory: Mapping[str, Memory],
+    wanted: Mapping[str, Mapping[date, tuple[str, bool]]],
+    minutes: int,
+) -> dict[str, list[str]]:
+    """Hand on the days that it is time to ask for, and remember that; both with the task's success, or neither.
+
+    `wanted`: of each stage, what each day is to be made from, and whether nothing else brings it (`ml.days.wanted`).
+    `minutes`: until it asks for the same again. Returns the days by stage. Skips the task when there is nothing to ask for and nothing new to remember.
+    """
+    assets, ti, events = assets_of(model), context["ti"], context["outlet_events"]
+    outlets = {
+        "ingest": assets.landed,
+        "features": assets.restate,
+        "score": assets.rescore,
+        "monitor": assets.remeasure,
+    }
+    wait = timedelta(minutes=minutes)
+    by_hand = str(context["dag_run"].run_type) == "manual"
+    asked, kept = {}, {}
+    for stage in ASKED_STAGES:
+        dag_id = f"{model}_{stage}"
+        consumer = Consumer(ti.get_dr_count(dag_id), ti.get_dr_count(dag_id, states=["queued", "running"]) > 0)
+        wishes = {day: Wish(of, at_once) for day, (of, at_once) in wanted[stage].items()}
+        days, kept[stage] = choose(wishes, memory[stage], consumer, ti.start_date, wait, by_hand=by_hand)
+        if days:
+            asked[stage] = [day.isoformat() for day in days]
+            events[outlets[stage]].add_partitions(asked[stage])
+    if not asked and all(kept[stage].days.items() <= memory[stage].days.items() for stage in kept):
+        seen = sum(len(found.days) for found in kept.values())
+        raise AirflowSkipException(f"nothing new; {seen} days are on their way or will be asked for again")
+    events[assets.asked].extra = {stage: found.to_json() for stage, found in kept.items()}
+    # an asset that is given no day would still get an event, without one
+    context["task"].outlets = [assets.asked, *(outlets[stage] for stage in asked)]
+    return asked

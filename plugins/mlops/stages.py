@@ -27,11 +27,16 @@ def stage_task(model: Model, task_id: str, stages: dict[str, list[str]], **kwarg
 
 
 def ingest_task(
-    model: Model, task_id: str, *, days: str, fingerprint: str = "", **kwargs: Any
+    model: Model, task_id: str, *, days: str, fingerprint: str = "", listing: str = "", follow: str = "", **kwargs: Any
 ) -> DatabricksStageOperator:
-    """Validate what arrived, clean it, validate what came out: for one day, or `first..last`."""
+    """Validate what arrived, clean it, validate what came out: for one day, or `first..last`.
+
+    `fingerprint` of a day's files, or the `listing` of many days, is what was copied. `follow` names the days whose features and scores are expected; all of them unless told.
+    """
     copy_log = "bronze/_log/{{ ti.xcom_pull(task_ids='copy_files', key='run_key') }}"
     taken = ["--fingerprint", fingerprint] if fingerprint else []
+    taken += ["--listing", listing] if listing else []
+    taken += ["--follow", follow] if follow else []
     stages = {
         "validate.arrival": ["--suite", "arrival", "--days", days],
         "ingest": ["--days", days, "--copy-log", copy_log, *taken],

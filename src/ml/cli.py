@@ -28,6 +28,8 @@ STAGES = {
     "promote": "move the alias champion",
     "score": "the champion's scores of a day",
     "monitor": "drift of a day's features against the training reference",
+    "days": "how far each day has come, and what to do about those that are behind",
+    "history": "when a day's partition was written, by whom, from what, and why",
 }
 
 

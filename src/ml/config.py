@@ -56,6 +56,7 @@ class Schedule(Frozen):
     sweep: Cron
     train: Cron
     report: Cron
+    ask_again_minutes: Annotated[int, Field(ge=1)]
 
 
 class Landing(Frozen):
@@ -73,6 +74,7 @@ class Clean(Frozen):
 class Features(Frozen):
     table: TableName
     active_days: Days
+    restate_days: Days
 
 
 class Label(Frozen):

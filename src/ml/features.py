@@ -1,27 +1,32 @@
 """Features: every customer as known at the end of a day, in `features.customers`, one partition per day.
 
 `include/sql/features.sql` says what each feature is. A day's partition is computed from `silver.customer_days`
-up to that day and from nothing later, so computing it again, today or in a year, gives the same rows.
+up to that day and from nothing later, so computing it again, today or in a year, gives the same rows, unless a
+day up to it was corrected since: corrections count whenever they came, facts of later days never.
+What the day was made from is noted in the journal, after the partition is written.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from ml import config, lake
+from ml import config, days, journal, lake
 from ml.cli import StageError, some_days
-from ml.engine import Engine, QueryError, open_engine
-from ml.land import ingested_fingerprints
+from ml.engine import Engine, QueryError, open_engine, query
+from ml.land import INGESTED_DAYS, ingested_fingerprints
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as ds
+
+    from ml.leases import Lease
 
 log = logging.getLogger(__name__)
 
@@ -38,33 +43,45 @@ class Built:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--as-of", type=some_days, required=True, help="D, D,D,... or D..D: the ends of these days")
-    parser.add_argument("--run-key", required=True, help="what this run is for; it stands in the log")
+    parser.add_argument("--run-key", required=True, help="what this run is for; it stands in the journal")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Replace the partitions of the asked days, in one commit.
 
     Facts: as_of, customers and active (of all asked days together), feature_table_version,
-    customer_days_version, last_ingested_day, seconds.
+    customer_days_version, last_ingested_day, because (why each day is new or again), seconds.
     """
-    import pyarrow.compute as pc
-
     start = time.monotonic()
     model = config.load(args.model)
     last = last_ingested(args.as_of)
-    source = lake.table(CUSTOMER_DAYS).version()
-    built = build(open_engine(), model, args.as_of, source)
-    facts = {
+    with lake.hold(model.features.table, f"features, run key {args.run_key}") as lease:
+        facts = _make(model, args, last, lease)
+    facts["seconds"] = round(time.monotonic() - start, 3)
+    log.info("%s: %s", args.run_key, facts)
+    return facts
+
+
+def _make(model: config.Model, args: argparse.Namespace, last: date, lease: Lease) -> dict[str, Any]:
+    import pyarrow.compute as pc
+
+    # the marks first: a day that is ingested in this moment then makes these features stale, and is not missed
+    sources = {INGESTED_DAYS: lake.table(INGESTED_DAYS).version()}
+    sources[CUSTOMER_DAYS] = source = lake.table(CUSTOMER_DAYS).version()
+    note = {"stage": "features", "run_key": args.run_key, "days": ",".join(map(str, args.as_of))}
+    built = build(open_engine(), model, args.as_of, source, lease, note=note)
+    entries = _entries(model, args, built, sources)
+    lease.check()
+    journal.write(entries)
+    return {
         "as_of": [day.isoformat() for day in args.as_of],
         "customers": built.rows.num_rows,
         "active": pc.sum(built.rows["active"]).as_py() or 0,
         "feature_table_version": built.version,
         "customer_days_version": source,
         "last_ingested_day": last.isoformat(),
-        "seconds": round(time.monotonic() - start, 3),
+        "because": {entry.day.isoformat(): "; ".join(entry.because) for entry in entries},
     }
-    log.info("%s: %s", args.run_key, facts)
-    return facts
 
 
 def last_ingested(as_of: Sequence[date]) -> date:
@@ -83,24 +100,97 @@ def last_ingested(as_of: Sequence[date]) -> date:
     return max(day for day in ingested if day <= max(as_of))
 
 
-def build(engine: Engine, model: config.Model, as_of: Sequence[date], customer_days_version: int) -> Built:
-    """Compute the features of these days from one version of `silver.customer_days` and replace their partitions."""
-    import pyarrow as pa
+def build(
+    engine: Engine,
+    model: config.Model,
+    as_of: Sequence[date],
+    customer_days_version: int,
+    lease: Lease,
+    *,
+    leave: Collection[date] = (),
+    note: Mapping[str, str] | None = None,
+) -> Built:
+    """Compute the features of these days from one version of `silver.customer_days` and replace their partitions.
 
+    `lease` is that of the feature table. The partitions of the days in `leave` stay as they are; their features are only computed.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    table = model.features.table
     try:
         parts = [
-            engine.run(
-                "features",
-                {"customer_days": known_on(day, customer_days_version)},
-                {"as_of": day, "active_days": model.features.active_days},
-            )
+            engine.run("features", {"customer_days": known_on(day, customer_days_version)}, _settings(model, day))
             for day in as_of
         ]
     except QueryError as error:
         raise StageError(str(error)) from error
     rows = pa.concat_tables(parts)
-    version = lake.replace(model.features.table, rows, lake.day_predicate("as_of", as_of), partition_by=["as_of"])
-    return Built(rows, version)
+    written = [day for day in as_of if day not in leave]
+    if not written:
+        return Built(rows, lake.table(table).version())
+    kept = rows.filter(pc.is_in(rows["as_of"], pa.array(written, pa.date32()))) if leave else rows
+    where = lake.day_predicate("as_of", written)
+    lease.check()
+    return Built(rows, lake.replace(table, kept, where, partition_by=["as_of"], note=note))
+
+
+def _settings(model: config.Model, day: date) -> dict[str, date | int | float | str | bool]:
+    return {"as_of": day, "active_days": model.features.active_days}
+
+
+def _recipe(model: config.Model) -> str:
+    """16 hex digits that change with the query or its settings."""
+    settings = {name: value for name, value in _settings(model, date.min).items() if name != "as_of"}
+    text = query.load("features").spark + repr(sorted(settings.items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _entries(
+    model: config.Model, args: argparse.Namespace, built: Built, sources: dict[str, int]
+) -> list[journal.Entry]:
+    """What the journal says of each day that was just written."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    marks = days.ingested(sources[INGESTED_DAYS])
+    inputs = days.chain({day: mark.content for day, mark in marks.items()})
+    before, recipe = journal.newest()["features"], _recipe(model)
+    return [
+        journal.Entry(
+            stage="features",
+            day=day,
+            run_key=args.run_key,
+            inputs=days.as_of(inputs, day),
+            version=built.version,
+            rows=pc.sum(pc.equal(built.rows["as_of"], pa.scalar(day))).as_py() or 0,
+            because=_because(before.get(day), day, days.as_of(inputs, day), recipe, marks),
+            own=marks[day].content if day in marks else "",
+            recipe=recipe,
+            sources=sources,
+        )
+        for day in args.as_of
+    ]
+
+
+def _because(
+    before: journal.Entry | None, day: date, inputs: str, recipe: str, marks: Mapping[date, days.Ingested]
+) -> tuple[str, ...]:
+    """Why the day's features are made (again): which days have changed since they were made last."""
+    from deltalake.exceptions import DeltaError
+
+    if before is None:
+        return ("first",)
+    why = []
+    if before.inputs != inputs:
+        try:
+            then = days.ingested(before.sources[INGESTED_DAYS])
+            why.append(f"changed since: {days.told(days.changed(then, marks, day))}")
+        except (DeltaError, OSError, KeyError):  # the version it was made from has been cleaned away
+            why.append("days up to it have changed; which ones is no longer known")
+    if before.recipe != recipe:
+        why.append("the query or its settings have changed")
+    return tuple(why) or ("asked for again",)
 
 
 def known_on(day: date, version: int) -> ds.Dataset:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import date
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -51,7 +52,7 @@ def note(held: Held, days: Sequence[date], fingerprints: Mapping[date, str], run
         lake.replace(HELD_DAYS, pa.Table.from_pylist(rows, SCHEMA), lake.day_predicate("day", days))
 
 
-def read(days: Sequence[date] | None = None) -> dict[date, dict[str, object]]:
+def read(days: Sequence[date] | None = None) -> dict[date, dict[str, Any]]:
     """The held days (of some days), each with its fingerprint, reasons and run key; none before the first one."""
     if not lake.exists(HELD_DAYS):
         return {}

@@ -52,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--listing", default="", help="the same of many days: what land.note_listing wrote before a Copy"
     )
     parser.add_argument("--copy-log", default="", help="folder in the lake where the Copy logged the rows it skipped")
+    parser.add_argument("--follow", type=cli.some_days, help="days that features and scores follow (default: all)")
     parser.add_argument("--run-key", required=True, help="kept with the days that are ingested")
 
 
@@ -106,7 +107,8 @@ def _ingest(model: config.Model, args: argparse.Namespace, lease: Lease) -> dict
 
     done = held.others(usable)
     fingerprints = {day.day: day.fingerprint for day in landed}
-    versions = _write(usable, done, cleaned, accounts, fingerprints, held, args.run_key, lease)
+    follow = days if args.follow is None else args.follow
+    versions = _write(usable, done, cleaned, accounts, fingerprints, follow, held, args.run_key, lease)
     totals: Counter[str] = Counter(dict.fromkeys(Account.__dataclass_fields__, 0))
     for day in done:
         totals.update(asdict(accounts[day]))
@@ -219,6 +221,7 @@ def _write(
     cleaned: Cleaned,
     accounts: dict[date, Account],
     fingerprints: dict[date, str],
+    follow: Sequence[date],
     held: Held,
     run_key: str,
     lease: Lease,
@@ -244,12 +247,12 @@ def _write(
         contents.add(silver)
         marks = [
             {"day": day, "fingerprint": fingerprints[day], **asdict(accounts[day]), "run_key": run_key}
-            | {"content": contents.of(day)}
+            | {"content": contents.of(day), "follow": day in follow}
             for day in done
         ]
         counts = dict.fromkeys(Account.__dataclass_fields__, pa.int64())
         texts = dict.fromkeys(("run_key", "content"), pa.string())
-        schema = pa.schema({"day": pa.date32(), "fingerprint": pa.string(), **counts, **texts})
+        schema = pa.schema({"day": pa.date32(), "fingerprint": pa.string(), **counts, **texts, "follow": pa.bool_()})
         lease.check()
         versions[land.INGESTED_DAYS] = lake.replace(land.INGESTED_DAYS, pa.Table.from_pylist(marks, schema), where)
     return versions

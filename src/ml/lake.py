@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import date
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     import pyarrow.dataset as ds
     from deltalake import DeltaTable
 
+    from ml.leases import Lease
+
+LEASE_WAIT = 900  # seconds for another run on the table; a day takes seconds, a training's cut-offs a minute
 ATTEMPTS = 8  # commits that lost a race are tried again: two days of one table may finish together
 
 
@@ -122,14 +126,23 @@ def _widens(name: str, rows: pa.Table) -> bool:
     return set(rows.schema.names) > {field.name for field in table(name).schema().fields}
 
 
-def replace(name: str, rows: pa.Table, where: str, *, partition_by: Sequence[str] = ()) -> int:
+def text_predicate(**values: str) -> str:
+    """SQL for "these columns have exactly these values"; a quote in a value is doubled, so it stays a value."""
+    quoted = {column: value.replace("'", "''") for column, value in values.items()}
+    return " AND ".join(f"{column} = '{value}'" for column, value in quoted.items())
+
+
+def replace(
+    name: str, rows: pa.Table, where: str, *, partition_by: Sequence[str] = (), note: Mapping[str, str] | None = None
+) -> int:
     """Swap the rows that `where` names for `rows`, in one commit; create the table when it is not there.
 
     Every row must satisfy `where`. Columns that the table does not have yet are added; rows from before have
-    NULL there. A commit that lost a race against another day's is tried again.
+    NULL there. A commit that lost a race against another day's is tried again. `note` (stage, run key, days)
+    stands in the table's history beside the commit.
     Returns the version that holds the rows.
     """
-    from deltalake import write_deltalake
+    from deltalake import CommitProperties, write_deltalake
     from deltalake.exceptions import CommitFailedError, DeltaError
 
     for attempt in range(1, ATTEMPTS + 1):
@@ -143,6 +156,7 @@ def replace(name: str, rows: pa.Table, where: str, *, partition_by: Sequence[str
                 predicate=None if fresh else where,
                 partition_by=list(partition_by) or None,
                 storage_options=storage_options(),
+                commit_properties=CommitProperties(custom_metadata=dict(note)) if note else None,
             )
             return table(name).version()
         except DeltaError as error:
@@ -152,3 +166,28 @@ def replace(name: str, rows: pa.Table, where: str, *, partition_by: Sequence[str
                 raise
             time.sleep(0.05 * 2**attempt)
     raise AssertionError("unreachable")
+
+
+def hold(name: str, who: str) -> AbstractContextManager[Lease]:
+    """The one right to write a table's days, whoever asks: a Dag's run, a backfill, a person. `who` tells others.
+
+    `check` it before each commit. Raises LeaseError after waiting LEASE_WAIT for another holder; a dead one's ends.
+    """
+    from ml import leases, store
+
+    return leases.hold(store.lake(), f"ops/_leases/{name}", who, LEASE_WAIT)
+
+
+def tidy(name: str, files: int) -> None:
+    """Put a table's small files together when it has more than `files`. Its rows stay what they are.
+
+    Whoever loses the race against another commit leaves it to the next one.
+    """
+    from deltalake.exceptions import CommitFailedError
+
+    opened = table(name)
+    if len(opened.file_uris()) > files:
+        try:
+            opened.optimize.compact()
+        except CommitFailedError:
+            pass

@@ -65,12 +65,13 @@ class Listing:
 
 @dataclass(frozen=True)
 class Due:
-    """What to ask for now; what was asked for and is not ingested yet; and what is too much to be an arrival."""
+    """What to ask for now, and what not."""
 
     days: tuple[Landed, ...]
-    waiting: tuple[Landed, ...] = ()
-    held: tuple[Landed, ...] = ()
-    why: str = ""  # a sentence for people, when days are held
+    waiting: tuple[Landed, ...] = ()  # asked for, and not ingested yet
+    held: tuple[Landed, ...] = ()  # ingestion refused them as they lie there
+    history: tuple[Landed, ...] = ()  # too many to be an arrival
+    why: str = ""  # a sentence for people, when there is a history
 
 
 def fingerprint(files: Iterable[Blob]) -> str:
@@ -125,25 +126,34 @@ def _place(name: str, table: str) -> date | str:
     return day
 
 
-def due(landed: Sequence[Landed], ingested: Mapping[date, str], asked: Mapping[date, str], bulk_days: int) -> Due:
+def due(
+    landed: Sequence[Landed],
+    ingested: Mapping[date, str],
+    asked: Mapping[date, str],
+    bulk_days: int,
+    held: Mapping[date, str] | None = None,
+) -> Due:
     """Which landed days to ask for now: the one rule about days, for the calendar, arrivals and people alike.
 
-    `ingested` and `asked` hold the fingerprint each day had when it was ingested or asked for. A day that was
-    asked for waits; if its ingestion fails, its owner asks again, or a new file does. More than `bulk_days`
-    days at once are held: they are a history, to be loaded by one run.
+    `ingested`, `asked` and `held` hold the fingerprint that each day had when it was ingested, asked for or held. A
+    day that is held rests until its files change. One that was asked for waits; whoever asked remembers when, and
+    asks again when nothing came of it. More than `bulk_days` new days at once are a history, to be loaded by one run.
     """
+    refused = held or {}
     pending = [day for day in landed if ingested.get(day.day) != day.fingerprint]
-    waiting = tuple(day for day in pending if asked.get(day.day) == day.fingerprint)
-    new = tuple(day for day in pending if asked.get(day.day) != day.fingerprint)
+    resting = tuple(day for day in pending if refused.get(day.day) == day.fingerprint)
+    wanted = [day for day in pending if day not in resting]
+    waiting = tuple(day for day in wanted if asked.get(day.day) == day.fingerprint)
+    new = tuple(day for day in wanted if asked.get(day.day) != day.fingerprint)
     if len(new) <= bulk_days:
-        return Due(days=new, waiting=waiting)
+        return Due(days=new, waiting=waiting, held=resting)
     first, last = new[0].day, new[-1].day
     why = (
         f"{len(new)} new or changed days ({first} to {last}) are more than landing.bulk_days ({bulk_days}): "
         f"a history, not an arrival. Load it with one run of ingest over days {first}..{last}; "
         "single days arrive by themselves again after it."
     )
-    return Due(days=(), waiting=waiting, held=new, why=why)
+    return Due(days=(), waiting=waiting, held=resting, history=new, why=why)
 
 
 def listing(table: str) -> Listing:

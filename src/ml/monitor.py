@@ -18,6 +18,7 @@ from ml.score import NO_CHAMPION
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from ml.leases import Lease
     from ml.registry import Version
 
 OVERALL = "overall"
@@ -57,12 +58,20 @@ def compare(rows: pa.Table, reference: dict[str, Any], threshold: float) -> list
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Compare one day; the partition and the page are replaced whole."""
-    from ml import frames, lake, registry, store
+    from ml import lake
 
     config = configs.load(args.model)
+    with lake.hold(config.monitor.table, f"monitor of {args.day}, run key {args.run_key}") as lease:
+        return _measure(config, args, lease)
+
+
+def _measure(config: configs.Model, args: argparse.Namespace, lease: Lease) -> dict[str, Any]:
+    from ml import frames, journal, lake, registry, store
+
     champion = registry.aliased(config.model)
     if champion is None:
         return {"skipped": NO_CHAMPION.format(model=config.model, do="compare")}
+    made = journal.newest(args.day)["features"].get(args.day)  # before the features themselves, as in score
     reference = json.loads(registry.artifact(champion, FILE))
     features = tuple(frames.Feature(name, spec["kind"]) for name, spec in reference["features"].items())
     rows, feature_version = frames.read_day(config.features.table, args.day, features)
@@ -71,17 +80,35 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     share = len(drifted) / len(found)
     overall = share > config.monitor.drifted_share
 
-    lake.replace(
+    lease.check()
+    version = lake.replace(
         config.monitor.table,
         _rows(args, found, share, overall, champion, feature_version, rows.num_rows),
         lake.day_predicate("day", [args.day]),
         partition_by=["day"],
+        note={"stage": "monitor", "run_key": args.run_key, "days": str(args.day), "model_version": champion.number},
     )
     from ml.drift_html import drift_page
 
     name = f"monitor/{config.model}/{args.day}.html"
     content = drift_page(config, args.day, found, share, overall, champion.number, rows.num_rows, reference["rows"])
     store.reports().write(name, content, "text/html; charset=utf-8")
+    lease.check()
+    journal.write(
+        [
+            journal.Entry(
+                stage="monitor",
+                day=args.day,
+                run_key=args.run_key,
+                inputs=made.inputs if made else "",
+                version=version,
+                rows=rows.num_rows,
+                because=(),
+                model_version=champion.number,
+                sources={config.features.table: feature_version},
+            )
+        ]
+    )
     return {
         "overall": round(share, 4),
         "drifted": overall,

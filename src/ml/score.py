@@ -1,22 +1,27 @@
 """The champion's scores of a day's active customers, into `gold.customer_churn_scores`.
 
 Alias and table version are resolved once, at the start: a champion that changes meanwhile does not
-mix two models in one partition. Each row says which model, table version and run key made it.
+mix two models in one partition. Each row says which model, table version and run key made it; the journal
+keeps what each earlier scoring of the day was made from, and why it was done again.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from ml import cli
 from ml import config as configs
+from ml.journal import Entry, Stage
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from ml.leases import Lease
 
 NO_CHAMPION = "no champion yet: no version of {model} has passed the gate, so there is nothing to {do} with"
 
@@ -36,15 +41,26 @@ def band_codes(scores: NDArray[np.float64], bands: Sequence[configs.Band]) -> ND
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Score one day; the partition is replaced whole, so again gives the same."""
-    import numpy as np
-    import pyarrow as pa
-
-    from ml import frames, lake, registry
+    from ml import lake
 
     started = time.monotonic()
     config = configs.load(args.model)
+    with lake.hold(config.score.table, f"score of {args.day}, run key {args.run_key}") as lease:
+        facts = _score(config, args, lease)
+    return facts if "skipped" in facts else facts | {"seconds": round(time.monotonic() - started, 2)}
+
+
+def _score(config: configs.Model, args: argparse.Namespace, lease: Lease) -> dict[str, Any]:
+    import numpy as np
+    import pyarrow as pa
+
+    from ml import frames, journal, lake, registry
+
     champion = registry.aliased(config.model)
+    # the journal first: features that are written in this moment then make these scores stale, and are not missed
+    before = journal.newest(args.day)
     if champion is None:
+        journal.write([_entry(args, before, -1, 0, None, {})])
         return {"skipped": NO_CHAMPION.format(model=config.model, do="score")}
     predictor = registry.load(champion)
     rows, feature_version = frames.read_day(config.features.table, args.day, predictor.features)
@@ -68,9 +84,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             "run_key": constant(args.run_key, pa.string()),
         }
     )
+    lease.check()
     gold_version = lake.replace(
-        config.score.table, table, lake.day_predicate("score_date", [args.day]), partition_by=["score_date"]
+        config.score.table,
+        table,
+        lake.day_predicate("score_date", [args.day]),
+        partition_by=["score_date"],
+        note={"stage": "score", "run_key": args.run_key, "days": str(args.day), "model_version": champion.number},
     )
+    entry = _entry(args, before, gold_version, rows.num_rows, champion.number, {config.features.table: feature_version})
+    lease.check()
+    journal.write([entry])
     counts = np.bincount(codes, minlength=len(names))
     return {
         "rows": rows.num_rows,
@@ -78,5 +102,37 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "model_version": champion.number,
         "feature_table_version": feature_version,
         "gold_version": gold_version,
-        "seconds": round(time.monotonic() - started, 2),
+        "because": "; ".join(entry.because),
     }
+
+
+def _entry(
+    args: argparse.Namespace,
+    before: Mapping[Stage, Mapping[date, Entry]],
+    version: int,
+    rows: int,
+    model_version: str | None,
+    sources: dict[str, int],
+) -> Entry:
+    """What the journal says of this scoring; `version` is that of the scores, -1 when there are none."""
+    made, last = before["features"].get(args.day), before["score"].get(args.day)
+    inputs = made.inputs if made else ""
+    why = []
+    if last is None:
+        why.append("first")
+    else:
+        if last.inputs != inputs:
+            why += made.because if made else ()
+        if last.model_version != model_version:
+            why.append(f"champion {model_version or 'none'} instead of {last.model_version or 'none'}")
+    return Entry(
+        stage="score",
+        day=args.day,
+        run_key=args.run_key,
+        inputs=inputs,
+        version=max(version, last.version if last else -1),
+        rows=rows,
+        because=tuple(why) or ("asked for again",),
+        model_version=model_version,
+        sources=sources,
+    )

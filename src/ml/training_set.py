@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ml import config, lake
+from ml import config, journal, lake
 from ml.cli import StageError, a_day
 from ml.engine import QueryError, open_engine
 from ml.features import CUSTOMER_DAYS, build, known_on
@@ -84,7 +84,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     chosen = cutoffs(model, first, args.through)
     source = lake.table(CUSTOMER_DAYS).version()
     engine = open_engine()
-    built = build(engine, model, chosen.all, source)
+    # days that went through the loop keep their partitions: the journal says what those were made from
+    with lake.hold(model.features.table, f"training_set, run key {args.run_key}") as lease:
+        built = build(engine, model, chosen.all, source, lease, leave=journal.newest()["features"])
     active = built.rows.filter(built.rows["active"])
     try:
         labels = engine.run(

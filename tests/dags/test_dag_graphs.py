@@ -17,7 +17,9 @@ GRAPHS = {
     "calendar": {"emit_day": set()},
     "features": {"compute_features": set()},
     "ingest": {"list_files": {"copy_files"}, "copy_files": {"clean_day"}, "clean_day": set()},
-    "load_history": {"copy_files": {"clean_days"}, "clean_days": {"hand_on"}, "hand_on": set()},
+    "load_history": {
+        "note_files": {"copy_files"}, "copy_files": {"clean_days"}, "clean_days": {"hand_on"}, "hand_on": set(),
+    },
     "monitor": {"measure_drift": set()},
     "on_champion": {"choose_days": set()},
     "promote": {"decide": {"move_alias"}, "move_alias": set()},
@@ -34,7 +36,7 @@ GRAPHS = {
 }  # fmt: skip
 
 HANDED_ON = {
-    "arrivals": {"find_days": {"landed", "asked"}},
+    "arrivals": {"find_days": {"landed", "restate", "rescore", "remeasure", "asked"}},
     "calendar": {"emit_day": {"landed"}},
     "features": {"compute_features": {"featured"}},
     "ingest": {"clean_day": {"ingested"}},
@@ -50,9 +52,9 @@ HANDED_ON = {
 WAITED_FOR = {
     "arrivals": {"noticed"},
     "ingest": {"landed"},
-    "features": {"ingested"},
+    "features": {"ingested", "restate"},
     "score": {"featured", "rescore"},
-    "monitor": {"scored"},
+    "monitor": {"scored", "remeasure"},
     "train": {"retrain"},
     "promote": {"challenger"},
     "on_champion": {"champion"},
@@ -122,6 +124,7 @@ FINGERPRINT = "0123456789abcdef"
 XCOMS = {
     ("list_files", "return_value"): {"fingerprint": FINGERPRINT, "files": 2},
     ("copy_files", "run_key"): "churn_ingest-copy_files-1998-06-28-0123456789-g1",
+    ("note_files", "return_value"): "bronze/_listing/k.json",
     ("choose_day", "return_value"): "1998-06-28",
     ("build_training_set", "return_value"): {"training_set": {"version": 7}},
 }
@@ -151,7 +154,7 @@ STAGE_TASKS = {
     ("load_history", "clean_days"): {
         "validate_arrival": "validate --model churn --suite arrival --days 1998-06-01..1998-06-28 --run-key KEY",
         "ingest": "ingest --model churn --days 1998-06-01..1998-06-28"
-        " --copy-log bronze/_log/churn_ingest-copy_files-1998-06-28-0123456789-g1 --run-key KEY",
+        " --copy-log bronze/_log/churn_ingest-copy_files-1998-06-28-0123456789-g1 --listing bronze/_listing/k.json --follow 1998-06-28 --run-key KEY",
         "validate_silver": "validate --model churn --suite silver --days 1998-06-01..1998-06-28 --run-key KEY",
     },
     ("features", "compute_features"): {"features": "features --model churn --as-of 1998-06-28 --run-key KEY"},

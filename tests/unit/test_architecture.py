@@ -207,6 +207,7 @@ class TestWhatNoFileDoes:
 CLOCK_READERS = {
     ("data_factory.py", "_remembered"),  # how far back the service keeps runs
     ("leases.py", "hold"),  # since when somebody writes, for whoever waits
+    ("journal.py", "write"),  # when a day was built
     ("gate.py", "_record"),  # when a decision was made
     ("promote.py", "_note"),  # when the alias moved
 }

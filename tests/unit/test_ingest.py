@@ -141,6 +141,7 @@ def test_landing_that_did_not_change_is_marked_with_its_fingerprint(days: Days) 
         "quarantined": 0,
         "duplicates": 0,
         "run_key": "key-1",
+        "follow": True,
     }
 
 

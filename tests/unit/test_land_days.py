@@ -112,7 +112,7 @@ def test_what_is_due(ingested: dict[date, str], asked: dict[date, str], expected
 def test_more_days_than_an_arrival_are_held_with_a_sentence_that_says_what_to_do() -> None:
     landed = [Landed(D1 + timedelta(n), (), f"f{n}") for n in range(32)]
     found = due(landed, {}, {}, bulk_days=31)
-    assert (found.days, found.held) == ((), tuple(landed))
+    assert (found.days, found.history) == ((), tuple(landed))
     assert "32 new or changed days" in found.why
     assert "2024-02-28..2024-03-30" in found.why
 
@@ -127,3 +127,22 @@ def test_days_that_wait_or_are_ingested_do_not_make_an_arrival_a_history() -> No
     known = {day.day: day.fingerprint for day in landed[:-1]}
     assert due(landed, known, {}, bulk_days=31).days == (landed[-1],)
     assert due(landed, {}, known, bulk_days=31).days == (landed[-1],)
+
+
+@pytest.mark.parametrize(
+    ("held", "expected"),
+    [
+        pytest.param({D1: "f0"}, Due(days=(B,), held=(A,), waiting=(C,)), id="held-as-it-is-rests"),
+        pytest.param({D1: "old"}, Due(days=(A, B), waiting=(C,)), id="changed-since-it-was-held"),
+        pytest.param({D3: "f2"}, Due(days=(A, B), held=(C,)), id="held-after-it-was-asked-for"),
+        pytest.param({D1: "f0", D2: "f1", D3: "f2"}, Due(days=(), held=(A, B, C)), id="all-held"),
+    ],
+)
+def test_a_held_day_rests_until_its_files_change(held: dict[date, str], expected: Due) -> None:
+    assert due([A, B, C], {}, {D3: "f2"}, bulk_days=3, held=held) == expected
+
+
+def test_held_days_do_not_make_an_arrival_a_history() -> None:
+    landed = [Landed(D1 + timedelta(n), (), f"f{n}") for n in range(500)]
+    held = {day.day: day.fingerprint for day in landed[:-1]}
+    assert due(landed, {}, {}, bulk_days=31, held=held).days == (landed[-1],)

@@ -1,0 +1,340 @@
+"""How far days have come, what is behind, and what a correction makes stale: computed from tables, never remembered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from ml import cli, config, days, held_days, journal, lake, land, store
+from ml.journal import Entry
+from tests.unit.test_features import customer_days
+
+MONDAY = date(2024, 2, 26)
+D = [MONDAY + timedelta(n) for n in range(7)]
+
+
+@pytest.fixture(autouse=True)
+def lake_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("LAKE_URI", "LANDING_URI"):
+        (tmp_path / variable).mkdir()
+        monkeypatch.setenv(variable, (tmp_path / variable).as_uri())
+
+
+def ingest(*some: date, content: str = "a", follow: bool = True) -> None:
+    """Mark days as ingested with this content, each with one purchase of customer 'c'."""
+    bought = [
+        {
+            "customer_id": "c", "day": day, "occurred_at": datetime.combine(day, time(12), UTC), "amount": float(len(content)),
+            "quantity": 1.0, "kind": "purchase", "_file": "f", "_row": n,
+        }
+        for n, day in enumerate(some)
+    ]  # fmt: skip
+    where = lake.day_predicate("day", some)
+    from tests.unit.test_features import SILVER
+
+    rows = days_of(pa.Table.from_pylist(bought, SILVER))
+    lake.replace("silver.customer_days", rows, where, partition_by=["month"])
+    marks = [
+        {"day": day, "fingerprint": f"f-{content}", "content": content, "run_key": "k", "follow": follow}
+        for day in some
+    ]
+    schema = pa.schema(
+        {
+            "day": pa.date32(),
+            "fingerprint": pa.string(),
+            "content": pa.string(),
+            "run_key": pa.string(),
+            "follow": pa.bool_(),
+        }
+    )
+    lake.replace(land.INGESTED_DAYS, pa.Table.from_pylist(marks, schema), where)
+
+
+def days_of(rows: pa.Table) -> pa.Table:
+    return customer_days(rows.to_pylist())
+
+
+def feature(*some: date, run_key: str = "features-1") -> dict[str, Any]:
+    return stage("features", "--as-of", ",".join(map(str, some)), "--run-key", run_key)
+
+
+def stage(*arguments: str) -> dict[str, Any]:
+    """Run a stage as a person would; its facts."""
+    from contextlib import redirect_stdout
+    from io import StringIO
+
+    with redirect_stdout(StringIO()) as told:
+        cli.main([*arguments])
+    facts: dict[str, Any] = json.loads(told.getvalue().splitlines()[-1])
+    return facts
+
+
+def note(name: journal.Stage, day: date, inputs: str, model_version: str | None = "1", run_key: str = "k") -> None:
+    last = journal.newest(day)[name].get(day)
+    version = last.version + 1 if last else 0
+    journal.write([Entry(name, day, run_key, inputs, version, 1, ("first",), model_version=model_version)])
+
+
+def finish(*some: date) -> None:
+    """Features, scores and drift of these days."""
+    feature(*some)
+    for day in some:
+        inputs = journal.newest(day)["features"][day].inputs
+        note("score", day, inputs)
+        note("monitor", day, inputs)
+
+
+def behind() -> dict[date, tuple[str, bool]]:
+    now = days.known()
+    return {day: (found.stage, found.brought) for day in D if (found := now.behind(day))}
+
+
+def test_a_day_needs_its_stages_one_after_the_other() -> None:
+    ingest(D[0])
+    assert behind() == {D[0]: ("features", True)}
+    feature(D[0])
+    assert behind() == {D[0]: ("score", True)}
+    inputs = journal.newest(D[0])["features"][D[0]].inputs
+    note("score", D[0], inputs)
+    assert behind() == {D[0]: ("monitor", True)}
+    note("monitor", D[0], inputs)
+    assert behind() == {}
+
+
+def test_without_a_champion_a_day_is_done_with_its_features() -> None:
+    ingest(D[0])
+    feature(D[0])
+    note("score", D[0], journal.newest(D[0])["features"][D[0]].inputs, model_version=None)
+    assert behind() == {}
+
+
+def test_the_days_of_a_history_between_first_and_last_are_not_expected() -> None:
+    ingest(*D[:3], follow=False)
+    ingest(D[3])
+    assert set(behind()) == {D[3]}
+
+
+@pytest.mark.parametrize(
+    ("corrected", "stale"),
+    [
+        pytest.param(D[3], {D[3]: True, D[4]: False, D[5]: False}, id="it-and-the-days-after-it"),
+        pytest.param(D[5], {D[5]: True}, id="the-last-day-only-itself"),
+        pytest.param(
+            D[0], {D[2]: False, D[3]: False, D[4]: False, D[5]: False}, id="a-day-without-features-of-its-own"
+        ),
+    ],
+)
+def test_a_corrected_day_makes_exactly_the_featured_days_from_it_on_stale(
+    corrected: date, stale: dict[date, bool]
+) -> None:
+    ingest(*D[:2], follow=False)
+    ingest(*D[2:6])
+    finish(*D[2:6])
+    assert behind() == {}
+    ingest(corrected, content="corrected", follow=corrected in D[2:6])
+    assert behind() == {day: ("features", brought) for day, brought in stale.items()}
+
+
+def test_a_late_day_makes_the_days_after_it_stale() -> None:
+    ingest(D[0], D[2])
+    finish(D[0], D[2])
+    ingest(D[1])
+    assert behind() == {D[1]: ("features", True), D[2]: ("features", False)}
+
+
+def test_a_day_that_is_ingested_again_as_it_was_makes_none_stale() -> None:
+    ingest(*D[:3])
+    finish(*D[:3])
+    ingest(D[1])
+    assert behind() == {}
+
+
+def test_making_a_stale_day_again_makes_its_scores_stale_and_says_why() -> None:
+    ingest(*D[:3])
+    finish(*D[:3])
+    ingest(D[0], content="corrected")
+    facts = feature(D[2], run_key="features-2")
+    assert facts["because"] == {str(D[2]): f"changed since: {D[0]}"}
+    assert behind() == {D[0]: ("features", True), D[1]: ("features", False), D[2]: ("score", True)}
+
+
+def test_features_that_are_made_again_as_they_were_leave_the_scores_alone() -> None:
+    ingest(*D[:3])
+    finish(*D[:3])
+    assert feature(D[1], run_key="again")["because"] == {str(D[1]): "asked for again"}
+    assert behind() == {}
+
+
+def test_a_process_that_dies_before_the_journal_leaves_a_day_that_is_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ingest(*D[:2])
+    finish(*D[:2])
+    ingest(D[0], content="corrected")
+
+    def die(entries: Iterable[Entry]) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(journal, "write", die)
+        with pytest.raises(KeyboardInterrupt):
+            feature(*D[:2])
+    assert set(behind()) == set(D[:2])
+    finish(*D[:2])
+    assert behind() == {}
+
+
+def test_the_same_run_key_is_noted_once() -> None:
+    ingest(D[0])
+    feature(D[0])
+    feature(D[0])
+    assert len(journal.entries(stage="features", day=D[0])) == 1
+    feature(D[0], run_key="other")
+    assert [entry.run_key for entry in journal.entries(stage="features", day=D[0])] == ["features-1", "other"]
+
+
+def test_features_of_a_backfilled_day_know_nothing_of_later_days() -> None:
+    ingest(*D[:3])
+    feature(D[1])
+    before = lake.read("features.customers").to_pylist()
+    entry = journal.newest(D[1])["features"][D[1]]
+    ingest(*D[3:], content="much later")
+    ingest(D[2], content="corrected later")
+    assert D[1] not in {day for day, (stage_, _) in behind().items() if stage_ == "features"}
+    feature(D[1], run_key="backfill")
+    assert lake.read("features.customers").to_pylist() == before
+    assert journal.newest(D[1])["features"][D[1]].inputs == entry.inputs
+
+
+def test_a_correction_that_came_later_is_in_a_rebuilt_day() -> None:
+    ingest(*D[:2])
+    feature(D[1])
+    ingest(D[0], content="corrected")
+    feature(D[1], run_key="again")
+    (row,) = lake.read("features.customers").to_pylist()
+    assert row["amount"] == len("corrected") + len("a")
+
+
+class TestWhatASweepWants:
+    def wanted(self, asked: dict[date, tuple[str, int]] | None = None) -> dict[str, dict[date, bool]]:
+        found = days.wanted(config.load("churn"), asked or {})
+        return {name: {day: at_once for day, (_, at_once) in of.items()} for name, of in found.items() if of}
+
+    def land(self, day: date) -> str:
+        store.landing().write(f"transactions/{day}/x.csv", str(day).encode())
+        return next(found.fingerprint for found in land.listing("transactions").days if found.day == day)
+
+    def test_nothing_when_there_is_nothing(self) -> None:
+        assert self.wanted() == {}
+
+    def test_each_day_at_the_stage_it_needs(self) -> None:
+        self.land(D[6])
+        ingest(*D[:4])
+        finish(*D[:3])
+        ingest(D[1], content="corrected")
+        note("score", D[0], "other inputs")
+        found = self.wanted()
+        assert found == {
+            "ingest": {D[6]: True},
+            "features": {D[1]: False, D[2]: True, D[3]: False},
+            "score": {D[0]: False},
+        }
+
+    def test_stale_days_wait_for_the_days_before_them_that_are_being_ingested(self) -> None:
+        ingest(*D[:6])
+        finish(*D[:6])
+        ingest(D[0], content="corrected")
+        fingerprint = self.land(D[3])
+        assert self.wanted()["features"] == {D[0]: False, D[1]: True, D[2]: True}
+        assert self.wanted({D[3]: (fingerprint, 1)})["features"] == {D[0]: False, D[1]: True, D[2]: True}
+        assert len(self.wanted({D[3]: (fingerprint, 3)})["features"]) == 6, "one that never comes holds up no other"
+
+    def test_only_the_newest_days_and_the_others_in_words(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        churn = config.load("churn")
+        few = churn.model_copy(update={"features": churn.features.model_copy(update={"restate_days": 3})})
+        ingest(*D)
+        finish(*D)
+        ingest(D[0], content="corrected")
+        found = days.wanted(few, {})["features"]
+        assert list(found) == D[4:]
+        assert f"behind, and older than the newest features.restate_days: {D[0]}, {D[1]}, {D[2]}, {D[3]}" in caplog.text
+
+
+def test_the_table_tells_what_each_day_needs_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    ingest(*D[:3])
+    finish(*D[:2])
+    ingest(D[0], content="corrected")
+    store.landing().write(f"transactions/{D[4]}/x.csv", b"new")
+    store.landing().write(f"transactions/{D[5]}/x.csv", b"")
+    (landed,) = (found for found in land.listing("transactions").days if found.day == D[5])
+    held = {"day": D[5], "fingerprint": landed.fingerprint, "reasons": ["x.csv has no rows {at all}"], "run_key": "k"}
+    schema = pa.schema(
+        {"day": pa.date32(), "fingerprint": pa.string(), "reasons": pa.list_(pa.string()), "run_key": pa.string()}
+    )
+    lake.replace(held_days.HELD_DAYS, pa.Table.from_pylist([held], schema), "day IS NOT NULL")
+    cli.main(["days"])
+    *lines, facts = capsys.readouterr().out.splitlines()
+    told = "\n".join(lines)
+    assert [line.split() for line in lines[1:6]] == [
+        [str(D[0]), "-", "yes", "stale", "version", "1", "yes"],
+        [str(D[1]), "-", "yes", "stale", "version", "1", "yes"],
+        [str(D[2]), "-", "yes", "no", "-", "-"],
+        [str(D[4]), "yes", "no", "-", "-", "-"],
+        [str(D[5]), "yes", "held", "-", "-", "-"],
+    ]
+    assert f"{D[5]}: x.csv has no rows {{at all}}. It starts by itself when its files change" in told
+    assert f"{D[2]}: ingested, and without features. churn_arrivals asks for it by itself" in told
+    assert "at once: airflow dags trigger churn_arrivals" in told
+    assert json.loads(facts) == {
+        "days": 5,
+        "held": [str(D[5])],
+        "missing": [str(D[4])],
+        "behind": [str(D[0]), str(D[1]), str(D[2])],
+        "left": [],
+    }
+    cli.main(["days", "--days", str(D[1])])
+    assert len(capsys.readouterr().out.splitlines()) == 4
+
+
+def test_the_history_of_a_day_tells_each_building_and_its_reason(capsys: pytest.CaptureFixture[str]) -> None:
+    ingest(*D[:2])
+    feature(D[1])
+    ingest(D[0], content="corrected")
+    feature(D[1], run_key="features-2")
+    cli.main(["history", "features.customers", "--day", str(D[1])])
+    first, second, facts = capsys.readouterr().out.splitlines()
+    assert first.endswith("version 0, 1 rows  features-1  first")
+    assert second.endswith(f"version 1, 1 rows  features-2  changed since: {D[0]}")
+    written = json.loads(facts)["written"]
+    assert [one["run_key"] for one in written] == ["features-1", "features-2"]
+    assert written[0]["inputs"] != written[1]["inputs"]
+
+
+def test_a_table_without_a_history_says_which_have_one(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["history", "silver.transactions", "--day", str(D[1])])
+    assert "these do: features.customers, gold.customer_churn_scores, gold.drift" in capsys.readouterr().err
+
+
+def test_many_small_files_of_the_journal_are_put_together() -> None:
+    ingest(D[0])
+    feature(D[0])
+    for n in range(journal.FILES + 5):
+        note("score", D[0], "inputs", run_key=f"k{n}")
+    assert len(lake.table(journal.TABLE).file_uris()) < 10
+    assert len(journal.entries(stage="score", day=D[0])) == journal.FILES + 5
+
+
+def test_a_commit_tells_which_stage_and_run_made_it() -> None:
+    ingest(D[0])
+    feature(D[0], run_key="features-9")
+    (commit,) = lake.table("features.customers").history(1)
+    assert (commit["stage"], commit["run_key"]) == ("features", "features-9")
