@@ -7,6 +7,9 @@ run is green and the old champion stays. `move_alias` makes an approved version 
 **Why was it rejected?** The log and the XCom of `decide` tell every reason; `ops.decisions` and the version's
 tags in MLflow keep them.
 
+**Back.** Triggered with `back`, which says why, the champion is taken out for good and the version that served
+before is champion again. Score the days that must change with `<model>_on_champion`.
+
 **By hand.** Trigger it with `version`. There is no way past the gate: change the rule in config, with its reason.
 """
 
@@ -22,7 +25,10 @@ def build(model: config.Model) -> None:
     params = {
         "version": Param(
             None, type=["null", "integer"], minimum=1, description="registered version; default: the newest"
-        )
+        ),
+        "back": Param(
+            None, type=["null", "string"], minLength=1, description="why the version before shall be champion again"
+        ),
     }
 
     with DAG(
@@ -35,6 +41,8 @@ def build(model: config.Model) -> None:
 
             from ml import gate
 
+            if params["back"] is not None:
+                return {"back": params["back"]}
             version = params["version"]
             if version is None:
                 version = triggering_asset_events[assets.challenger][-1].extra["version"]
@@ -45,9 +53,11 @@ def build(model: config.Model) -> None:
 
         @task(outlets=[assets.champion])
         def move_alias(name: str, decision: dict, **context) -> dict:
-            from ml import promote
+            from ml import promote, take_back
             from mlops.run_keys import run_key
 
+            if "back" in decision:
+                return take_back.take_back(name, decision["back"], run_key=run_key(context))
             return promote.promote_version(name, decision["version"], run_key=run_key(context))
 
         move_alias(model.model, decide(model.model))

@@ -45,14 +45,14 @@ class Airflow:
         answer.raise_for_status()
         self._session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
 
-    def call(self, method: str, path: str, **kwargs: Any) -> Any:
+    def call(self, method: str, path: str, *, under: str = "/api/v2", **kwargs: Any) -> Any:
         """The JSON answer of `/api/v2{path}`. Raises requests.HTTPError with the answer's text."""
         if "Authorization" not in self._session.headers:
             self._login()
-        answer = self._session.request(method, f"{self.base}/api/v2{path}", timeout=60, **kwargs)
+        answer = self._session.request(method, f"{self.base}{under}{path}", timeout=60, **kwargs)
         if answer.status_code == 401:
             self._login()
-            answer = self._session.request(method, f"{self.base}/api/v2{path}", timeout=60, **kwargs)
+            answer = self._session.request(method, f"{self.base}{under}{path}", timeout=60, **kwargs)
         if not answer.ok:
             raise requests.HTTPError(f"{method} {path}: {answer.status_code} {answer.text}", response=answer)
         return answer.json() if answer.content else None
@@ -83,6 +83,12 @@ class Airflow:
             params["partition_key_pattern"] = partition_key
         found = self.call("GET", f"/dags/{dag_id}/dagRuns", params=params)["dag_runs"]
         return [_seen(run) for run in found if partition_key in (None, run["partition_key"])]
+
+    def pending_partitions(self) -> list[dict[str, Any]]:
+        """Partitions that wait for a Dag run, as the UI shows them: dag_id, partition_key, created_at."""
+        answer = self.call("GET", "/partitioned_dag_runs", under="/ui", params={"has_created_dag_run_id": False})
+        found: list[dict[str, Any]] = answer["partitioned_dag_runs"]
+        return found
 
     def tasks(self, run: DagRun) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.call("GET", f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances")[

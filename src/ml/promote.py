@@ -21,11 +21,17 @@ TAG = "promotion"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--version", required=True, help="registered and approved version")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--version", help="registered and approved version")
+    which.add_argument("--back", metavar="WHY", help="take the champion out: the one that served before comes back")
     parser.add_argument("--run-key", required=True, help="what this promotion is asked for by")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
+    if args.back is not None:
+        from ml.take_back import take_back
+
+        return take_back(args.model, args.back, run_key=args.run_key)
     return promote_version(args.model, args.version, run_key=args.run_key)
 
 
@@ -61,8 +67,13 @@ def promote_version(model: str, number: str, *, run_key: str) -> dict[str, Any]:
 
 def _require_approval(version: Version, champion: str | None) -> None:
     """Raise StageError unless the recorded decision approves this version, as evaluated, against this champion."""
-    from ml import evaluate, registry
+    from ml import evaluate, registry, take_back
 
+    if taken := version.json_tag(take_back.TAG):
+        raise StageError(
+            f"{version} was champion and was taken back ({taken['why']}): its approval does not count any more. "
+            "Train another version"
+        )
     decision = version.json_tag(gate.TAG)
     if decision is None:
         raise StageError(f"{version} has no recorded decision: run the stage 'gate' first")

@@ -91,6 +91,12 @@ def move_alias(model: str, alias: str, number: str) -> None:
     client().set_registered_model_alias(model, alias, number)
 
 
+def drop_alias(model: str, alias: str) -> None:
+    """Take an alias away; one that is not there is no error."""
+    if aliased(model, alias) is not None:
+        client().delete_registered_model_alias(model, alias)
+
+
 def tag(of: Version, key: str, value: Mapping[str, Any]) -> None:
     """Write one tag, as JSON: a single write, so what belongs together is never seen by halves."""
     client().set_model_version_tag(of.model, of.number, key, json.dumps(value, sort_keys=True))

@@ -99,6 +99,22 @@ def test_every_asset_that_starts_a_dag_comes_from_one(dags: dict[str, Any]) -> N
     assert needed - given == {"churn.noticed", "churn.retrain"}
 
 
+@pytest.mark.parametrize("stage", ["ingest", "features", "score", "monitor"])
+def test_any_one_asset_starts_a_day(dags: dict[str, Any], stage: str) -> None:
+    """A partition that waits for a second asset may wait for ever; 500 such stop all partitioned scheduling."""
+    from airflow.sdk.definitions.asset import Asset, AssetAny
+
+    timetable = dags[f"churn_{stage}"].timetable
+    condition = timetable.asset_condition
+    assert isinstance(condition, Asset) or (
+        type(condition) is AssetAny and all(isinstance(one, Asset) for one in condition.objects)
+    ), "a partitioned Dag must start on any one of its assets: use |, never &"
+    assert type(timetable.default_partition_mapper).__name__ == "StartOfDayMapper", (
+        "no roll-ups: they wait for more keys"
+    )
+    assert not timetable.partition_mapper_config
+
+
 def test_models_share_no_asset(dags_of: Callable[..., dict[str, Any]]) -> None:
     by_model: dict[str, set[str]] = {"churn": set(), "margin": set()}
     for dag_id, dag in dags_of({"model": "churn"}, {"model": "margin"}).items():
@@ -241,6 +257,10 @@ def test_data_factory_is_asked_to_copy(dags: dict[str, Any], stage: str, folder:
         pytest.param("promote", {"version": 0}, "minimum", id="version-zero"),
         pytest.param("promote", {"version": "7"}, "integer", id="version-as-text"),
         pytest.param("promote", {"version": 1.5}, "integer", id="version-and-a-half"),
+        pytest.param("promote", {"back": ""}, "short", id="back-without-a-reason"),
+        pytest.param("promote", {"back": True}, "string", id="back-is-a-reason"),
+        pytest.param("on_champion", {"first": "yesterday"}, "date", id="score-again-from-no-day"),
+        pytest.param("on_champion", {"last": 3}, "string", id="score-again-to-a-number"),
     ],
 )
 def test_a_bad_parameter_is_refused_before_anything_runs(
@@ -261,6 +281,10 @@ def test_a_bad_parameter_is_refused_before_anything_runs(
         ("train", {"through": "1998-06-28"}),
         ("promote", {}),
         ("promote", {"version": 7}),
+        ("promote", {"back": "it calls everybody lost"}),
+        ("on_champion", {}),
+        ("on_champion", {"first": "1998-06-28"}),
+        ("on_champion", {"first": "1998-06-28", "last": "1998-06-30"}),
     ],
 )
 def test_a_good_parameter_is_taken(dags: dict[str, Any], stage: str, given: dict[str, Any]) -> None:

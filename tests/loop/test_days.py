@@ -1,48 +1,18 @@
-"""Days again: by hand, by backfill, and started wrongly."""
+"""Days again: by backfill, corrected, and started wrongly. (More, and slower: tests/faults/test_days_again.py.)"""
 
 from __future__ import annotations
 
 from datetime import date, timedelta
-from typing import Any
 
 import pytest
 
 from local.airflow_api import OVER
-from tests.loop.conftest import Machine
+from tests.day_content import content, follow, runs, settle, written
+from tests.machine import Machine
 
 pytestmark = [pytest.mark.loop, pytest.mark.timeout(1200)]
 
-TABLES = {
-    "silver.transactions": "day",
-    "quarantine.transactions": "day",
-    "silver.customer_days": "day",
-    "features.customers": "as_of",
-    "gold.customer_churn_scores": "score_date",
-    "gold.drift": "day",
-}
-MADE_BY = ("run_key", "feature_table_version")  # say which run made a row, so they differ from run to run
-
-
-def content(machine: Machine, day: date) -> dict[str, list[tuple[Any, ...]]]:
-    found = {}
-    for table, column in TABLES.items():
-        rows = machine.rows(table, column, str(day))
-        found[table] = sorted(
-            tuple(str(value) for name, value in sorted(row.items()) if name not in MADE_BY) for row in rows
-        )
-    return found
-
-
-def follow(machine: Machine, day: date, known: dict[str, set[str]]) -> None:
-    for stage in ("ingest", "features", "score", "monitor"):
-        machine.airflow.wait_for_new(f"churn_{stage}", known[stage], partition_key=str(day))
-
-
-def runs(machine: Machine, day: date) -> dict[str, set[str]]:
-    return {
-        stage: {run.run_id for run in machine.airflow.runs(f"churn_{stage}", partition_key=str(day))}
-        for stage in ("ingest", "features", "score", "monitor")
-    }
+SCORES = "gold.customer_churn_scores"
 
 
 def test_a_backfill_of_a_range_rebuilds_its_days_row_for_row(machine: Machine, shop_days: list[date]) -> None:
@@ -67,6 +37,32 @@ def test_a_backfill_of_a_range_rebuilds_its_days_row_for_row(machine: Machine, s
         follow(machine, day, known[day])
     assert {day: content(machine, day) for day in shop_days[-3:]} == before
     assert runs(machine, shop_days[-1]) == known[shop_days[-1]], "a day outside the range was touched"
+
+
+def test_a_corrected_day_is_rebuilt_with_exactly_the_days_that_look_back_on_it(
+    machine: Machine, shop_days: list[date]
+) -> None:
+    """The days after it follow once, by themselves; the days before it stay; the scores' history says why."""
+    first, corrected, last = shop_days[-3:]
+    settle(machine)
+    before, known = {day: content(machine, day) for day in (first, corrected, last)}, runs(machine, first)
+    built = {day: len(written(machine, SCORES, day)) for day in (first, corrected, last)}
+    row = machine.rows("silver.transactions", "day", str(corrected))[0]
+    more = (
+        "transaction_id,customer_id,occurred_at,product_id,category,channel,country,quantity,unit_price,amount\n"
+        f"T-late,{row['customer_id']},{corrected}T12:00:00,P1,books,online,DE,1,9999,9999\n"
+    )
+    machine.land_file(str(corrected), "late.csv", more.encode())
+    settle(machine)
+    for day in (corrected, last):
+        assert content(machine, day)["features.customers"] != before[day]["features.customers"]
+        history = written(machine, SCORES, day)
+        assert len(history) == built[day] + 1
+        assert str(corrected) in history[-1]["because"][0]
+        assert history[-1]["run_key"].startswith("churn_score")
+    assert content(machine, last)["silver.transactions"] == before[last]["silver.transactions"]
+    assert content(machine, first) == before[first]
+    assert runs(machine, first) == known
 
 
 def test_a_run_without_a_day_fails_and_says_how_to_start_one(machine: Machine, shop_days: list[date]) -> None:

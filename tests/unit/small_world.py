@@ -134,7 +134,10 @@ class World:
         return gate.run(Namespace(model="churn", version=version))
 
     def promote(self, version: str, run_key: str = "promote-1") -> dict[str, Any]:
-        return promote.run(Namespace(model="churn", version=version, run_key=run_key))
+        return promote.run(Namespace(model="churn", version=version, back=None, run_key=run_key))
+
+    def take_back(self, why: str, run_key: str = "back-1") -> dict[str, Any]:
+        return promote.run(Namespace(model="churn", version=None, back=why, run_key=run_key))
 
     def score(self, day: date = DAY, run_key: str = "score-1") -> dict[str, Any]:
         return score.run(Namespace(model="churn", day=day, run_key=run_key))

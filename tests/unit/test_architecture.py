@@ -209,6 +209,7 @@ CLOCK_READERS = {
     ("leases.py", "hold"),  # since when somebody writes, for whoever waits
     ("journal.py", "write"),  # when a day was built
     ("gate.py", "_record"),  # when a decision was made
+    ("take_back.py", "_record"),  # when a person decided
     ("promote.py", "_note"),  # when the alias moved
 }
 

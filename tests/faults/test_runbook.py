@@ -1,0 +1,285 @@
+"""The on-call runbook (docs/runbook.md), chapter by chapter: its very commands are run, and what its clicks ask for."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import date, timedelta
+from pathlib import Path
+
+import pytest
+
+from local import control
+from local.airflow_api import DagRun
+from local.settings import REPOSITORY
+from tests.day_content import content, follow, runs, settle, written
+from tests.faults.faults import Faults, wait_for
+from tests.machine import Machine
+
+pytestmark = pytest.mark.timeout(1500)
+
+RUNBOOK = (REPOSITORY / "docs/runbook.md").read_text(encoding="utf-8")
+HEADER = "transaction_id,customer_id,occurred_at,product_id,category,channel,country,quantity,unit_price,amount\n"
+SCORES = "gold.customer_churn_scores"
+
+
+def chapter(title: str) -> str:
+    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", RUNBOOK, re.MULTILINE | re.DOTALL)
+    assert found, f"the runbook has no chapter {title!r}"
+    return found[1]
+
+
+def commands(title: str, **words: date) -> list[str]:
+    """The chapter's commands, with the words that stand for days filled in."""
+    lines = [line.strip() for line in chapter(title).splitlines() if line.startswith("    ")]
+    assert lines, f"the chapter {title!r} has no commands"
+    for word, day in words.items():
+        lines = [re.sub(rf"\b{word}\b", str(day), line) for line in lines]
+    left = [line for line in lines if re.search(r"\b(D|FIRST|LAST|AFTER)\b", line)]
+    assert not left, f"say which day is meant: {left}"
+    return lines
+
+
+def shell(machine: Machine, command: str) -> str:
+    """Run one line as a person types it, in a shell that speaks to the machine."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    told = subprocess.run(
+        ["sh", "-c", command], env=machine.environment | {"PATH": path}, cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert told.returncode == 0, f"{command}\n{told.stdout}\n{told.stderr}"
+    return told.stdout
+
+
+def purchases(day: date, rows: int, name: str = "T") -> bytes:
+    lines = [f"{name}{n},C{n:07},{day}T10:00:{n % 60:02},P1,books,online,DE,1,9.5,9.5\n" for n in range(rows)]
+    return (HEADER + "".join(lines)).encode()
+
+
+def new_day(machine: Machine) -> date:
+    """The day after the newest one that anything is known of."""
+    code = (
+        "from ml import days, land; print(max([*days.ingested(), *(d.day for d in land.listing('transactions').days)]))"
+    )
+    return date.fromisoformat(machine.python("-c", code).stdout.strip()) + timedelta(days=1)
+
+
+def failed_run(machine: Machine, day: date, timeout: float = 600) -> DagRun:
+    """The newest run of the day's ingestion, when it has failed."""
+
+    def there() -> DagRun | None:
+        found = machine.airflow.runs("churn_ingest", partition_key=str(day))
+        return found[0] if found and found[0].state == "failed" else None
+
+    run: DagRun = wait_for(there, f"the failure of churn_ingest for {day}", timeout)
+    return run
+
+
+@pytest.fixture(autouse=True)
+def at_rest(machine: Machine, shop_days: list[date]) -> Iterator[None]:
+    yield
+    settle(machine)
+
+
+def test_the_table_of_days_says_that_all_is_well(machine: Machine, shop_days: list[date]) -> None:
+    settle(machine)
+    look, ask = commands("What is wrong?")
+    told = shell(machine, look)
+    assert str(shop_days[-1]) in told
+    known = {run.run_id for run in machine.airflow.runs("churn_arrivals")}
+    shell(machine, ask)
+    machine.airflow.wait_for_new("churn_arrivals", known)
+
+
+@pytest.mark.parametrize("way", ["commands", "clicks"])
+def test_one_day_has_failed(machine: Machine, faults: Faults, way: str) -> None:
+    day = new_day(machine)
+    tries = faults.add(
+        {"run": {"how": "fails", "seconds": 1}}, path=".*/runs/submit", body=f"clean_day-{day}", times=None
+    )
+    machine.land_file(str(day), "x.csv", purchases(day, 3))
+    run = failed_run(machine, day)
+    faults.delete(tries)
+    known = runs(machine, day)
+    if way == "commands":
+        for command in commands("One day has failed", D=day):
+            shell(machine, command)
+    else:
+        asked = {"dry_run": False, "only_failed": True}
+        machine.airflow.call("POST", f"/dags/churn_ingest/dagRuns/{run.run_id}/clear", json=asked)
+    follow(machine, day, known, ("features", "score", "monitor"))
+    again = machine.airflow.runs("churn_ingest", partition_key=str(day))
+    assert [(one.run_id, one.state) for one in again] == [(run.run_id, "success")], "the same run, and no other"
+    assert len(machine.rows("silver.transactions", "day", str(day))) == 3
+
+
+def test_several_days_have_failed(machine: Machine, faults: Faults) -> None:
+    first = new_day(machine)
+    days = [first, first + timedelta(days=1)]
+    body = "clean_day-(" + "|".join(map(str, days)) + ")"
+    broken = faults.add({"run": {"how": "fails", "seconds": 1}}, path=".*/runs/submit", body=body, times=None)
+    for day in days:
+        machine.land_file(str(day), "x.csv", purchases(day, 3))
+    for day in days:
+        failed_run(machine, day)
+    faults.delete(broken)
+    known = {day: runs(machine, day) for day in days}
+    (command,) = commands("Several days have failed", FIRST=days[0], LAST=days[-1])
+    shell(machine, command)
+    for day in days:
+        follow(machine, day, known[day], ("features", "score", "monitor"))
+    settle(machine)
+    rebuilt, known = {day: content(machine, day) for day in days}, {day: runs(machine, day) for day in days}
+    # by clicks: the backfill, as the UI asks for it
+    asked = {
+        "dag_id": "churn_calendar",
+        "from_date": f"{days[0]}T00:00:00Z",
+        "to_date": f"{days[-1] + timedelta(days=1)}T00:00:00Z",
+        "reprocess_behavior": "completed",
+        "max_active_runs": 10,
+        "run_backwards": False,
+        "dag_run_conf": {},
+    }
+    machine.airflow.call("POST", "/backfills", json=asked)
+    for day in days:
+        follow(machine, day, known[day])
+    assert {day: content(machine, day) for day in days} == rebuilt
+
+
+def test_upstream_has_sent_a_week_again(machine: Machine, shop_days: list[date]) -> None:
+    settle(machine)
+    week, before_it = shop_days[-3:], shop_days[-4]
+    last = new_day(machine) - timedelta(days=1)
+    untouched = content(machine, before_it)
+    built = {day: len(written(machine, SCORES, day)) for day in {*week, last}}
+    for day in week:
+        machine.land_file(str(day), "again.csv", purchases(day, 5, "again"))
+    settle(machine)
+    look, history, load = commands("Upstream has sent a week again", FIRST=week[0], LAST=week[-1])
+    assert "stale" not in shell(machine, look)
+    assert str(week[0]) in shell(machine, history).splitlines()[-2], "the newest writing says because of which days"
+    assert content(machine, before_it) == untouched
+    for day in (*week, last):
+        # each once, but for days that may have been made before the whole week was in
+        assert 1 <= len(written(machine, SCORES, day)) - built[day] <= (2 if day in week else 1)
+    rows = {day: content(machine, day) for day in week}
+    known = {run.run_id for run in machine.airflow.runs("churn_load_history")}
+    shell(machine, load)
+    machine.airflow.wait_for_new("churn_load_history", known)
+    settle(machine)
+    assert {day: content(machine, day) for day in week} == rows, "the same files again give the same rows"
+
+
+def test_wrong_data_was_accepted_yesterday(machine: Machine) -> None:
+    day = new_day(machine)
+    known = runs(machine, day)
+    machine.land_file(str(day), "x.csv", purchases(day, 2, "wrong"))
+    follow(machine, day, known)
+    settle(machine)
+    trained = {run.run_id for run in machine.airflow.runs("churn_train")}
+    machine.land_file(str(day), "x.csv", purchases(day, 4, "right"))
+    settle(machine)
+    told = [shell(machine, one) for one in commands("Wrong data was accepted yesterday", D=day, FIRST=day, LAST=day)]
+    assert {row["transaction_id"] for row in machine.rows("silver.transactions", "day", str(day))} == {
+        f"right{n}" for n in range(4)
+    }
+    assert len(told[1].splitlines()) >= 3, "the wrong scores and the right ones"
+    assert len(told) == 4
+    machine.airflow.wait_for_new("churn_train", trained)
+
+
+@pytest.mark.parametrize("way", ["commands", "clicks"])
+def test_the_champion_was_wrong_for_three_days(machine: Machine, shop_days: list[date], way: str) -> None:
+    days = shop_days[-3:]
+    right = served_by(machine, days[-1])
+    wrong = another_champion(machine)
+    rescore(machine, days, wrong)
+    title = "The champion was wrong for three days"
+    back, again = commands(title, FIRST=days[0], LAST=days[-1])
+    known = {day: runs(machine, day) for day in days}
+    if way == "commands":
+        shell(machine, back)
+        shell(machine, back)  # twice is once
+        shell(machine, again)
+    else:
+        asked = machine.airflow.trigger("churn_promote", conf={"back": "it calls everybody lost"})
+        machine.airflow.wait(asked)
+        conf = {"first": str(days[0]), "last": str(days[-1])}
+        machine.airflow.wait(machine.airflow.trigger("churn_on_champion", conf=conf))
+    for day in days:
+        follow(machine, day, known[day], ("score", "monitor"))
+        assert served_by(machine, day) == right
+        versions = [one["model_version"] for one in written(machine, SCORES, day)]
+        assert versions[-1] == right
+        assert wrong in versions
+    code = "from ml import lake; import json; print(json.dumps([r['reasons'] for r in lake.read('ops.decisions').to_pylist()]))"
+    assert (
+        f"churn version {wrong} was taken back by a person: it calls everybody lost"
+        in machine.python("-c", code).stdout
+    )
+
+
+def served_by(machine: Machine, day: date) -> str:
+    (version,) = {row["model_version"] for row in machine.rows(SCORES, "score_date", str(day))}
+    return str(version)
+
+
+def another_champion(machine: Machine) -> str:
+    """Train a version and make it champion as the gate would; whether it deserves it is not what is tested."""
+    before = {run.run_id for run in machine.airflow.runs("churn_promote")}
+    run = machine.airflow.wait(machine.airflow.trigger("churn_train"))
+    version = str(machine.airflow.xcom(run, "train_model")["version"])
+    machine.airflow.wait_for_new("churn_promote", before)
+    code = (
+        "import sys; from ml import promote, registry\n"
+        "old, new = registry.aliased('churn'), registry.version('churn', sys.argv[1])\n"
+        "if old.number != new.number:\n"
+        "    registry.move_alias('churn', 'previous', old.number); registry.move_alias('churn', 'champion', new.number)\n"
+        "    promote._note(new, old.number, 'test')\n"
+    )
+    machine.python("-c", code, version)
+    return version
+
+
+def rescore(machine: Machine, days: list[date], version: str) -> None:
+    known = {day: runs(machine, day) for day in days}
+    conf = {"first": str(days[0]), "last": str(days[-1])}
+    machine.airflow.wait(machine.airflow.trigger("churn_on_champion", conf=conf))
+    for day in days:
+        follow(machine, day, known[day], ("score", "monitor"))
+        assert served_by(machine, day) == version
+
+
+def test_the_machine_died(machine: Machine) -> None:
+    """In the middle of a day: every process of it is killed at once, as when the power goes."""
+    day = new_day(machine)
+    machine.land_file(str(day), "x.csv", purchases(day, 6))
+
+    def cleaning() -> bool:
+        found = machine.airflow.runs("churn_ingest", partition_key=str(day))
+        return bool(found) and any(
+            task["task_id"] == "clean_day" and task["state"] in ("running", "deferred")
+            for task in machine.airflow.tasks(found[0])
+        )
+
+    wait_for(cleaning, f"the cleaning of {day}", 300)
+    power_off(machine)
+    for command in commands("The machine died"):
+        shell(machine, command)
+    settle(machine)
+    assert len(machine.rows("silver.transactions", "day", str(day))) == 6
+    assert len(machine.rows("ops.ingested_days", "day", str(day))) == 1
+
+
+def power_off(machine: Machine) -> None:
+    """Kill (-9) every process that belongs to the machine, until none is left."""
+
+    def gone() -> bool:
+        for one in control.leftovers(machine.settings.run_dir):
+            os.kill(one.pid, signal.SIGKILL)
+        return not control.leftovers(machine.settings.run_dir)
+
+    wait_for(gone, "the end of every process", 30)

@@ -1,0 +1,142 @@
+"""Back to the version that really served before: once, recorded with its reason, and the wrong one stays out."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ml import lake, registry
+from ml.cli import StageError
+from tests.unit.small_world import World, customers
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(tmp_path, monkeypatch)
+
+
+def aliases() -> tuple[str | None, str | None]:
+    found = [registry.aliased("churn", alias) for alias in (registry.CHAMPION, registry.PREVIOUS)]
+    return found[0].number if found[0] else None, found[1].number if found[1] else None
+
+
+def serve(world: World, run_key: str) -> str:
+    """Train a version, make it champion and let it score the day; its number."""
+    number: str = world.train(0, run_key)["version"]
+    assert world.gate(number)["approved"]
+    world.promote(number, f"promote-{run_key}")
+    world.score(run_key=f"score-{run_key}")
+    return number
+
+
+@pytest.fixture
+def served(world: World) -> World:
+    """Version 1 has scored the day."""
+    world.champion()
+    world.write_features(customers(200))
+    world.score(run_key="score-1")
+    return world
+
+
+def test_the_version_that_served_before_is_champion_again(served: World) -> None:
+    second = serve(served, "train-2")
+    assert served.take_back("it calls everybody lost") == {
+        "before": second, "after": "1", "changed": True, "why": "it calls everybody lost",
+    }  # fmt: skip
+    assert aliases() == ("1", None)
+    served.score(run_key="score-again")
+    assert set(lake.read("gold.customer_churn_scores")["model_version"].to_pylist()) == {"1"}
+
+
+def test_a_version_that_never_scored_a_day_is_passed_over(served: World) -> None:
+    second: str = served.train(0, "train-2")["version"]
+    served.gate(second)
+    served.promote(second)
+    third = serve(served, "train-3")
+    assert served.take_back("wrong")["before"] == third
+    assert aliases()[0] == "1"
+
+
+def test_further_back_takes_another_decision(served: World) -> None:
+    second, third = serve(served, "train-2"), serve(served, "train-3")
+    assert served.take_back("wrong", "back-1")["after"] == second
+    assert aliases() == (second, "1")
+    assert served.take_back("wrong too", "back-2")["after"] == "1"
+    with pytest.raises(StageError, match="no version served before churn version 1"):
+        served.take_back("everything is wrong", "back-3")
+    assert third != second
+
+
+def test_the_same_run_key_goes_back_once(served: World) -> None:
+    serve(served, "train-2")
+    serve(served, "train-3")
+    first = served.take_back("wrong")
+    assert served.take_back("wrong") == first | {"changed": False}
+
+
+def test_it_is_kept_with_the_decisions(served: World) -> None:
+    second = serve(served, "train-2")
+    served.take_back("it calls everybody lost", "key-7")
+    rows = lake.read("ops.decisions").to_pylist()
+    (row,) = (row for row in rows if row["run_key"] == "key-7")
+    assert (row["version"], row["champion"], row["approved"]) == ("1", second, True)
+    assert row["reasons"] == [f"churn version {second} was taken back by a person: it calls everybody lost"]
+    assert json.loads(row["decision"])["why"] == "it calls everybody lost"
+
+
+def test_a_version_that_was_taken_back_is_not_promoted_again(served: World) -> None:
+    second = serve(served, "train-2")
+    served.take_back("it calls everybody lost")
+    with pytest.raises(StageError, match=f"version {second} was champion and was taken back .it calls everybody lost."):
+        served.promote(second)
+    assert aliases()[0] == "1"
+
+
+def test_a_champion_that_moved_meanwhile_is_left_alone(served: World) -> None:
+    serve(served, "train-2")
+    served.take_back("wrong", "back-1")
+    third = serve(served, "train-3")
+    with pytest.raises(StageError, match=f"the champion is now churn version {third}: somebody promoted meanwhile"):
+        served.take_back("wrong", "back-1")
+    assert aliases()[0] == third
+
+
+@pytest.mark.parametrize("why", ["", "  "])
+def test_a_reason_is_needed(served: World, why: str) -> None:
+    with pytest.raises(StageError, match="say why"):
+        served.take_back(why)
+
+
+def test_without_a_champion_there_is_nothing_to_go_back_from(world: World) -> None:
+    with pytest.raises(StageError, match="churn has no champion"):
+        world.take_back("wrong")
+
+
+@pytest.mark.parametrize("dies_at", [1, 2, 3], ids=["before-the-mark", "before-the-alias", "before-the-older-alias"])
+def test_process_that_dies_is_completed_by_the_next_try(
+    served: World, monkeypatch: pytest.MonkeyPatch, dies_at: int
+) -> None:
+    second = serve(served, "train-2")
+    third = serve(served, "train-3")
+    steps = 0
+
+    def until_it_dies(step: Any) -> Any:
+        def run(*args: Any) -> None:
+            nonlocal steps
+            steps += 1
+            if steps == dies_at:
+                raise KeyboardInterrupt
+            step(*args)
+
+        return run
+
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):  # noqa: PT012 - replaced only inside
+        broken.setattr(registry, "move_alias", until_it_dies(registry.move_alias))
+        broken.setattr(registry, "tag", until_it_dies(registry.tag))
+        served.take_back("wrong")
+    assert served.take_back("wrong")["after"] == second
+    assert aliases() == (second, "1")
+    assert registry.version("churn", third).json_tag("taken_back") is not None
