@@ -257,7 +257,7 @@ def test_data_factory_is_asked_to_copy(dags: dict[str, Any], stage: str, folder:
         pytest.param("promote", {"version": 0}, "minimum", id="version-zero"),
         pytest.param("promote", {"version": "7"}, "integer", id="version-as-text"),
         pytest.param("promote", {"version": 1.5}, "integer", id="version-and-a-half"),
-        pytest.param("promote", {"back": ""}, "short", id="back-without-a-reason"),
+        pytest.param("promote", {"back": ""}, "non-empty", id="back-without-a-reason"),
         pytest.param("promote", {"back": True}, "string", id="back-is-a-reason"),
         pytest.param("on_champion", {"first": "yesterday"}, "date", id="score-again-from-no-day"),
         pytest.param("on_champion", {"last": 3}, "string", id="score-again-to-a-number"),
