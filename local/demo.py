@@ -147,9 +147,8 @@ class Demo:
             run = self.airflow.wait(self.airflow.trigger(f"{MODEL}_report"))
             if [task for task in self.airflow.tasks(run) if task["state"] == "skipped"]:
                 raise LoopFailedError("the report found no new scores to show")
-            refresh = self.airflow.xcom(run, "refresh_dataset", "refresh_dataset.powerbi_dataset_refresh_id")
-            status = self.airflow.xcom(run, "refresh_dataset", "refresh_dataset.powerbi_dataset_refresh_status")
-            self.add("report", run, f"refresh {refresh} {status}")
+            told = self.airflow.xcom(run, "refresh_dataset")
+            self.add("report", run, f"refresh {told['refresh']} {told['status']}")
 
 
 def accounting(facts: dict[str, Any]) -> str:

@@ -143,7 +143,9 @@ def routes(cloud: Cloud) -> APIRouter:
     @router.delete(_DATASET + "/refreshes/{refresh_id}")
     def cancel(group: str, dataset: str, refresh_id: str) -> Response:
         known(group, dataset)
-        _found(cloud, refresh_id)
+        if _found(cloud, refresh_id)["refreshType"] != "ViaEnhancedApi":
+            message = f"The refresh {refresh_id} is no enhanced refresh: only those can be cancelled."
+            raise ApiError(400, "InvalidRequest", message)
         if not _end(cloud, refresh_id, "Cancelled"):
             raise ApiError(400, "InvalidRequest", f"The refresh {refresh_id} is not in progress.")
         return Response(status_code=200)

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from azure.ai.ml import MLClient
     from azure.ai.ml.entities import Job
 
+SERVICE = "Azure ML"
 DONE = ("Completed", "Failed", "Canceled")
+CANCELLED_WITHIN = 20  # seconds to wait for the word that a job is being cancelled; it is asked for in any case
 LOG = "user_logs/std_log.txt"
 SCOPE = "https://management.azure.com/.default"
 
@@ -33,7 +35,12 @@ def make_client(conn: Connection) -> MLClient:
     if conn.login and conn.password:
         credential = ClientSecretCredential(extra["tenantId"], conn.login, conn.password)
     return MLClient(
-        credential, extra["subscriptionId"], extra["resource_group"], extra["workspace"], enable_telemetry=False
+        credential,
+        extra["subscriptionId"],
+        extra["resource_group"],
+        extra["workspace"],
+        enable_telemetry=False,
+        retry_total=0,  # azure-core is not to repeat: patience is the operator's and the trigger's
     )
 
 
@@ -42,7 +49,7 @@ def seen(job: Job) -> RemoteRun:
     studio = (job.services or {}).get("Studio")
     state = getattr(job.status, "value", job.status)  # the SDK gives the states it knows as an enumeration
     return RemoteRun(
-        service="Azure ML",
+        service=SERVICE,
         run_id=str(job.name),
         state=str(state),
         done=state in DONE,
@@ -88,7 +95,7 @@ class AzureMLHook(BaseHook):
     def cancel(self, name: str) -> None:
         """Ask Azure ML to stop a job; one that is over is left as it is."""
         if not self.get(name).done:
-            self.get_conn().jobs.begin_cancel(name).wait()
+            self.get_conn().jobs.begin_cancel(name).wait(CANCELLED_WITHIN)
 
     def read_history(self, name: str) -> tuple[str, str]:
         """Why the job failed and what it printed, from the workspace's run history; "" where there is nothing.

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from azure_ml.hook import AzureMLHook
+from azure_ml.hook import SERVICE, AzureMLHook
 from azure_ml.triggers import AzureMLJobTrigger
-from mlops.remote_runs import RemoteRun, RemoteRunLink, facts_of, show_link, succeed_or_raise
-from mlops.run_keys import attach_or_submit
+from mlops.remote_operators import RemoteRunOperator
+from mlops.remote_runs import VANISHED, RemoteRun, facts_of, succeed_or_raise
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LAST_LINES = 15  # of a failed job's log, told with its failure
 
 
-class AzureMLCommandJobOperator(BaseOperator):
+class AzureMLCommandJobOperator(RemoteRunOperator, BaseOperator):
     """Runs a command job once per run key and waits without a worker; returns the facts it printed last.
 
     The job's name is the run key: asking twice is one job, a live one is attached to, a finished one is
@@ -34,8 +34,12 @@ class AzureMLCommandJobOperator(BaseOperator):
     :param timeout: seconds after which Azure ML ends the job
     """
 
+    service = SERVICE
+    needs = (
+        "check client id and secret of the Connection, and give that client the role AzureML Data Scientist on the "
+        "workspace"
+    )
     template_fields: Sequence[str] = ("command", "environment", "compute", "experiment", "conn_id")
-    operator_extra_links = (RemoteRunLink(),)
     ui_color = "#0078d4"
     ui_fgcolor = "#fff"
 
@@ -59,24 +63,21 @@ class AzureMLCommandJobOperator(BaseOperator):
         self.conn_id = conn_id
         self.job_name: str | None = None
 
-    def execute(self, context: Context) -> Any:
-        run = attach_or_submit(context, self._find_or_submit, lambda run: run.failed)
+    def attach(self, context: Context) -> RemoteRun:
+        run = super().attach(context)
         self.job_name = run.run_id
-        show_link(context, run)
-        if run.done:
-            return self._finish(context, run)
+        return run
+
+    def trigger(self, run: RemoteRun) -> AzureMLJobTrigger:
         # Azure ML itself ends the job in time; the trigger's own limit is for a service that does not
         deadline = time.time() + 1.5 * self.timeout + 60
-        return self.defer(trigger=AzureMLJobTrigger(run.run_id, self.conn_id, deadline), method_name="execute_complete")
-
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        return self._finish(context, RemoteRun(**event))
+        return AzureMLJobTrigger(run.run_id, self.conn_id, deadline)
 
     def on_kill(self) -> None:
         if self.job_name:
             AzureMLHook(self.conn_id).cancel(self.job_name)
 
-    def _find_or_submit(self, key: str) -> RemoteRun:
+    def find_or_submit(self, key: str) -> RemoteRun:
         from azure.ai.ml import command
         from azure.ai.ml.entities import CommandJobLimits
 
@@ -94,8 +95,8 @@ class AzureMLCommandJobOperator(BaseOperator):
         self.log.info("Azure ML job %s is %s", run.run_id, run.state)
         return run
 
-    def _finish(self, context: Context, run: RemoteRun) -> dict[str, Any]:
-        error, log = AzureMLHook(self.conn_id).read_history(run.run_id)
+    def finish(self, context: Context, run: RemoteRun) -> dict[str, Any]:
+        error, log = ("", "") if run.state == VANISHED else AzureMLHook(self.conn_id).read_history(run.run_id)
         if run.failed:
             tail = "\n".join(log.splitlines()[-LAST_LINES:])
             why = [run.detail, error, f"The end of its log:\n{tail}" if tail else ""]

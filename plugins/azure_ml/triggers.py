@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from azure_ml.hook import make_client, seen
+from azure_ml.hook import CANCELLED_WITHIN, SERVICE, make_client, seen
 from mlops.remote_runs import RemoteRun, RemoteRunTrigger
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 class AzureMLJobTrigger(RemoteRunTrigger):
     """Looks at one job. The SDK is synchronous: each look takes a thread for its moment."""
+
+    service = SERVICE
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[MLClient]:  # type: ignore[override]
@@ -26,7 +28,8 @@ class AzureMLJobTrigger(RemoteRunTrigger):
     async def look(self, client: MLClient) -> RemoteRun:
         return seen(await asyncio.to_thread(client.jobs.get, self.run_id))
 
-    async def cancel(self, client: MLClient) -> None:
+    async def cancel(self, client: MLClient) -> str:
         if not (await self.look(client)).done:
             poller = await asyncio.to_thread(client.jobs.begin_cancel, self.run_id)
-            await asyncio.to_thread(poller.wait)
+            await asyncio.to_thread(poller.wait, CANCELLED_WITHIN)
+        return ""

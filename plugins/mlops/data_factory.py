@@ -6,36 +6,49 @@ from its client, but keeps a run's parameters: the run key goes in as the parame
 looked for first. This operator works through the provider's hook and can go when the provider's
 operator does the same. The hook is imported when needed: it costs 1.4 s, and each start of any task
 reads the Dag's file again.
+
+createRun is not idempotent, so nothing below may repeat it: azure-core by itself sends a POST again after
+a 500, 503 or 504, though the run may be there (`retry_total=0`). Before it is sent, that is noted down in
+Airflow's task state store; while the note is young, a run that is not found is looked for again, because
+the list of runs may lag behind the runs, and only then asked for again. What remains: two workers of one
+task that both find nothing and ask within the same second, which Airflow does not start.
 """
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 
-from mlops.remote_runs import RemoteRun, RemoteRunLink, RemoteRunTrigger, show_link, succeed_or_raise
-from mlops.run_keys import attach_or_submit
+from mlops.answers import read_answer
+from mlops.remote_operators import RemoteRunOperator
+from mlops.remote_runs import VANISHED, RemoteRun, RemoteRunTrigger, succeed_or_raise
 
 if TYPE_CHECKING:
-    from airflow.providers.microsoft.azure.hooks.data_factory import AzureDataFactoryAsyncHook, AzureDataFactoryHook
+    from airflow.providers.microsoft.azure.hooks.data_factory import AzureDataFactoryHook
     from airflow.sdk import Context
+    from azure.mgmt.datafactory.aio import DataFactoryManagementClient as AsyncClient
     from azure.mgmt.datafactory.models import ActivityRun, RunFilterParameters
 
 MEMORY = timedelta(days=45)  # how long Data Factory keeps pipeline runs
 PORTAL = "https://adf.azure.com"  # the Connection's extra `monitor_url` names another
 OVER = ("Succeeded", "Failed", "Cancelled")
+LISTED_WITHIN = 30.0  # seconds after createRun in which the list of runs may not show the run yet
+ONCE: dict[str, Any] = {"retry_total": 0}  # azure-core is not to repeat: patience is ours, and so is Retry-After
+SERVICE = "Data Factory"
 COUNTS = ("filesRead", "rowsRead", "rowsCopied", "rowsSkipped")
 
 
 def _seen(run_id: str, status: str | None, message: str | None) -> RemoteRun:
     return RemoteRun(
-        service="Data Factory",
+        service=SERVICE,
         run_id=run_id,
         state=status or "unknown",
         done=status in OVER,
@@ -44,36 +57,57 @@ def _seen(run_id: str, status: str | None, message: str | None) -> RemoteRun:
     )
 
 
-def _remembered() -> RunFilterParameters:
+def _window(since: datetime | None = None) -> RunFilterParameters:
+    """The runs that were going on since then; all that Data Factory keeps when no time is given."""
     from azure.mgmt.datafactory.models import RunFilterParameters
 
     now = datetime.now(UTC)
-    return RunFilterParameters(last_updated_after=now - MEMORY, last_updated_before=now + timedelta(days=1))
+    first = max(now - MEMORY, since - timedelta(hours=1) if since else now - MEMORY)  # an hour for wrong clocks
+    return RunFilterParameters(last_updated_after=first, last_updated_before=now + timedelta(days=1))
+
+
+class NotListedYet(ConnectionError):  # noqa: N818 (it says what is so)
+    """A run was asked for with an outcome that is unknown, and the list of runs may not show it yet."""
+
+
+@dataclass
+class Factory:
+    """A client and the factory that its Connection names."""
+
+    client: AsyncClient
+    place: tuple[str, str]
 
 
 class DataFactoryPipelineTrigger(RemoteRunTrigger):
-    """Looks at one pipeline run; resource group and factory are the Connection's, which the hook takes for None."""
+    """Looks at one pipeline run; resource group and factory are the Connection's."""
 
-    def connect(self) -> AzureDataFactoryAsyncHook:
+    service = SERVICE
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[Factory]:  # type: ignore[override]
+        from airflow.providers.common.compat.connection import get_async_connection
         from airflow.providers.microsoft.azure.hooks.data_factory import AzureDataFactoryAsyncHook
 
-        return AzureDataFactoryAsyncHook(azure_data_factory_conn_id=self.conn_id)
+        extra = json.loads((await get_async_connection(self.conn_id)).extra or "{}")
+        async with AzureDataFactoryAsyncHook(azure_data_factory_conn_id=self.conn_id) as hook:
+            yield Factory(await hook.get_async_conn(), (extra["resource_group_name"], extra["factory_name"]))
 
-    async def look(self, client: AzureDataFactoryAsyncHook) -> RemoteRun:
-        run = await client.get_pipeline_run(self.run_id, None, None)
+    async def look(self, client: Factory) -> RemoteRun:
+        run = await client.client.pipeline_runs.get(*client.place, self.run_id, **ONCE)
         return _seen(self.run_id, run.status, run.message)
 
-    async def cancel(self, client: AzureDataFactoryAsyncHook) -> None:
+    async def cancel(self, client: Factory) -> str:
         from azure.core.exceptions import HttpResponseError
 
         try:
-            await client.cancel_pipeline_run(self.run_id, None, None)
+            await client.client.pipeline_runs.cancel(*client.place, self.run_id, **ONCE)
         except HttpResponseError:  # as for a run that has ended meanwhile
             if not (await self.look(client)).done:
                 raise
+        return ""
 
 
-class DataFactoryPipelineOperator(BaseOperator):
+class DataFactoryPipelineOperator(RemoteRunOperator, BaseOperator):
     """Runs a pipeline once per run key, waits without a worker, and names the activities that failed.
 
     Returns the sums over its Copy activities: `{"filesRead", "rowsRead", "rowsCopied", "rowsSkipped"}`;
@@ -84,9 +118,13 @@ class DataFactoryPipelineOperator(BaseOperator):
     :param timeout: seconds after which the pipeline run is cancelled
     """
 
+    service = SERVICE
+    needs = (
+        "check client id and secret of the Connection, and give that client the role Data Factory Contributor on the "
+        "factory"
+    )
     template_fields: Sequence[str] = ("pipeline", "parameters", "conn_id")
     template_fields_renderers: ClassVar[dict[str, str]] = {"parameters": "json"}
-    operator_extra_links = (RemoteRunLink(),)
     ui_color = "#0678d4"
     ui_fgcolor = "#fff"
 
@@ -105,7 +143,6 @@ class DataFactoryPipelineOperator(BaseOperator):
         self.timeout = timeout
         self.conn_id = conn_id
         self.run_id: str | None = None
-        self.run_key = ""
 
     @cached_property
     def hook(self) -> AzureDataFactoryHook:
@@ -113,61 +150,76 @@ class DataFactoryPipelineOperator(BaseOperator):
 
         return AzureDataFactoryHook(azure_data_factory_conn_id=self.conn_id)
 
-    def execute(self, context: Context) -> Any:
-        self._read_connection()
-        run = attach_or_submit(context, self._find_or_create, lambda run: run.failed)
+    def attach(self, context: Context) -> RemoteRun:
+        self._since = context["dag_run"].start_date
+        self._notes = context["task_state_store"]
+        run = super().attach(context)
         self.run_id = run.run_id
-        run = self._with_url(run)
-        show_link(context, run)
         context["ti"].xcom_push(key="run_key", value=self.run_key)
-        if run.done:
-            return self._finish(run)
-        deadline = time.time() + self.timeout
-        trigger = DataFactoryPipelineTrigger(run.run_id, self.conn_id, deadline)
-        return self.defer(trigger=trigger, method_name="execute_complete")
+        return replace(run, url=self.url(run.run_id))
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, int]:  # noqa: ARG002 (Airflow's)
-        self._read_connection()
-        return self._finish(self._with_url(RemoteRun(**event)))
+    def trigger(self, run: RemoteRun) -> DataFactoryPipelineTrigger:
+        return DataFactoryPipelineTrigger(run.run_id, self.conn_id, time.time() + self.timeout)
 
     def on_kill(self) -> None:
         from azure.core.exceptions import HttpResponseError
 
         if not self.run_id:
             return
-        place = (self.resource_group_name, self.factory_name)
+        runs = self.hook.get_conn().pipeline_runs
         try:
-            self.hook.cancel_pipeline_run(self.run_id, *place)
+            runs.cancel(*self._place, self.run_id)
         except HttpResponseError:  # as for a run that has ended meanwhile
-            if self.hook.get_pipeline_run(self.run_id, *place).status not in OVER:
+            if runs.get(*self._place, self.run_id).status not in OVER:
                 raise
 
-    def _read_connection(self) -> None:
-        self.extra: dict[str, Any] = self.hook.get_connection(self.conn_id).extra_dejson
-        self.resource_group_name = self.extra["resource_group_name"]
-        self.factory_name = self.extra["factory_name"]
+    @cached_property
+    def _extra(self) -> dict[str, Any]:
+        extra: dict[str, Any] = self.hook.get_connection(self.conn_id).extra_dejson
+        return extra
 
-    def _find_or_create(self, key: str) -> RemoteRun:
-        self.run_key = key
+    @property
+    def _place(self) -> tuple[str, str]:
+        return self._extra["resource_group_name"], self._extra["factory_name"]
+
+    def find_or_submit(self, key: str) -> RemoteRun:
         found = self._find(key)
         if found:
             self.log.info("Attached to pipeline run %s (%s), which has run key %s", found.run_id, found.state, key)
             return found
-        parameters = {name: value.replace("{run_key}", key) for name, value in self.parameters.items()}
-        created = self.hook.run_pipeline(
-            self.pipeline, self.resource_group_name, self.factory_name, parameters=parameters | {"run_key": key}
-        )
+        asked_at, note = time.time(), f"{key}/asked"
+        before = self._notes.get(note)
+        if before is not None and asked_at - before < LISTED_WITHIN:
+            raise NotListedYet(
+                f"pipeline {self.pipeline} was asked for {asked_at - before:.0f} s ago with run key {key}, and the "
+                f"answer was lost; the list of runs does not show it. It is looked for until {LISTED_WITHIN:.0f} s "
+                "are over, and then asked for again"
+            )
+        self._notes.set(note, asked_at)
+        parameters = {name: value.replace("{run_key}", key) for name, value in self.parameters.items()} | {
+            "run_key": key
+        }
+        try:
+            created = self.hook.get_conn().pipelines.create_run(
+                *self._place, self.pipeline, parameters=parameters, **ONCE
+            )
+        except Exception as error:
+            answer = read_answer(error)
+            if answer and answer.not_done:
+                self._notes.delete(note)
+            raise
         self.log.info("Started pipeline run %s with run key %s", created.run_id, key)
         return _seen(created.run_id, "Queued", None)
 
     def _find(self, key: str) -> RemoteRun | None:
-        from azure.mgmt.datafactory.models import RunQueryFilter
+        from azure.mgmt.datafactory.models import RunQueryFilter, RunQueryOrderBy
 
-        wanted = _remembered()
+        wanted = _window(self._since)
         wanted.filters = [RunQueryFilter(operand="PipelineName", operator="Equals", values_property=[self.pipeline])]
+        wanted.order_by = [RunQueryOrderBy(order_by="RunStart", order="DESC")]
         runs = self.hook.get_conn().pipeline_runs
         while True:
-            page = runs.query_by_factory(self.resource_group_name, self.factory_name, wanted)
+            page = runs.query_by_factory(*self._place, wanted, **ONCE)
             for run in page.value:
                 if (run.parameters or {}).get("run_key") == key:
                     return _seen(run.run_id, run.status, run.message)
@@ -177,10 +229,10 @@ class DataFactoryPipelineOperator(BaseOperator):
 
     def _activities(self, run_id: str) -> list[ActivityRun]:
         query = self.hook.get_conn().activity_runs.query_by_pipeline_run
-        return list(query(self.resource_group_name, self.factory_name, run_id, _remembered()).value)
+        return list(query(*self._place, run_id, _window(), **ONCE).value)
 
-    def _finish(self, run: RemoteRun) -> dict[str, int]:
-        activities = self._activities(run.run_id)
+    def finish(self, context: Context, run: RemoteRun) -> dict[str, int]:  # noqa: ARG002 (others hand facts on)
+        activities = [] if run.state == VANISHED else self._activities(run.run_id)
         broken = [
             f"activity {activity.activity_name} failed: {(activity.error or {}).get('message') or 'no message'}"
             for activity in activities
@@ -191,10 +243,9 @@ class DataFactoryPipelineOperator(BaseOperator):
         outputs = [activity.output or {} for activity in activities]
         return succeed_or_raise(run, {name: sum(int(out.get(name) or 0) for out in outputs) for name in COUNTS})
 
-    def _with_url(self, run: RemoteRun) -> RemoteRun:
-        factory = (
-            f"/subscriptions/{self.extra['subscriptionId']}/resourceGroups/{self.resource_group_name}"
-            f"/providers/Microsoft.DataFactory/factories/{self.factory_name}"
+    def url(self, run_id: str) -> str:
+        factory = "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.DataFactory/factories/{}".format(
+            self._extra["subscriptionId"], *self._place
         )
-        base = self.extra.get("monitor_url", PORTAL).rstrip("/")
-        return replace(run, url=f"{base}/en/monitoring/pipelineruns/{run.run_id}?factory={factory}")
+        base = self._extra.get("monitor_url", PORTAL).rstrip("/")
+        return f"{base}/en/monitoring/pipelineruns/{run_id}?factory={factory}"

@@ -2,8 +2,9 @@
 
 The provider's deferrable operator submits again on every retry unless it is given an idempotency
 token, and with a fixed token a retry after a failed run gets that failed run back. Here the token is
-the run key, whose generation moves on only after a failure. This subclass can go when the provider
-chooses tokens so.
+the run key, whose generation moves on only after a failure. The provider's hook repeats a request after
+429 and 5xx within a second or two, whatever Retry-After says; here it asks once (`ONCE`), and patience is
+ours. This subclass can go when the provider chooses tokens so and waits as it is told.
 """
 
 from __future__ import annotations
@@ -13,24 +14,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import tenacity
+from airflow.providers.databricks.exceptions import DatabricksApiError
 from airflow.providers.databricks.hooks.databricks import DatabricksHook
 from airflow.providers.databricks.operators.databricks import DatabricksSubmitRunOperator
 from airflow.sdk.exceptions import AirflowSkipException
 
+from mlops.answers import read_answer
 from mlops.days import day_of
-from mlops.remote_runs import RemoteRun, RemoteRunLink, RemoteRunTrigger, facts_of, show_link, succeed_or_raise
-from mlops.run_keys import attach_or_submit
+from mlops.remote_operators import RemoteRunOperator
+from mlops.remote_runs import VANISHED, RemoteRun, RemoteRunGone, RemoteRunTrigger, facts_of, succeed_or_raise
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+SERVICE = "Databricks"
+ONCE: dict[str, Any] = {"stop": tenacity.stop_after_attempt(1), "reraise": True}  # the hook's own patience
 OVER = ("TERMINATED", "SKIPPED", "INTERNAL_ERROR")
 
 
 def _seen(info: Mapping[str, Any]) -> RemoteRun:
     state = info["state"]
     return RemoteRun(
-        service="Databricks",
+        service=SERVICE,
         run_id=str(info["run_id"]),
         state=state.get("result_state") or state["life_cycle_state"],
         done=state["life_cycle_state"] in OVER,
@@ -43,19 +49,28 @@ def _seen(info: Mapping[str, Any]) -> RemoteRun:
 class DatabricksStageTrigger(RemoteRunTrigger):
     """Looks at one Databricks run."""
 
+    service = SERVICE
+
     def connect(self) -> DatabricksHook:
-        return DatabricksHook(self.conn_id)
+        return DatabricksHook(self.conn_id, retry_args=ONCE)
 
     async def look(self, client: DatabricksHook) -> RemoteRun:
-        return _seen(await client.a_get_run(int(self.run_id)))
+        try:
+            return _seen(await client.a_get_run(int(self.run_id)))
+        except DatabricksApiError as error:
+            answer = read_answer(error)
+            if answer and answer.status == 400:  # all that was asked is one number, and Databricks does not know it
+                raise RemoteRunGone(str(answer)) from error
+            raise
 
-    async def cancel(self, client: DatabricksHook) -> None:
+    async def cancel(self, client: DatabricksHook) -> str:
         from asgiref.sync import sync_to_async
 
         await sync_to_async(client.cancel_run)(int(self.run_id))
+        return ""
 
 
-class DatabricksStageOperator(DatabricksSubmitRunOperator):
+class DatabricksStageOperator(RemoteRunOperator, DatabricksSubmitRunOperator):
     """Runs stages of the `ml` wheel one after the other in one Databricks run; returns their facts by stage.
 
     :param stages: stage name → its command line after `python -m ml`; `{run_key}` in an argument becomes the run key
@@ -65,33 +80,40 @@ class DatabricksStageOperator(DatabricksSubmitRunOperator):
     :param timeout: seconds after which Databricks ends the run
     """
 
+    service = SERVICE
+    needs = (
+        "check the Connection's token, and give its owner the permission Can Restart on the cluster (Compute > the "
+        "cluster > Permissions)"
+    )
     template_fields: Sequence[str] = ("stages", "existing_cluster_id", "libraries", "databricks_conn_id")
-    operator_extra_links = (RemoteRunLink(),)
+    operator_extra_links = RemoteRunOperator.operator_extra_links
 
     def __init__(
         self, *, stages: dict[str, list[str]], cluster: str, timeout: int, per_day: bool = True, **kwargs: Any
     ) -> None:
-        super().__init__(existing_cluster_id=cluster, timeout_seconds=timeout, deferrable=True, **kwargs)
+        super().__init__(
+            existing_cluster_id=cluster,
+            timeout_seconds=timeout,
+            deferrable=True,
+            databricks_retry_args=ONCE,
+            **kwargs,
+        )
         self.stages = stages
         self.per_day = per_day
 
-    def execute(self, context: Context) -> Any:
+    def attach(self, context: Context) -> RemoteRun:
         if self.per_day:
             day_of(context)
-        run = attach_or_submit(context, self._find_or_submit, lambda run: run.failed)
+        run = super().attach(context)
         self.run_id = int(run.run_id)
-        show_link(context, run)
-        if run.done:
-            return self._finish(run)
+        return run
+
+    def trigger(self, run: RemoteRun) -> DatabricksStageTrigger:
         # Databricks itself ends the run in time; the trigger's own limit is for a service that does not
         deadline = time.time() + 1.5 * int(self.timeout_seconds or 0) + 60
-        trigger = DatabricksStageTrigger(run.run_id, self.databricks_conn_id, deadline)
-        return self.defer(trigger=trigger, method_name="execute_complete")
+        return DatabricksStageTrigger(run.run_id, self.databricks_conn_id, deadline)
 
-    def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG002 (Airflow's)
-        return self._finish(RemoteRun(**event))
-
-    def _find_or_submit(self, key: str) -> RemoteRun:
+    def find_or_submit(self, key: str) -> RemoteRun:
         # the token makes asking and finding one step on Databricks' side
         submitted = {
             "run_name": key,
@@ -122,8 +144,10 @@ class DatabricksStageOperator(DatabricksSubmitRunOperator):
             tasks.append(task)
         return tasks
 
-    def _finish(self, run: RemoteRun) -> dict[str, Any]:
+    def finish(self, context: Context, run: RemoteRun) -> dict[str, Any]:  # noqa: ARG002 (others hand facts on)
         facts: dict[str, Any] = {}
+        if run.state == VANISHED:
+            return succeed_or_raise(run, facts)
         for task in self._hook.get_run(int(run.run_id)).get("tasks", []):
             seen = _seen(task)
             if not seen.done or task["state"].get("result_state") == "UPSTREAM_FAILED":

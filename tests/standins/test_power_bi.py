@@ -118,10 +118,16 @@ class TestRefresh:
         assert "gold/customer_churn_scores" in json.loads(ended["serviceExceptionJson"])["errorDescription"]
 
     def test_can_be_cancelled(self, api: Api) -> None:
-        refresh_id = api.post().headers["RequestId"]
+        refresh_id = api.post({"type": "Full"}).headers["RequestId"]
         assert api.http.delete(f"{PATH}/refreshes/{refresh_id}").status_code == 200
         assert api.wait()["status"] == "Cancelled"
         assert api.http.delete(f"{PATH}/refreshes/{refresh_id}").status_code == 400
+
+    def test_cannot_be_cancelled_when_it_is_no_enhanced_one(self, api: Api) -> None:
+        refresh_id = api.post().headers["RequestId"]
+        answer = api.http.delete(f"{PATH}/refreshes/{refresh_id}")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "InvalidRequest")
+        assert api.wait()["status"] == "Completed"
 
     @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
     def test_goes_on_after_a_restart(self, standins_of: Callable[..., Any], account: Any, number: int) -> None:

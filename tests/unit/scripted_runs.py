@@ -20,6 +20,7 @@ class Service:
     answers: list[RemoteRun | Exception]
     connection_errors: int = 0
     cancel_errors: int = 0
+    uncancellable: str = ""
     looks: int = 0
     cancels: int = 0
     opened: int = 0
@@ -34,6 +35,8 @@ services: dict[str, Service] = {}
 
 
 class ScriptedTrigger(RemoteRunTrigger):
+    service = "Scripted"
+
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[Service]:
         service = services[self.run_id]
@@ -53,8 +56,9 @@ class ScriptedTrigger(RemoteRunTrigger):
             raise answer
         return answer
 
-    async def cancel(self, client: Service) -> None:
+    async def cancel(self, client: Service) -> str:
         client.cancels += 1
         if client.cancel_errors:
             client.cancel_errors -= 1
             raise ConnectionError("no route")
+        return client.uncancellable

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
 RETRIES = 3
+BEGAN = datetime.now(UTC)  # of the Dag run, if a test does not care
+
+
+class Notes(dict[str, Any]):
+    """Airflow's task state store, which all tries of a task in a Dag run share."""
+
+    def set(self, key: str, value: Any) -> None:
+        self[key] = value
+
+    def delete(self, key: str) -> None:
+        self.pop(key, None)
 
 
 @dataclass
@@ -20,6 +32,7 @@ class Ti:
     max_tries: int = RETRIES
     retries: int = RETRIES
     xcoms: dict[str, Any] = field(default_factory=dict)
+    notes: Notes = field(default_factory=Notes)
 
     @property
     def task(self) -> Any:
@@ -40,7 +53,20 @@ class Ti:
         return replace(self, max_tries=self.try_number + self.retries, try_number=self.try_number + 1, xcoms={})
 
 
-def context_of(ti: Ti, *, day: str | None = "1998-06-28", run_id: str = "asset__1998-06-28__a1b2") -> Any:
+def context_of(
+    ti: Ti,
+    *,
+    day: str | None = "1998-06-28",
+    run_id: str = "asset__1998-06-28__a1b2",
+    began: datetime | None = None,
+) -> Any:
     """The context of a try in a run for `day`; None is a run without a partition key."""
-    dag_run = SimpleNamespace(dag_id=ti.dag_id, run_id=run_id, partition_key=day)
-    return {"ti": ti, "task_instance": ti, "dag_run": dag_run, "outlet_events": {}}
+    began = began or BEGAN
+    dag_run = SimpleNamespace(dag_id=ti.dag_id, run_id=run_id, partition_key=day, start_date=began)
+    return {
+        "ti": ti,
+        "task_instance": ti,
+        "dag_run": dag_run,
+        "outlet_events": {},
+        "task_state_store": ti.notes,
+    }

@@ -13,7 +13,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from mlops import remote_runs
+from mlops import answers, remote_runs
 from mlops.remote_runs import (
     RemoteRun,
     RemoteRunFailed,
@@ -34,6 +34,8 @@ AWAY = ConnectionError("no route")
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FIRST_LOOK", "LOOK_OFTEN", "LOOK_SELDOM"):
         monkeypatch.setattr(remote_runs, name, 0.0)
+    for name in ("OFTEN", "SELDOM"):
+        monkeypatch.setattr(answers, name, 0.0)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta, timezone
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops.run_keys import MAX_LENGTH, attach_or_submit, run_key
-from tests.unit.task_contexts import Ti, context_of
+from mlops.run_keys import MAX_LENGTH, attach_or_submit, forget, run_key
+from tests.unit.task_contexts import Notes, Ti, context_of
 
 FIRST = Ti()
 
@@ -32,8 +33,10 @@ class TestTheKey:
 
     def test_is_the_same_in_every_process_and_release(self) -> None:
         """A key outlives the worker that made it: another way to make keys would ask for live work a second time."""
-        hashed = sha256(b"churn_ingest|copy_files|-1|asset__1998-06-28__a1b2|0").hexdigest()[:10]
-        assert run_key(context_of(FIRST)) == f"churn_ingest-copy_files-1998-06-28-{hashed}-g1"
+        work = b"churn_ingest|copy_files|-1|asset__1998-06-28__a1b2|2026-11-21T06:00:01.000500+00:00|0"
+        hashed = sha256(work).hexdigest()[:10]
+        began = datetime(2026, 11, 21, 7, 0, 1, 500, timezone(timedelta(hours=1)))
+        assert run_key(context_of(FIRST, began=began)) == f"churn_ingest-copy_files-1998-06-28-{hashed}-g1"
 
     def test_is_the_same_for_every_retry(self) -> None:
         assert run_key(context_of(FIRST.retried().retried())) == run_key(context_of(FIRST))
@@ -60,6 +63,7 @@ class TestTheKey:
             pytest.param(context_of(replace(FIRST, map_index=0)), id="map-index"),
             pytest.param(context_of(FIRST, day="1998-06-29"), id="partition"),
             pytest.param(context_of(FIRST, run_id="manual__2"), id="dag-run"),
+            pytest.param(context_of(FIRST, began=datetime(2026, 1, 1, tzinfo=UTC)), id="namesake-in-a-lost-database"),
         ],
     )
     def test_is_another_for_another(self, other: Any) -> None:
@@ -179,6 +183,14 @@ class TestAttachOrSubmit:
         assert second == run_key(context_of(FIRST), 2)
         remote.states[second] = "succeeded"
         assert remote.attach(FIRST.retried().retried()) == second
+
+    def test_a_run_that_vanished_is_asked_for_under_the_next_key(self) -> None:
+        remote, ti = Remote(), Ti(notes=Notes())
+        first = remote.attach(ti)
+        forget(context_of(ti), first)
+        del remote.states[first]
+        assert remote.attach(ti.retried()) == run_key(context_of(ti), 2)
+        assert remote.attach(ti.retried().retried()) == run_key(context_of(ti), 2)
 
     def test_the_same_try_twice_starts_no_second_run(self) -> None:
         """A worker that starts the same try again (apache/airflow #72716) meets the failed run, and says so."""

@@ -26,17 +26,17 @@ async def _work(path: str, arguments: dict[str, Any], what: str) -> Any:
 
 
 def main() -> None:
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    told = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # Airflow logs to standard output
-    from mlops import remote_runs
+    from mlops import answers, remote_runs
 
-    remote_runs.FIRST_LOOK = remote_runs.LOOK_OFTEN = 0.1
+    remote_runs.FIRST_LOOK = remote_runs.LOOK_OFTEN = answers.OFTEN = 0.1
     for line in sys.stdin:
         try:
             answer = asyncio.run(asyncio.wait_for(_work(*json.loads(line)), LIMIT))
         except Exception as error:  # noqa: BLE001 - it is the answer
             answer = {"error": repr(error)}
-        print(json.dumps(answer), file=answers)
+        print(json.dumps(answer), file=told)
 
 
 if __name__ == "__main__":
