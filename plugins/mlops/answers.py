@@ -15,7 +15,7 @@ from typing import Any
 
 # They may pass as quickly as they came: request timeout, conflict, too early, too many requests.
 PASSING = (408, 409, 425, 429)
-CLIENTS = ("aiohttp", "azure", "requests", "urllib3")  # whose exceptions without an answer mean that none came
+CLIENTS = ("aiohttp", "azure", "requests", "urllib3")  # libraries whose exceptions tell of a request that failed
 
 OFTEN = 1.0  # seconds between two requests at first; grows by half each time
 SELDOM = 30.0  # seconds between two requests at most
@@ -55,9 +55,9 @@ def read_answer(error: BaseException) -> Answer | None:
     """What the service answered; an `Answer` without a status when none came; None when it was no request that failed."""
     chain = list(_causes(error))
     for each in chain:
-        if status := _status(each):
+        if _is_a_clients(each) and (status := _status(each)):
             return _read(each, status)
-    if any(isinstance(each, OSError) or type(each).__module__.split(".")[0] in CLIENTS for each in chain):
+    if any(isinstance(each, OSError) or _is_a_clients(each) for each in chain):
         return Answer()
     return None
 
@@ -76,6 +76,11 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         yield error
         attempt = getattr(error, "last_attempt", None)  # tenacity's RetryError keeps the failure there
         error = attempt.exception() if attempt is not None else error.__cause__
+
+
+def _is_a_clients(error: BaseException) -> bool:
+    """Not one of Airflow's own, for instance: they have a status_code too, for its web server."""
+    return type(error).__module__.split(".")[0] in CLIENTS
 
 
 def _status(error: BaseException) -> int:

@@ -80,6 +80,7 @@ def component_variables(cluster_cloud: Standins) -> dict[str, str]:
             **principal,
             "extra": {**subscription, "resource_group": GROUP, "workspace": WORKSPACE},
         },
+        "POWERBI_DEFAULT": {"conn_type": "powerbi", **principal, "extra": {"tenant_id": TENANT}},
         "DATABRICKS_DEFAULT": {
             "conn_type": "databricks",
             "host": "127.0.0.1",

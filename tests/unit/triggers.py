@@ -55,7 +55,7 @@ class Triggerer:
     def finish(self, deferred: TaskDeferred, make: Callable[[], Any], context: Any) -> Any:
         """What the task returns when its wait is over; it is resumed as a worker does it, by an operator of its own."""
         (payload,) = self.payloads(deferred.trigger)
-        return getattr(make(), deferred.method_name)(context=context, event=payload)
+        return getattr(make(), deferred.method_name)(context=context, event=payload, **(deferred.kwargs or {}))
 
     def run(self, make: Callable[[], Any], context: Any) -> Any:
         """One try of a task from its start to its end; `make` parses the Dag, once for each worker."""

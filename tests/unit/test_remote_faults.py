@@ -1,0 +1,252 @@
+"""What a service does to its clients on a bad day, and what is left of it: one effect, and an honest end.
+
+Every case runs through each service's own SDK against stand-ins whose faults are switched on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+
+from mlops import answers, data_factory
+from mlops.remote_operators import RemoteCallRefused
+from mlops.remote_runs import RemoteRunFailed
+from tests.faults.faults import Faults, wait_for
+from tests.standins.conftest import FACTORY, GROUP, SUBSCRIPTION, Standins
+from tests.standins.test_power_bi import write_scores
+from tests.unit.remote_services import SERVICES, Service
+from tests.unit.task_contexts import Ti, context_of
+from tests.unit.triggers import Triggerer, deferred_by
+
+ADDRESS = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.DataFactory/factories/{FACTORY}"
+QUICK = {
+    "activities": [{"name": "hold", "type": "Wait", "typeProperties": {"waitTimeInSeconds": 1}}],
+    "parameters": {"run_key": {"type": "String"}},
+}
+
+
+@pytest.fixture(scope="module")
+def _prepared(cluster_cloud: Standins) -> Standins:
+    """A pipeline, an environment and a table of scores, as a deployment makes them."""
+    arm = {"Authorization": f"Bearer {cluster_cloud.token()}"}
+    version = {"api-version": "2018-06-01"}
+    with cluster_cloud.http() as http:
+        http.put(ADDRESS, params=version, headers=arm, json={"location": "westeurope"}).raise_for_status()
+        address = f"{ADDRESS}/pipelines/quick"
+        http.put(address, params=version, headers=arm, json={"properties": QUICK}).raise_for_status()
+    write_scores(cluster_cloud.account)
+    return cluster_cloud
+
+
+@pytest.fixture(autouse=True)
+def _quick(connected: Standins, _prepared: Standins, monkeypatch: pytest.MonkeyPatch) -> None:
+    from azure.ai.ml.entities import Environment
+
+    from azure_ml.hook import AzureMLHook
+
+    environments = AzureMLHook().get_conn().environments
+    environments.create_or_update(Environment(name="ml", version="1", image="mcr.microsoft.com/azureml/base:latest"))
+    monkeypatch.setattr(answers, "OFTEN", 0.1)
+    monkeypatch.setattr(data_factory, "LISTED_WITHIN", 1.0)
+
+
+@pytest.fixture
+def faults(_prepared: Standins) -> Iterator[Faults]:
+    switches = Faults(_prepared.url, _prepared.ca)
+    switches.clear()
+    yield switches
+    switches.clear()
+
+
+@pytest.fixture(params=SERVICES)
+def service(request: pytest.FixtureRequest, connected: Standins, ti: Ti) -> Service:
+    ti.notes["refreshes_before"] = len(connected.ledger(service="power_bi"))
+    found: Service = SERVICES[request.param]
+    return found
+
+
+def add(faults: Faults, route: tuple[str, str], do: dict[str, Any], **options: Any) -> int:
+    return faults.add(do, method=route[0], path=route[1], **options)
+
+
+def answer(status: int, headers: dict[str, str] | None = None, body: Any = None) -> dict[str, Any]:
+    return {"answer": {"status": status, "headers": headers or {}, "json": body or {}}}
+
+
+def times(hits: list[dict[str, Any]]) -> list[datetime]:
+    return [datetime.fromisoformat(hit["time"]) for hit in hits]
+
+
+class TestASubmission:
+    @pytest.mark.parametrize(
+        "do",
+        [
+            pytest.param({"reset": True}, id="reset"),
+            pytest.param(answer(503), id="503"),
+            pytest.param(answer(500), id="500"),
+        ],
+    )
+    def test_whose_reply_is_lost_is_not_repeated(
+        self, service: Service, connected: Standins, triggerer: Triggerer, faults: Faults, ti: Ti, do: dict[str, Any]
+    ) -> None:
+        """The work was begun; nobody heard of it. Neither an SDK nor the operator may ask for it again."""
+        add(faults, service.submit, do, when="after")
+        triggerer.run(service.make, context_of(ti))
+        (entry,) = service.entries(connected, ti)
+        assert entry["outcome"] in ("Succeeded", "SUCCESS", "Completed")
+
+    def test_that_never_arrived_is_made_again(
+        self, service: Service, connected: Standins, triggerer: Triggerer, faults: Faults, ti: Ti
+    ) -> None:
+        rule = add(faults, service.submit, {"reset": True}, times=2)
+        triggerer.run(service.make, context_of(ti))
+        assert len(service.entries(connected, ti)) == 1
+        assert len(faults.seen(rule)) == 3
+
+    @pytest.mark.parametrize("as_date", [False, True], ids=["seconds", "http-date"])
+    @pytest.mark.parametrize("status", [429, 503])
+    def test_that_is_told_to_wait_is_not_made_earlier(
+        self,
+        service: Service,
+        connected: Standins,
+        triggerer: Triggerer,
+        faults: Faults,
+        ti: Ti,
+        status: int,
+        as_date: bool,
+    ) -> None:
+        then = format_datetime(datetime.now(UTC) + timedelta(seconds=4), usegmt=True)
+        rule = add(faults, service.submit, answer(status, {"Retry-After": then if as_date else "2"}))
+        triggerer.run(service.make, context_of(ti))
+        first, second = times(faults.seen(rule))
+        if as_date:
+            assert second >= datetime.strptime(then, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
+        else:
+            assert second - first >= timedelta(seconds=2)
+        assert len(service.entries(connected, ti)) == 1
+
+    def test_that_is_told_to_wait_long_waits_without_a_worker(self, service: Service, faults: Faults, ti: Ti) -> None:
+        rule = add(faults, service.submit, answer(429, {"Retry-After": "60"}))
+        before = datetime.now(UTC)
+        with pytest.raises(TaskDeferred) as caught:
+            service.make().execute(context_of(ti))
+        assert caught.value.method_name == "go_on"
+        assert caught.value.kwargs == {"step": "begin", "failures": 1}
+        assert caught.value.trigger.moment >= before + timedelta(seconds=60)
+        assert len(faults.seen(rule)) == 1
+        faults.clear()
+        again = service.make()
+        with pytest.raises(TaskDeferred) as waiting:  # as Airflow resumes it
+            again.go_on(context_of(ti), event=None, **caught.value.kwargs)
+        assert waiting.value.method_name == "execute_complete"
+        again.on_kill()
+
+    @pytest.mark.parametrize("status", [401, 403])
+    def test_that_is_refused_fails_at_once_and_says_what_is_missing(
+        self, service: Service, connected: Standins, faults: Faults, ti: Ti, status: int
+    ) -> None:
+        rule = add(faults, service.submit, answer(status, body=service.denied), times=None)
+        with pytest.raises(RemoteCallRefused) as caught:
+            service.make().execute(context_of(ti))
+        assert isinstance(caught.value, AirflowFailException), "no retry mends it"
+        told = str(caught.value)
+        for part in (str(status), "does not have authorization", service.role, "clear the task"):
+            assert part in told
+        assert len(faults.seen(rule)) == 1
+        assert service.entries(connected, ti) == []
+
+    def test_with_a_slow_reply_is_made_once(
+        self, service: Service, connected: Standins, triggerer: Triggerer, faults: Faults, ti: Ti
+    ) -> None:
+        add(faults, service.submit, {"wait": 3}, when="after")
+        triggerer.run(service.make, context_of(ti))
+        assert len(service.entries(connected, ti)) == 1
+
+
+class TestALook:
+    def test_that_is_told_to_wait_is_not_made_earlier(
+        self, service: Service, triggerer: Triggerer, faults: Faults, ti: Ti
+    ) -> None:
+        context = context_of(ti)
+        deferred = deferred_by(service.make(), context)
+        rule = add(faults, service.look, answer(429, {"Retry-After": "2"}))
+        triggerer.finish(deferred, service.make, context)
+        first, second, *_ = times(faults.seen(rule))
+        assert second - first >= timedelta(seconds=2)
+
+    def test_through_a_storm_finds_the_end(
+        self, service: Service, connected: Standins, triggerer: Triggerer, faults: Faults, ti: Ti
+    ) -> None:
+        context = context_of(ti)
+        deferred = deferred_by(service.make(), context)
+        for do in ({"reset": True}, answer(503), answer(500), answer(401), {"reset": True}):
+            add(faults, service.look, do)
+        triggerer.finish(deferred, service.make, context)
+        assert len(service.entries(connected, ti)) == 1
+
+
+class TestARun:
+    def test_that_vanished_fails_and_is_asked_for_anew(
+        self, service: Service, connected: Standins, triggerer: Triggerer, faults: Faults, ti: Ti
+    ) -> None:
+        add(faults, service.submit, {"run": {"how": "vanishes", "seconds": 1}})
+        with pytest.raises(RemoteRunFailed, match=r"vanished.*the next try asks for the work anew"):
+            triggerer.run(service.make, context_of(ti))
+        triggerer.run(service.make, context_of(ti.retried()))
+        first, second = service.entries(connected, ti)
+        assert second["outcome"] in ("Succeeded", "SUCCESS", "Completed")
+        if service.name != "power_bi":
+            assert first["run_key"].endswith("-g1")
+            assert second["run_key"].endswith("-g2")
+
+    def test_that_never_ends_is_cancelled_when_its_time_is_over(
+        self, service: Service, connected: Standins, triggerer: Triggerer, faults: Faults, ti: Ti
+    ) -> None:
+        add(faults, service.submit, {"run": {"how": "never ends"}})
+        context = context_of(ti)
+        deferred = deferred_by(service.make(), context)
+        deferred.trigger.deadline = time.time() - 1
+        with pytest.raises(RemoteRunFailed, match=r"timed out: it was still .* and was cancelled"):
+            triggerer.finish(deferred, service.make, context)
+        (entry,) = ended(service, connected, ti)
+        assert entry["outcome"].lower().startswith("cancel")
+
+    def test_that_failed_does_not_turn_green_when_it_is_met_again(
+        self, service: Service, connected: Standins, triggerer: Triggerer, faults: Faults, ti: Ti
+    ) -> None:
+        add(faults, service.submit, {"run": {"how": "fails", "seconds": 1}})
+        for _ in range(2):  # the same try twice, as a worker that is lost after the run has failed
+            with pytest.raises(RemoteRunFailed, match="ended F"):
+                triggerer.run(service.make, context_of(ti))
+        assert len(service.entries(connected, ti)) == 1
+        triggerer.run(service.make, context_of(ti.retried()))
+        assert len(service.entries(connected, ti)) == 2
+
+    def test_is_cancelled_though_the_cancel_is_told_to_wait(
+        self, service: Service, connected: Standins, triggerer: Triggerer, faults: Faults, ti: Ti
+    ) -> None:
+        add(faults, service.submit, {"run": {"how": "never ends"}})
+        deferred = deferred_by(service.make(), context_of(ti))
+        rule = add(faults, service.cancel, answer(429, {"Retry-After": "2"}))
+        triggerer.kill(deferred.trigger)
+        first, second, *_ = times(faults.seen(rule))
+        assert second - first >= timedelta(seconds=2)
+        (entry,) = ended(service, connected, ti)
+        assert entry["outcome"].lower().startswith("cancel")
+
+
+def ended(service: Service, cloud: Standins, ti: Ti) -> list[dict[str, Any]]:
+    """What was begun for a task, when all of it is over."""
+
+    def over() -> list[dict[str, Any]] | None:
+        entries = service.entries(cloud, ti)
+        return entries if all(entry["outcome"] for entry in entries) else None
+
+    found: list[dict[str, Any]] = wait_for(over, "the end of the task's runs", 20)
+    return found
