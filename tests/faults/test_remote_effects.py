@@ -1,0 +1,143 @@
+"""One effect per run key on every service, on the real Airflow, with real processes, by the stand-ins' ledger.
+
+Each test clears one task per service and waits for all of them at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from local.demo import Demo
+from tests.faults.faults import Faults, kill_holder
+from tests.faults.remote_tasks import KINDS, Route, Task, newest, paused
+from tests.machine import Machine
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def _alone(machine: Machine, demo: Demo) -> Iterator[None]:
+    """A job that trains again makes a challenger; nobody is to promote it here."""
+    with paused(machine, "churn_promote", "churn_report", "churn_arrivals", "churn_train"):
+        # a paused Dag starts no runs of its own; those that are there go on when their tasks are cleared
+        yield
+
+
+@pytest.fixture
+def tasks(machine: Machine, demo: Demo, _alone: None) -> dict[str, Task]:
+    return {name: newest(machine, name) for name in KINDS}
+
+
+def add(faults: Faults, route: Route, do: dict[str, Any], **options: Any) -> int:
+    return faults.add(do, method=route.method, path=route.path, **options)
+
+
+def each_did_one_thing(tasks: dict[str, Task]) -> None:
+    for name, task in tasks.items():
+        told = [(entry["run_key"], entry["outcome"]) for entry in task.ended()]
+        assert [outcome for _, outcome in told] == [task.kind.done], f"{name}: {told}"
+
+
+def test_a_worker_killed_after_the_service_accepted_and_before_the_id_was_saved(
+    tasks: dict[str, Task], faults: Faults
+) -> None:
+    rules = {name: add(faults, task.kind.submit, {"hold": 300}, when="after") for name, task in tasks.items()}
+    for task in tasks.values():
+        task.again()
+    for rule in rules.values():
+        kill_holder(faults.wait_for_hit(rule, state="held"))
+    faults.clear()
+    for task in tasks.values():
+        task.wait("success")
+    each_did_one_thing(tasks)
+
+
+def test_a_worker_killed_before_the_service_was_asked(tasks: dict[str, Task], faults: Faults) -> None:
+    rules = {name: add(faults, task.kind.submit, {"hold": 300}) for name, task in tasks.items()}
+    for task in tasks.values():
+        task.again()
+    for rule in rules.values():
+        kill_holder(faults.wait_for_hit(rule, state="held"))
+    faults.clear()
+    for task in tasks.values():
+        task.wait("success")
+    each_did_one_thing(tasks)
+
+
+def test_a_worker_killed_after_the_work_is_done_and_before_the_task_has_succeeded(
+    tasks: dict[str, Task], faults: Faults
+) -> None:
+    """Also what a deferred task does that is resumed twice: its second half is begun, lost, and begun again."""
+    without = {name: task for name, task in tasks.items() if name != "power-bi"}  # it asks for nothing after its wait
+    rules = {name: add(faults, task.kind.last, {"hold": 300}) for name, task in without.items()}
+    for task in without.values():
+        task.again()
+    for rule in rules.values():
+        kill_holder(faults.wait_for_hit(rule, state="held", timeout=240))
+    faults.clear()
+    for task in without.values():
+        task.wait("success")
+    each_did_one_thing(without)
+
+
+def test_replies_lost_after_acceptance_and_storms_on_the_looks(tasks: dict[str, Task], faults: Faults) -> None:
+    for task in tasks.values():
+        add(faults, task.kind.submit, {"reset": True}, when="after")
+        for do in ({"reset": True}, {"answer": {"status": 503}}, {"answer": {"status": 500}}, {"wait": 3}):
+            add(faults, task.kind.look, do, times=2)
+        task.again()
+    for task in tasks.values():
+        task.wait("success")
+    each_did_one_thing(tasks)
+
+
+def test_a_service_that_asks_to_wait_is_not_asked_early(tasks: dict[str, Task], faults: Faults) -> None:
+    told = {"answer": {"status": 429, "headers": {"Retry-After": "12"}}}  # long enough to wait without a worker
+    rules = {name: add(faults, task.kind.submit, told) for name, task in tasks.items()}
+    for task in tasks.values():
+        task.again()
+    for task in tasks.values():
+        task.wait("success")
+    for name, rule in rules.items():
+        first, second = (datetime.fromisoformat(hit["time"]) for hit in faults.seen(rule))
+        assert second - first >= timedelta(seconds=12), name
+    each_did_one_thing(tasks)
+
+
+def test_a_role_that_is_missing_fails_at_once_without_retries(tasks: dict[str, Task], faults: Faults) -> None:
+    body = {"error": {"code": "AuthorizationFailed", "message": "no authorization to perform this action"}}
+    denied = {"answer": {"status": 403, "json": body}}
+    rules = {name: add(faults, task.kind.submit, denied, times=None) for name, task in tasks.items()}
+    before = {name: task.look()["try_number"] for name, task in tasks.items()}
+    for task in tasks.values():
+        task.again()
+    for name, task in tasks.items():
+        ended = task.wait("failed")
+        assert ended["try_number"] == before[name] + 1, f"{name} was retried"
+        assert task.kind.role in task.log(ended["try_number"])
+        assert len(faults.seen(rules[name])) == 1
+        assert task.effects() == []
+    faults.clear()
+    for task in tasks.values():
+        task.again()
+    for task in tasks.values():
+        task.wait("success")
+
+
+def test_a_run_that_vanished_or_failed_is_asked_for_as_the_next_generation(
+    tasks: dict[str, Task], faults: Faults
+) -> None:
+    for name, task in tasks.items():
+        how = "fails" if name in ("data-factory", "power-bi") else "vanishes"
+        add(faults, task.kind.submit, {"run": {"how": how, "seconds": 3}})
+        task.again()
+    for name, task in tasks.items():
+        task.wait("success")
+        first, second = task.ended()
+        assert second["outcome"] == task.kind.done, name
+        if first["run_key"]:
+            assert (first["run_key"][-3:], second["run_key"][-3:]) == ("-g1", "-g2")

@@ -1,0 +1,73 @@
+"""A person acts on a task that waits: its remote run is wanted no longer, and is cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from local.demo import Demo
+from tests.faults.faults import Faults
+from tests.faults.remote_tasks import KINDS, Task, newest, paused
+from tests.machine import Machine
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+
+SERVICES = ("data-factory", "databricks", "azure-ml")  # Power BI cancels enhanced refreshes only
+
+
+@pytest.fixture(scope="module")
+def _alone(machine: Machine, demo: Demo) -> Iterator[None]:
+    with paused(machine, "churn_promote", "churn_arrivals"):
+        yield
+
+
+@pytest.fixture
+def waiting(machine: Machine, demo: Demo, _alone: None, faults: Faults) -> dict[str, Task]:
+    """One task for each service that waits for a run that will never end."""
+    found = {name: newest(machine, name) for name in SERVICES}
+    for task in found.values():
+        faults.add({"run": {"how": "never ends"}}, method=task.kind.submit.method, path=task.kind.submit.path)
+        task.again()
+    for task in found.values():
+        task.wait("deferred")
+        assert [entry["outcome"] for entry in task.effects()] == [None]
+    return found
+
+
+def cancelled(task: Task) -> bool:
+    return str(task.ended()[0]["outcome"]).lower().startswith("cancel")
+
+
+@pytest.mark.parametrize(
+    ("act", "state", "effects"),
+    [
+        pytest.param(lambda task: task.mark("failed"), "failed", 1, id="marked-failed"),
+        pytest.param(lambda task: task.mark("success"), "success", 1, id="marked-success"),
+        pytest.param(lambda task: task.clear(), "success", 2, id="cleared-and-wanted-anew"),
+    ],
+)
+def test_the_run_is_cancelled(waiting: dict[str, Task], act: Callable[[Task], None], state: str, effects: int) -> None:
+    for task in waiting.values():
+        act(task)
+    for name, task in waiting.items():
+        assert cancelled(task), name
+    for name, task in waiting.items():
+        task.wait(state)
+        assert len(task.effects()) == effects, name
+        if state == "failed":
+            task.again()
+    for task in waiting.values():
+        task.wait("success")
+
+
+@pytest.mark.usefixtures("_alone")
+def test_the_run_is_cancelled_when_its_dag_run_is_deleted(machine: Machine, demo: Demo, faults: Faults) -> None:
+    kind = KINDS["databricks"]
+    day = machine.airflow.runs(kind.dag_id)[0].partition_key
+    faults.add({"run": {"how": "never ends"}}, method=kind.submit.method, path=kind.submit.path)
+    known = {entry["id"] for entry in machine.ledger()}
+    task = Task(machine, kind, machine.airflow.trigger(kind.dag_id, partition_key=day).run_id, known)
+    task.wait("deferred")
+    machine.airflow.call("DELETE", f"/dags/{kind.dag_id}/dagRuns/{task.run_id}")
+    assert cancelled(task)
