@@ -23,7 +23,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from mlops.answers import read_answer
 from mlops.days import day_of
 from mlops.remote_operators import RemoteRunOperator
-from mlops.remote_runs import VANISHED, RemoteRun, RemoteRunGone, RemoteRunTrigger, facts_of, succeed_or_raise
+from mlops.remote_runs import TIMED_OUT, VANISHED, RemoteRun, RemoteRunGone, RemoteRunTrigger, facts_of, succeed_or_raise
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -146,7 +146,7 @@ class DatabricksStageOperator(RemoteRunOperator, DatabricksSubmitRunOperator):
 
     def finish(self, context: Context, run: RemoteRun) -> dict[str, Any]:  # noqa: ARG002 (others hand facts on)
         facts: dict[str, Any] = {}
-        if run.state == VANISHED:
+        if run.state in (VANISHED, TIMED_OUT):  # its stages have no more to tell
             return succeed_or_raise(run, facts)
         for task in self._hook.get_run(int(run.run_id)).get("tasks", []):
             seen = _seen(task)

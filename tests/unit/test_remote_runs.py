@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -151,6 +152,11 @@ class TestTheDeadline:
         assert (run.state, run.url) == ("timed out", GOING.url)
         assert run.detail == "it was still Running when its time was over, and was cancelled"
 
+    def test_says_so_when_the_run_cannot_be_cancelled(self, service: Callable[..., Service]) -> None:
+        service(GOING, uncancellable="only enhanced refreshes can be")
+        (event,) = events_of(trigger(-1))
+        assert event.payload["detail"].endswith("over, and could not be cancelled (only enhanced refreshes can be)")
+
     def test_is_not_for_a_run_that_has_ended(self, service: Callable[..., Service]) -> None:
         asked = service(DONE)
         assert events_of(trigger(-1)) == [TriggerEvent(asdict(DONE))]
@@ -167,11 +173,61 @@ class TestTheDeadline:
         assert events_of(trigger(-1)) == [TriggerEvent(asdict(DONE))]
 
 
+class TestARunThatIsNotFound:
+    GONE = remote_runs.RemoteRunGone("no such run")
+
+    def test_counts_as_vanished_after_some_looks(self, service: Callable[..., Service]) -> None:
+        asked = service(GOING, self.GONE)
+        (event,) = events_of(trigger())
+        run = RemoteRun(**event.payload)
+        assert (run.failed, run.state, asked.cancels) == (True, "vanished", 0)
+        assert "how it ended cannot be known" in run.detail
+        assert asked.looks == 1 + remote_runs.MISSED
+
+    def test_may_be_listed_late(self, service: Callable[..., Service]) -> None:
+        service(*[self.GONE] * (remote_runs.MISSED - 1), DONE)
+        assert events_of(trigger()) == [TriggerEvent(asdict(DONE))]
+
+    def test_is_not_one_whose_service_is_away(self, service: Callable[..., Service]) -> None:
+        service(*[self.GONE, AWAY] * 8, DONE)
+        assert events_of(trigger()) == [TriggerEvent(asdict(DONE))]
+
+
 class TestAPersonsKill:
     def test_cancels_the_run(self, service: Callable[..., Service]) -> None:
         asked = service(GOING)
         asyncio.run(trigger().on_kill())
         assert (asked.cancels, asked.is_closed) == (1, True)
+
+    @pytest.mark.parametrize(
+        ("states", "cancels"),
+        [
+            pytest.param({"run": {"copy_files": "deferred"}}, 0, id="another-triggerer-has-it"),
+            pytest.param({"run": {"copy_files": "failed"}}, 1, id="marked-failed"),
+            pytest.param({"run": {"copy_files": "success"}}, 1, id="marked-success"),
+            pytest.param({"run": {"copy_files": None}}, 1, id="cleared"),
+            pytest.param({}, 1, id="dag-run-deleted"),
+        ],
+    )
+    def test_is_told_from_a_take_over_by_the_task_s_state(
+        self, service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch, states: Any, cancels: int
+    ) -> None:
+        """Airflow 3.3 calls `on_kill` for both. What it knows of the task is the one thing that differs."""
+        from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+        monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: states)
+        asked = service(GOING)
+        waiting: Any = trigger()
+        waiting.task_instance = SimpleNamespace(
+            dag_id="churn_ingest", task_id="copy_files", run_id="run", map_index=-1, task=None
+        )
+        asyncio.run(waiting.on_kill())
+        assert asked.cancels == cancels
+
+    def test_is_repeated_until_the_service_has_heard_it(self, service: Callable[..., Service]) -> None:
+        asked = service(GOING, cancel_errors=3)
+        asyncio.run(trigger().on_kill())
+        assert asked.cancels == 4
 
     def test_is_not_what_a_triggerer_going_down_is(self, service: Callable[..., Service]) -> None:
         """A cancelled wait (a restart, another triggerer takes over) leaves the run alone."""
