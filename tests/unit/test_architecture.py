@@ -205,7 +205,9 @@ class TestWhatNoFileDoes:
 
 # Who may ask the clock, because what it is for is the moment itself and not a day's data.
 CLOCK_READERS = {
-    ("data_factory.py", "_remembered"),  # how far back the service keeps runs
+    ("answers.py", "_seconds"),  # how long until the time that a service names
+    ("data_factory.py", "_window"),  # how far back the service keeps runs
+    ("remote_operators.py", "go_on"),  # until when a pause lasts
     ("leases.py", "hold"),  # since when somebody writes, for whoever waits
     ("journal.py", "write"),  # when a day was built
     ("gate.py", "_record"),  # when a decision was made
