@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from local.settings import REPOSITORY, Settings, load_secrets
+from local.settings import REPOSITORY, Settings, SettingsError, load_secrets
 
 ACCOUNT = "devstoreaccount1"
 RESOURCE_GROUP = "mlops"
@@ -155,7 +155,7 @@ def airflow(settings: Settings) -> dict[str, str]:
     home = settings.run_dir / "airflow"
     database = f"airflow:{secrets['postgres_airflow_password']}@127.0.0.1:{settings.ports['postgres']}/airflow"
     options = {
-        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__EXECUTOR": "mlops.local_executor.WatchedLocalExecutor",
         "CORE__PARALLELISM": "6",  # tasks mostly wait for remote work; more only crowd two cores
         "CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
         "CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
@@ -185,9 +185,23 @@ def airflow(settings: Settings) -> dict[str, str]:
     return {"AIRFLOW_HOME": str(home), **variables}
 
 
+def overrides(settings: Settings) -> dict[str, str]:
+    """Lines NAME=value of `airflow.env` in the state directory: what this one machine's Airflow is told otherwise.
+
+    For a proxy in front of a service, shorter time-outs in a test, an option to be tried. Read when the machine comes up.
+    """
+    path = settings.run_dir / "airflow.env"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    told = [line.partition("=") for line in lines if line.strip() and not line.startswith("#")]
+    if wrong := [name for name, equals, _ in told if not equals or not name.isidentifier()]:
+        raise SettingsError(f"{path}: {wrong[0]!r} is no line NAME=value.")
+    return {name: value for name, _, value in told}
+
+
 def full(settings: Settings) -> dict[str, str]:
     """What every Airflow component, and the shell of a person who works here, gets."""
-    return {"RUN_DIR": str(settings.run_dir), **storage(settings), **cloud(settings), **airflow(settings)}
+    made = {"RUN_DIR": str(settings.run_dir), **storage(settings), **cloud(settings), **airflow(settings)}
+    return made | overrides(settings)
 
 
 def exports(variables: Mapping[str, str]) -> str:

@@ -229,7 +229,9 @@ class Compute:
                     self._warm.look()
                     self._look()
                     last = ""
-                except OSError as error:  # a full disk, no file handles: it passes, and every later run needs this thread
+                except (
+                    OSError
+                ) as error:  # a full disk, no file handles: it passes, and every later run needs this thread
                     if str(error) != last:
                         log.warning("looking after the runs failed: %s; trying again", error)
                     last = str(error)

@@ -106,7 +106,8 @@ class Runner:
         done: queue.Queue[str] = queue.Queue()
         going: set[str] = set()
         while True:
-            run = self.cloud.patiently(lambda: documents.get(RUNS, run_id)) or run
+            found: Json | None = self.cloud.patiently(lambda: documents.get(RUNS, run_id))
+            run = found or run
             for activity in _ready(run, going) if not cancelled.is_set() else []:
                 going.add(activity["name"])
                 name = f"{run['pipelineName']}/{activity['name']} of {run_id}"

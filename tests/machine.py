@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,9 @@ class Machine:
         return entries
 
 
-@pytest.fixture(scope="session")
-def settings() -> Iterator[Settings]:
+@contextmanager
+def own_settings() -> Iterator[Settings]:
+    """A state directory and free ports, which the environment names meanwhile; removed in the end."""
     # not below pytest's own folder: each pytest that starts closes it to others, PostgreSQL's user among them
     run_dir = Path(tempfile.mkdtemp(prefix="machine-"))
     run_dir.chmod(0o711)
@@ -107,14 +109,33 @@ def settings() -> Iterator[Settings]:
         shutil.rmtree(run_dir, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
-def machine(settings: Settings) -> Iterator[Machine]:
+@contextmanager
+def machine_of(settings: Settings) -> Iterator[Machine]:
+    """The machine of these settings, brought up and taken down."""
     console = Console(soft_wrap=True)
     control.up(settings, console)
     try:
         yield Machine(settings)
     finally:
         control.down(settings, console)
+
+
+@contextmanager
+def own_machine() -> Iterator[Machine]:
+    with own_settings() as settings, machine_of(settings) as machine:
+        yield machine
+
+
+@pytest.fixture(scope="session")
+def settings() -> Iterator[Settings]:
+    with own_settings() as settings:
+        yield settings
+
+
+@pytest.fixture(scope="session")
+def machine(settings: Settings) -> Iterator[Machine]:
+    with machine_of(settings) as machine:
+        yield machine
 
 
 @pytest.fixture(scope="session")

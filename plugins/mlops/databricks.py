@@ -23,7 +23,15 @@ from airflow.sdk.exceptions import AirflowSkipException
 from mlops.answers import read_answer
 from mlops.days import day_of
 from mlops.remote_operators import RemoteRunOperator
-from mlops.remote_runs import TIMED_OUT, VANISHED, RemoteRun, RemoteRunGone, RemoteRunTrigger, facts_of, succeed_or_raise
+from mlops.remote_runs import (
+    TIMED_OUT,
+    VANISHED,
+    RemoteRun,
+    RemoteRunGone,
+    RemoteRunTrigger,
+    facts_of,
+    succeed_or_raise,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

@@ -7,16 +7,33 @@ from pathlib import Path
 
 import pytest
 
+from local.settings import Settings
+from tests.faults.airflow_boundaries import SERVICES, put_tap_before
 from tests.faults.faults import Faults
-from tests.machine import Machine, demo, machine, settings, shop_days
+from tests.faults.tap import Tap
+from tests.machine import Machine, demo, machine_of, settings, shop_days
 
-__all__ = ["Machine", "demo", "faults", "machine", "settings", "shop_days"]
+__all__ = ["Machine", "demo", "faults", "machine", "settings", "shop_days", "tap"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.faults)
+
+
+@pytest.fixture(scope="session")
+def tap(settings: Settings) -> Iterator[Tap]:
+    """What the machine's Airflow asks through; it only looks on unless a test sets its traps."""
+    with Tap({name: settings.ports[name] for name in SERVICES}) as made:
+        put_tap_before(settings, made)
+        yield made
+
+
+@pytest.fixture(scope="session")
+def machine(settings: Settings, tap: Tap) -> Iterator[Machine]:
+    with machine_of(settings) as made:
+        yield made
 
 
 @pytest.fixture

@@ -119,6 +119,18 @@ def test_clients_reach_the_cloud_through_the_proxy_and_trust_its_authority_only(
     assert found["REQUESTS_CA_BUNDLE"] == found["SSL_CERT_FILE"] == str(settings.run_dir / "standins" / "ca.pem")
 
 
+def test_a_file_in_the_state_directory_tells_one_machines_airflow_otherwise(settings: Settings) -> None:
+    load_secrets(settings)
+    path = settings.run_dir / "airflow.env"
+    path.write_text("# slower\nMLFLOW_TRACKING_URI=http://127.0.0.1:1\n\nAIRFLOW__CORE__PARALLELISM=2\n")
+    told = environment.full(settings)
+    assert (told["MLFLOW_TRACKING_URI"], told["AIRFLOW__CORE__PARALLELISM"]) == ("http://127.0.0.1:1", "2")
+    assert environment.storage(settings)["MLFLOW_TRACKING_URI"] == settings.url("mlflow")
+    path.write_text("PARALLELISM 2\n")
+    with pytest.raises(SettingsError, match="'PARALLELISM 2' is no line NAME=value"):
+        environment.full(settings)
+
+
 def test_two_machines_share_no_secret_and_no_path(tmp_path: Path) -> None:
     one, other = (environment.airflow(Settings(tmp_path / name, dict.fromkeys(PORTS, 9))) for name in ("a", "b"))
     for name in ("AIRFLOW_HOME", "AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET"):

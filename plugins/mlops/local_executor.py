@@ -1,0 +1,89 @@
+"""Airflow's LocalExecutor that notices a worker's death.
+
+The provider's workers (airflow.executors.local_executor, 3.3.2) take tasks from one queue, so nobody knows which task a
+killed worker had. A task whose worker dies before it has said "running" then stays queued for ever: LocalExecutor
+has no `revoke_task`, so the scheduler's own remedy for stuck tasks passes it by. One whose worker dies after its last
+word keeps its slot of `parallelism` until the scheduler is restarted. And a worker killed while it waits holds the
+queue's lock for ever, so that no task starts any more.
+
+Here each task has a process of its own, which the executor knows: the process's end is the answer. This class can go
+when the provider's does the same.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from airflow.executors.base_executor import BaseExecutor, get_execution_api_server_url
+from airflow.executors.local_executor import LocalExecutor
+
+log = logging.getLogger(__name__)
+
+
+def _work(workload: Any, conf: Any) -> None:
+    """In the task's own process: supervise it to its end. Exit code 1 says that this failed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's interrupt ends the executor, which waits for its tasks
+    try:
+        BaseExecutor.run_workload(
+            workload,
+            server=get_execution_api_server_url(conf),
+            proctitle=f"airflow worker -- LocalExecutor: {workload.display_name}",
+            subprocess_logs_to_stdout=True,
+        )
+    except Exception:
+        log.exception("%s failed in its worker", workload.key)
+        sys.exit(1)
+
+
+class WatchedLocalExecutor(LocalExecutor):
+    """Runs each task in a process of its own and takes the process's end for the task's."""
+
+    def start(self) -> None:
+        self.working: dict[Any, tuple[multiprocessing.Process, Any]] = {}  # by the workload's key
+
+    def _process_workloads(self, workload_list: Sequence[Any]) -> None:
+        gc.freeze()  # as the provider does: a collection in the child would copy the parent's memory
+        try:
+            for workload in workload_list:
+                self._start(workload)
+        finally:
+            gc.unfreeze()
+
+    def _start(self, workload: Any) -> None:
+        key = workload.key
+        for queued in (self.queued_tasks, self.queued_callbacks, self.queued_connection_tests):
+            queued.pop(key, None)
+        process = multiprocessing.Process(target=_work, args=(workload, self.conf), name=f"worker of {key}")
+        process.start()
+        self.running.add(key)
+        self.working[key] = (process, workload)
+        if workload.running_state is not None:
+            self.change_state(key, workload.running_state, remove_running=False)
+
+    def sync(self) -> None:
+        for key, (process, workload) in list(self.working.items()):
+            if process.is_alive():
+                continue
+            del self.working[key]
+            if process.exitcode:
+                log.error("the worker of %s ended with %s (a signal's number, if negative)", key, process.exitcode)
+            self.change_state(key, workload.failure_state if process.exitcode else workload.success_state)
+            process.close()
+
+    def end(self) -> None:
+        """Wait for what runs, as the provider's does."""
+        for process, _ in self.working.values():
+            process.join()
+        self.sync()
+
+    def terminate(self) -> None:
+        for process, _ in self.working.values():
+            if process.pid and process.is_alive():
+                os.kill(process.pid, signal.SIGTERM)

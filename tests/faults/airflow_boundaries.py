@@ -1,0 +1,338 @@
+"""Airflow's own processes killed at every change they ask for, while whole days go through the loop.
+
+A task's changes are what its worker asks of Airflow's execution API, of Blob Storage, of MLflow (all seen by the tap)
+and of the remote services (seen in their ledger). In each disturbed run of a flow every task of it meets one kill;
+Airflow recovers by itself, and then there must be one effect per run key, one run per Dag, and the same rows.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+import psutil
+import psycopg2
+
+from local.settings import Settings, load_secrets
+from tests.faults import stages
+from tests.faults.faults import Faults, owners
+from tests.faults.remote_tasks import paused
+from tests.faults.stage_boundaries import DELAYS, Boundary, Outcome, environment_of, first_difference
+from tests.faults.stages import Parts
+from tests.faults.tap import Change, Tap, Trap
+from tests.machine import Machine
+
+SERVICES = ("airflow", "blob", "mlflow")
+QUICK = {  # a lost worker is noticed by its heartbeat in minutes otherwise; a test has no such patience
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "5",
+}
+_TITLE = re.compile(r"airflow worker -- (?:LocalExecutor: )?([0-9a-f-]{36})")
+SUBMITTING = {
+    "data_factory": ("POST", ".*/createRun"),
+    "databricks": ("POST", ".*/jobs/runs/submit"),
+    "azure_ml": ("PUT", ".*/jobs/[^/]+"),
+    "power_bi": ("POST", ".*/refreshes"),
+}
+
+
+def put_tap_before(machine_settings: Settings, tap: Tap) -> None:
+    """Have the machine that comes up next ask through the tap, where Airflow's processes ask."""
+    from local import environment
+
+    changed = environment.storage(machine_settings) | environment.airflow(machine_settings)
+    names = ("AZURE_STORAGE_ENDPOINT", "AZURE_STORAGE_CONNECTION_STRING", "MLFLOW_TRACKING_URI")
+    names += ("AIRFLOW__CORE__EXECUTION_API_SERVER_URL",)
+    lines = dict(QUICK)
+    for name in names:
+        lines[name] = changed[name]
+        for service, port in tap.ports.items():
+            lines[name] = lines[name].replace(machine_settings.url(service), f"http://127.0.0.1:{port}")
+    machine_settings.make_directories()
+    text = "".join(f"{name}={value}\n" for name, value in lines.items())
+    (machine_settings.run_dir / "airflow.env").write_text(text)
+
+
+class Tasks:
+    """Which task a worker process works on: its title has the id, the database the rest."""
+
+    def __init__(self, settings: Settings) -> None:
+        secret = load_secrets(settings)["postgres_airflow_password"]
+        self._connection = psycopg2.connect(
+            host="127.0.0.1", port=settings.ports["postgres"], user="airflow", password=secret, dbname="airflow"
+        )
+        self._connection.autocommit = True
+        self._lock = threading.Lock()
+
+    def of(self, process: psutil.Process | None) -> str:
+        """`dag.task`, or "" for a process that is no worker's."""
+        with suppress(psutil.NoSuchProcess, AttributeError):
+            found = _TITLE.match(" ".join(process.cmdline()))  # type: ignore[union-attr]
+            if found:
+                rows = self.ask("SELECT dag_id || '.' || task_id FROM task_instance WHERE id = %s", found[1])
+                return str(rows[0][0]) if rows else ""
+        return ""
+
+    def ask(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        with self._lock, self._connection.cursor() as cursor:
+            cursor.execute(sql, values)
+            return list(cursor.fetchall())
+
+
+@dataclass
+class Flow:
+    """Dags that run one after the other once the first is triggered, and what they change."""
+
+    name: str
+    dags: list[str]
+    start: dict[str, Any]  # how the first is triggered
+    parts: Any
+    reset: Any
+    key: str | None = None  # the partition key of all its runs
+    boundaries: dict[str, list[Boundary]] = field(default_factory=dict)  # by task
+    expected: Parts = field(default_factory=dict)
+    effects: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+def day_flow(day: date) -> Flow:
+    parts = [stage for stage in stages.daily(day) if stage.name != "validate.arrival"]
+
+    def reset() -> None:
+        for stage in parts:
+            stage.reset()
+
+    def all_parts() -> Parts:
+        return {name: part for stage in parts for name, part in stage.parts().items()}
+
+    dags = [f"churn_{name}" for name in ("ingest", "features", "score", "monitor")]
+    return Flow("day", dags, {"partition_key": str(day)}, all_parts, reset, str(day))
+
+
+def report_flow(day: date) -> Flow:
+    def reset() -> None:
+        """A new version of the scores, with the same rows: something to show."""
+        import pyarrow.dataset as ds
+
+        from ml import lake
+
+        table, column = "gold.customer_churn_scores", "score_date"
+        rows = lake.read(table, where=ds.field(column) == day)
+        lake.replace(table, rows, lake.day_predicate(column, [day]), partition_by=[column])
+
+    return Flow("report", ["churn_report"], {}, dict, reset)
+
+
+def train_flow(through: date) -> Flow:
+    """A new version each time, which becomes champion: the same data gives a model as good as the last."""
+    before = [0]
+
+    def versions() -> list[int]:
+        from ml import registry
+
+        found = registry.client().search_model_versions(f"name = '{stages.MODEL}'")
+        return sorted(int(version.version) for version in found)
+
+    def reset() -> None:
+        before[0] = len(versions())
+
+    def parts() -> Parts:
+        from ml import registry
+
+        champion, there = registry.aliased(stages.MODEL), versions()
+        newest = champion is not None and int(champion.number) == there[-1]
+        return {"new versions": len(there) - before[0], "the newest is champion": newest}
+
+    dags = ["churn_train", "churn_promote", "churn_on_champion"]
+    return Flow("train", dags, {"conf": {"through": str(through)}}, parts, reset)
+
+
+class AirflowBench:
+    """A machine that asks through a tap, its stand-ins' faults, and the flows."""
+
+    def __init__(self, machine: Machine, tap: Tap) -> None:
+        self.machine = machine
+        self.tap = tap
+        self.tasks = Tasks(machine.settings)
+        self.faults = Faults(machine.settings.url("standins", "https"), machine.settings.ca_file)
+
+    def run(self, flow: Flow, timeout: float = 600) -> str:
+        """Let a flow happen once; "" or what went wrong."""
+        airflow = self.machine.airflow
+        known = {dag: {run.run_id for run in airflow.runs(dag, partition_key=flow.key)} for dag in flow.dags}
+        airflow.trigger(flow.dags[0], **flow.start)
+        end = time.monotonic() + timeout
+        for dag in flow.dags:
+            while True:
+                new = [run for run in airflow.runs(dag, partition_key=flow.key) if run.run_id not in known[dag]]
+                if new and all(run.state in ("success", "failed") for run in new):
+                    break
+                if time.monotonic() > end:
+                    return f"{dag} has not ended after {timeout:.0f} s: {self._stuck(dag)}"
+                time.sleep(0.5)
+            if len(new) != 1 or new[0].state != "success":
+                told = "; ".join(airflow.explain(run) for run in new if run.state == "failed")
+                return f"{dag} ran {[run.state for run in new]} instead of once with success {told[:600]}"
+        return ""
+
+    def _stuck(self, dag: str) -> str:
+        rows = self.tasks.ask(
+            "SELECT task_id, state, try_number FROM task_instance WHERE dag_id = %s AND state NOT IN ('success', 'skipped')",
+            dag,
+        )
+        return str(rows[:5])
+
+    def record(self, flow: Flow) -> None:
+        """Run a flow undisturbed and note its boundaries, its effects and what it gives."""
+        flow.reset()
+        seen: dict[int, str] = {}
+        before, entries = len(self.tap.changes), len(self.machine.ledger())
+        watching = Trap(lambda change: bool(seen.setdefault(id(change), self.tasks.of(change.process))) and False)
+        self.tap.traps = [watching]
+        wrong = self.run(flow)
+        self.tap.traps = []
+        assert not wrong, f"{flow.name} undisturbed: {wrong}"
+        flow.expected = flow.parts()
+        counted = Counter((seen.get(id(change), ""), change.kind) for change in self.tap.changes[before:])
+        for (task, kind), count in counted.items():
+            if task.split(".")[0] in flow.dags:
+                self._add(flow, task, kind, count)
+        made = self.machine.ledger()[entries:]
+        flow.effects = effects(made, flow)
+        for (service, task), count in flow.effects.items():
+            self._add(flow, task, f"{service} submission", count)
+
+    def _add(self, flow: Flow, task: str, kind: str, count: int) -> None:
+        of_task = flow.boundaries.setdefault(task, [])
+        of_task += [Boundary(task, kind, n, when) for n in range(1, count + 1) for when in ("before", "after")]
+
+    def disturb(self, flow: Flow, chosen: Sequence[Boundary], seed: int) -> list[Outcome]:
+        """Run a flow with a kill at each of these boundaries, of different tasks, and look at what came of it."""
+        flow.reset()
+        entries = len(self.machine.ledger())
+        traps = [self._trap(boundary, random.Random(f"{seed} {boundary}")) for boundary in chosen]
+        held = [trap for boundary, trap in zip(chosen, traps, strict=True) if "submission" in boundary.kind]
+        self.tap.traps = [trap for trap in traps if trap not in held]
+        stop = threading.Event()
+        watchers = [
+            threading.Thread(target=self._at_submission, args=(boundary, trap, stop), daemon=True)
+            for boundary, trap in zip(chosen, traps, strict=True)
+            if trap in held
+        ]
+        for watcher in watchers:
+            watcher.start()
+        wrong = self.run(flow)
+        stop.set()
+        for watcher in watchers:
+            watcher.join(30)
+        self.tap.traps = []
+        self.faults.clear()
+        wrong = wrong or self._differs(flow) or self._twice(flow, self.machine.ledger()[entries:]) or self._left_over()
+        return [
+            Outcome(boundary, seed, trap.sprung.is_set(), wrong) for boundary, trap in zip(chosen, traps, strict=True)
+        ]
+
+    def _trap(self, boundary: Boundary, draw: random.Random) -> Trap:
+        whole = draw.random() < 0.5  # the whole worker, or only the process that asks
+
+        def victims(process: psutil.Process) -> list[psutil.Process]:
+            if not whole:
+                return [process]
+            with suppress(psutil.NoSuchProcess):
+                parent = process.parent()
+                if parent and _TITLE.match(" ".join(parent.cmdline())):  # the task asks, its supervisor dies first
+                    return [parent, process]
+            return [process, *process.children(recursive=True)]
+
+        def fits(change: Change) -> bool:
+            return change.kind == boundary.kind and self.tasks.of(change.process) == boundary.stage
+
+        return Trap(fits, boundary.number, boundary.when, draw.choice(DELAYS), victims)
+
+    def _at_submission(self, boundary: Boundary, trap: Trap, stop: threading.Event) -> None:
+        """Kill at a submission: it is held by the stand-in, before or after it is accepted."""
+        service = boundary.kind.split()[0]
+        method, path = SUBMITTING[service]
+        key = boundary.stage.replace(".", "-")
+        body = None if service == "power_bi" else f"{key}-"
+        rule = self.faults.add(
+            {"hold": 60}, method=method, path=path, body=body, when=boundary.when, skip=boundary.number - 1
+        )
+        while not stop.wait(0.1):
+            hits = self.faults.hits(rule)
+            if hits and hits[0]["state"] == "held":
+                found = owners(hits[0]["client_pid_hint"][1])
+                if found:
+                    trap.spring(Change(service, method, path, found[0], time.time()))
+                self.faults.delete(rule)
+                return
+
+    def _differs(self, flow: Flow) -> str:
+        now = flow.parts()
+        return "; ".join(
+            f"{name} differs: {first_difference(flow.expected[name], now[name])}"
+            for name in flow.expected
+            if now[name] != flow.expected[name]
+        )
+
+    def _twice(self, flow: Flow, made: list[dict[str, Any]]) -> str:
+        found = effects(made, flow)
+        return "" if found == flow.effects else f"effects {dict(found)}, undisturbed {dict(flow.effects)}"
+
+    def _left_over(self) -> str:
+        """Workers that go on although no task is running."""
+        end = time.monotonic() + 30
+        while True:
+            there = [process for process in psutil.process_iter() if _TITLE.match(title(process))]
+            left = [str(process.pid) for process in there if self._is_ours(process) and not self.tasks_running()]
+            if not left or time.monotonic() > end:
+                return f"workers are left over: {left}" if left else ""
+            time.sleep(0.5)
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        return bool(self.tasks.of(process))
+
+    def tasks_running(self) -> bool:
+        return bool(self.tasks.ask("SELECT 1 FROM task_instance WHERE state IN ('running', 'queued')"))
+
+
+def title(process: psutil.Process) -> str:
+    with suppress(psutil.NoSuchProcess):
+        return " ".join(process.cmdline())
+    return ""
+
+
+def effects(entries: Iterable[dict[str, Any]], flow: Flow) -> Counter[tuple[str, str]]:
+    """How often each service was really made to do something, by the task that asked."""
+    found: Counter[tuple[str, str]] = Counter()
+    for entry in entries:
+        if entry["first"] is None and entry["outcome"] not in ("Cancelled", "Canceled", "CANCELED"):
+            dag, task = (entry["run_key"] or "churn_report-refresh_dataset-").split("-")[:2]
+            if dag in flow.dags:  # what a flow sets off goes on beside the next one
+                found[entry["service"], f"{dag}.{task}"] += 1
+    return found
+
+
+@contextmanager
+def bench_before(machine: Machine, tap: Tap) -> Iterator[AirflowBench]:
+    with environment_of(machine), paused(machine, "churn_arrivals", "churn_calendar"):
+        yield AirflowBench(machine, tap)
+
+
+def batches(flow: Flow, seed: int, only: int | None = None) -> Iterator[list[Boundary]]:
+    """The boundaries of a flow, one of each task at a time, in an order that the seed gives; at most `only` of them."""
+    left = {task: list(of) for task, of in flow.boundaries.items()}
+    for task, of in left.items():
+        random.Random(f"{seed} {task}").shuffle(of)
+    number = 0
+    while any(left.values()) and (only is None or number < only):
+        yield [of.pop() for of in left.values() if of]
+        number += 1

@@ -1,0 +1,167 @@
+"""`python -m tests.faults.boundaries --seeds 3`: every boundary, both levels, and a table of what became of each.
+
+On a machine of its own; where RUN_DIR names one it is used and stays up, which spares the next call the way there.
+`--level`, `--only` and `--sample` choose less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+
+from rich.console import Console
+from rich.table import Table
+
+from local import control
+from local.demo import DAGS, Demo
+from local.settings import from_environment
+from local.state import supervised
+from ml import lake
+from tests.faults.airflow_boundaries import (
+    SERVICES,
+    batches,
+    bench_before,
+    day_flow,
+    put_tap_before,
+    report_flow,
+    train_flow,
+)
+from tests.faults.stage_boundaries import Boundary, Outcome, all_stages, bench_of, environment_of
+from tests.faults.stage_machine import stage_machine
+from tests.faults.tap import Tap
+from tests.machine import SHOP, Machine, machine_of, own_settings
+
+CONSOLE = Console(soft_wrap=True)
+
+
+@contextmanager
+def tapped_machine() -> Iterator[tuple[Machine, Tap]]:
+    """A machine whose Airflow asks through the tap, with the demo's history and model in it.
+
+    Of its own, and gone in the end; where RUN_DIR names one it is that machine, and it stays up.
+    """
+    with contextlib.ExitStack() as stack:
+        named = bool(os.environ.get("RUN_DIR"))
+        settings = from_environment() if named else stack.enter_context(own_settings())
+        listen = {name: settings.ports[name] + 7 for name in SERVICES} if named else {}
+        tap = stack.enter_context(Tap({name: settings.ports[name] for name in SERVICES}, listen))
+        if not supervised(settings.run_dir):
+            put_tap_before(settings, tap)
+        if named:
+            control.up(settings, CONSOLE)
+            machine = Machine(settings)
+        else:
+            machine = stack.enter_context(machine_of(settings))
+        if not machine.airflow.runs("churn_promote"):  # the first thing that only a walk sets off
+            _fill(Demo(settings, CONSOLE, machine.airflow, SHOP))
+        yield machine, tap
+
+
+@contextmanager
+def staged_machine() -> Iterator[tuple[Machine, Tap]]:
+    """A machine without Airflow, and the tap in front of it."""
+    with stage_machine() as machine, Tap({name: machine.settings.ports[name] for name in ("blob", "mlflow")}) as tap:
+        yield machine, tap
+
+
+def _fill(demo: Demo) -> None:
+    """The demo's history and its model; its single days are not needed here."""
+    days = [date.fromisoformat(day) for day in demo.ml("land", *demo.source, "--list")["days"]]
+    demo.airflow.wait_for_dags(DAGS)
+    demo.history(days[0], days[-4])
+    demo.model(days[-4])
+
+
+def chosen(boundaries: Sequence[Boundary], seed: int, sample: int | None) -> list[Boundary]:
+    """All of them, or a sample that differs from seed to seed."""
+    if sample is None or sample >= len(boundaries):
+        return list(boundaries)
+    return random.Random(f"{seed} {boundaries[0].stage}").sample(list(boundaries), sample)
+
+
+def stage_level(
+    machine: Machine, tap: Tap, seeds: Sequence[int], *, only: str | None = None, sample: int | None = None
+) -> Iterator[Outcome]:
+    """What became of each stage, killed at each of its changes."""
+    with bench_of(machine, tap) as bench:
+        for stage in all_stages(bench, last_day(machine)):
+            if only is not None and stage.name != only:
+                continue
+            for seed in seeds:
+                for boundary in chosen(bench.boundaries[stage.name], seed, sample):
+                    yield bench.disturb(stage, boundary, seed)
+
+
+def airflow_level(
+    machine: Machine, tap: Tap, seeds: Sequence[int], *, only: str | None = None, sample: int | None = None
+) -> Iterator[Outcome]:
+    """What became of each flow, with kills of Airflow's workers at their changes."""
+    day = last_day(machine)
+    with bench_before(machine, tap) as bench:
+        for flow in (day_flow(day), report_flow(day), train_flow(day)):
+            if only is not None and flow.name != only:
+                continue
+            bench.record(flow)
+            CONSOLE.print(
+                f"{flow.name}: {sum(map(len, flow.boundaries.values()))} boundaries of {len(flow.boundaries)} tasks"
+            )
+            for seed in seeds:
+                for batch in batches(flow, seed, sample):
+                    yield from bench.disturb(flow, batch, seed)
+
+
+def last_day(machine: Machine) -> date:
+    """The newest day that has scores."""
+    with environment_of(machine):
+        return lake.partition_days("gold.customer_churn_scores", "score_date")[-1]
+
+
+def draw(outcomes: Sequence[Outcome], seconds: float) -> None:
+    table = Table(title=f"{len(outcomes)} disturbed runs in {seconds:.0f} s")
+    for name in ("boundary", "runs", "killed", "right", "what was wrong"):
+        table.add_column(name, overflow="fold")
+    runs = Counter(outcome.boundary for outcome in outcomes)
+    for boundary, count in runs.items():
+        of = [outcome for outcome in outcomes if outcome.boundary == boundary]
+        wrong = {outcome.wrong for outcome in of if outcome.wrong}
+        killed, right = sum(outcome.killed for outcome in of), sum(not outcome.wrong for outcome in of)
+        table.add_row(str(boundary), str(count), str(killed), str(right), "; ".join(wrong))
+    CONSOLE.print(table)
+    kills, good = sum(outcome.killed for outcome in outcomes), sum(not outcome.wrong for outcome in outcomes)
+    CONSOLE.print(f"{len(runs)} boundaries, {len(outcomes)} runs, {kills} kills, {good} right")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.boundaries", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=1, help="how many seeds of timing")
+    parser.add_argument("--first-seed", type=int, default=1)
+    parser.add_argument("--level", choices=list(LEVELS), action="append", help="only this one")
+    parser.add_argument("--only", help="only this stage (ingest, …) or flow (day, report, train)")
+    parser.add_argument("--sample", type=int, help="so many boundaries of each stage or task and seed, instead of all")
+    arguments = parser.parse_args()
+    seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+    outcomes: list[Outcome] = []
+    began = time.monotonic()
+    for level in arguments.level or LEVELS:
+        on, go = LEVELS[level]
+        with on() as (machine, tap):
+            for outcome in go(machine, tap, seeds, only=arguments.only, sample=arguments.sample):
+                outcomes.append(outcome)
+                mark = outcome.wrong or ("right" if outcome.killed else "right (not reached)")
+                CONSOLE.print(f"{time.monotonic() - began:6.0f} s  seed {outcome.seed}  {outcome.boundary}: {mark}")
+    draw(outcomes, time.monotonic() - began)
+    return 1 if any(outcome.wrong for outcome in outcomes) else 0
+
+
+LEVELS = {"stage": (staged_machine, stage_level), "airflow": (tapped_machine, airflow_level)}
+
+if __name__ == "__main__":
+    sys.exit(main())

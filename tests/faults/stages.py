@@ -1,0 +1,213 @@
+"""The stages whose changes are enumerated: how each is called, put back to before its work, and what it gives.
+
+All of it happens in this process, with the environment that names the machine's storage and MLflow.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from ml import lake, registry, store
+
+MODEL = "churn"
+RUN_KEY = "boundaries"
+# they say which run made a row, or when: different in every run
+OF_THE_RUN = ("run_key", "feature_table_version", "customer_days_version", "features_version", "decided_at", "id")
+
+Parts = dict[str, Any]
+
+
+@dataclass
+class Stage:
+    """`parts` is what the stage changes, by the name of each thing; all or nothing of each is there at any time."""
+
+    name: str
+    arguments: Callable[[], list[str]]
+    reset: Callable[[], None]
+    parts: Callable[[], Parts]
+    once: Callable[[], str | None] = field(default=lambda: None)  # what was done twice, in a sentence
+
+
+def rows(table: str, where: Any = None) -> list[tuple[str, ...]]:
+    """A table's rows, or some of them, as text and in order; without what differs from run to run."""
+    if not lake.exists(table):
+        return []
+    found = lake.read(table, where=where).to_pylist()
+    return sorted(tuple(f"{k}={v}" for k, v in sorted(row.items()) if k not in OF_THE_RUN) for row in found)
+
+
+def of_day(table: str, column: str, day: date) -> list[tuple[str, ...]]:
+    import pyarrow.dataset as ds
+
+    return rows(table, ds.field(column) == day)
+
+
+def without_day(table: str, column: str, day: date) -> None:
+    if lake.exists(table):
+        lake.table(table).delete(lake.day_predicate(column, [day]))
+
+
+def report(name: str) -> Any:
+    """A page or its JSON; None when it is not there."""
+    try:
+        content = store.reports().read(name)
+    except FileNotFoundError:
+        return None
+    if name.endswith(".json"):
+        return {key: value for key, value in json.loads(content).items() if key != "run_key"}
+    return "a page" if content.rstrip().endswith(b"</html>") else f"half a page of {len(content)} bytes"
+
+
+def journal(name: str, day: date) -> list[tuple[str, ...]]:
+    """What the journal of built days says of a stage's run here; one line, however often it was begun."""
+    from ml import journal
+
+    if name not in journal.STAGES:
+        return []
+    found = [entry for entry in journal.entries(day=day) if (entry.stage, entry.run_key) == (name, RUN_KEY)]
+    return [
+        tuple(str(part) for part in (one.rows, one.inputs, one.own, one.recipe, one.model_version)) for one in found
+    ]
+
+
+def of_tables(
+    name: str, arguments: list[str], day: date, *tables: tuple[str, str], pages: tuple[str, ...] = ()
+) -> Stage:
+    """A stage whose work is one day's partition of each table, and pages."""
+
+    def reset() -> None:
+        for table, column in tables:
+            without_day(table, column, day)
+        for page in pages:
+            store.reports().delete(page)
+        if lake.exists("ops.built_days"):
+            lake.table("ops.built_days").delete(f"run_key = '{RUN_KEY}'")
+
+    def parts() -> Parts:
+        found: Parts = {table: of_day(table, column, day) for table, column in tables}
+        return found | {page: report(page) for page in pages} | {"the journal": journal(name, day)}
+
+    return Stage(name, lambda: [*arguments, "--run-key", RUN_KEY], reset, parts)
+
+
+def training_set(through: date) -> Stage:
+    table = "features.training_set"
+    return Stage(
+        "training_set",
+        lambda: ["training_set", "--through", str(through), "--run-key", "boundaries"],
+        lambda: lake.table(table).delete() and None,
+        lambda: {table: rows(table)},
+    )
+
+
+def train(version: int) -> Stage:
+    """Each time with a run key of its own, which is one version in the end."""
+    numbers = itertools.count(1)
+    keys = [""]
+
+    def reset() -> None:
+        keys[0] = f"boundaries-{version}-{next(numbers)}"
+
+    def parts() -> Parts:
+        found = registry.by_run_key(MODEL, keys[0])
+        if found is None:
+            return {"version": None}
+        told = json.loads(registry.artifact(found, "evaluation.json"))
+        same = {name: told[name] for name in ("metrics", "rows", "rows_train", "training_set_version", "champion")}
+        trees = registry.load(found).booster.model_to_string()
+        return {"version": {**same, "trees": trees}}
+
+    def once() -> str | None:
+        asked = registry.client()
+        versions = asked.search_model_versions(f"name = '{MODEL}' and tags.run_key = '{keys[0]}'")
+        experiment = asked.get_run(versions[0].run_id).info.experiment_id
+        runs = asked.search_runs([experiment], f"tags.run_key = '{keys[0]}'")
+        live = [run.info.run_id for run in runs if "superseded_by" not in run.data.tags]
+        open_runs = [run.info.run_id for run in runs if run.info.status == "RUNNING"]
+        if len(versions) != 1 or len(live) != 1 or live[0] != versions[0].run_id or open_runs:
+            return f"{len(versions)} versions, {len(live)} runs that count, {len(open_runs)} left running of {keys[0]}"
+        return None
+
+    return Stage(
+        "train",
+        lambda: ["train", "--training-set-version", str(version), "--run-key", keys[0]],
+        reset,
+        parts,
+        once,
+    )
+
+
+def gate(number: str) -> Stage:
+    def reset() -> None:
+        if lake.exists("ops.decisions"):
+            lake.table("ops.decisions").delete(f"version = '{int(number)}'")
+        without_tag(number, "decision")
+
+    def parts() -> Parts:
+        import pyarrow.dataset as ds
+
+        told = registry.version(MODEL, number).json_tag("decision")
+        made = rows("ops.decisions", ds.field("version") == number)
+        kept = {"approved": told["approved"], "checks": told["checks"]} if told else None
+        return {"tag": kept, "rows": [[text for text in row if not text.startswith("decision=")] for row in made]}
+
+    return Stage("gate", lambda: ["gate", "--version", number], reset, parts)
+
+
+def promote(number: str) -> Stage:
+    champion, previous = registry.aliased(MODEL), registry.aliased(MODEL, registry.PREVIOUS)
+    assert champion is not None
+
+    def reset() -> None:
+        registry.move_alias(MODEL, registry.CHAMPION, champion.number)
+        if previous is None:
+            registry.client().delete_registered_model_alias(MODEL, registry.PREVIOUS)
+        else:
+            registry.move_alias(MODEL, registry.PREVIOUS, previous.number)
+        without_tag(number, "promotion")
+
+    def parts() -> Parts:
+        now, before = registry.aliased(MODEL), registry.aliased(MODEL, registry.PREVIOUS)
+        told = registry.version(MODEL, number).json_tag("promotion")
+        return {
+            "champion": now and now.number,
+            "previous": before and before.number,
+            "promotion": told and told["before"],
+        }
+
+    return Stage("promote", lambda: ["promote", "--version", number, "--run-key", "boundaries"], reset, parts)
+
+
+def without_tag(number: str, key: str) -> None:
+    if key in registry.version(MODEL, number).tags:
+        registry.client().delete_model_version_tag(MODEL, number, key)
+
+
+def daily(day: date) -> list[Stage]:
+    """The stages that a day goes through, in its order."""
+    end = ["--day", str(day)]
+    return [
+        of_tables(
+            "validate.arrival",
+            ["validate", "--suite", "arrival", "--days", str(day)],
+            day,
+            pages=(f"validation/churn/arrival/{day}.html", f"validation/churn/arrival/{day}.json"),
+        ),
+        of_tables(
+            "ingest",
+            ["ingest", "--days", str(day)],
+            day,
+            ("quarantine.transactions", "day"),
+            ("silver.transactions", "day"),
+            ("silver.customer_days", "day"),
+            ("ops.ingested_days", "day"),
+        ),
+        of_tables("features", ["features", "--as-of", str(day)], day, ("features.customers", "as_of")),
+        of_tables("score", ["score", *end], day, ("gold.customer_churn_scores", "score_date")),
+        of_tables("monitor", ["monitor", *end], day, ("gold.drift", "day"), pages=(f"monitor/churn/{day}.html",)),
+    ]
