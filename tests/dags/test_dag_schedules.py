@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -86,6 +87,44 @@ def test_a_backfill_makes_each_day_once(dags: dict[str, Any]) -> None:
     first, last = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 4, tzinfo=UTC)
     infos = timetable.iter_partition_dagrun_infos(earliest=first, latest=last)
     assert [info.partition_key for info in infos] == ["2026-11-01", "2026-11-02", "2026-11-03"]
+
+
+@pytest.mark.parametrize(
+    ("zone", "first", "days", "never"),
+    [
+        pytest.param("Europe/London", date(2026, 3, 27), 5, [], id="a-day-of-23-hours"),
+        pytest.param("Europe/London", date(2026, 10, 23), 5, [], id="a-day-of-25-hours"),
+        pytest.param("America/New_York", date(2026, 3, 6), 5, [], id="west-of-it"),
+        pytest.param("Pacific/Auckland", date(2026, 4, 3), 5, [], id="far-east"),
+        pytest.param("America/Havana", date(2011, 11, 11), 5, [], id="a-midnight-that-comes-twice"),
+        pytest.param("America/Sao_Paulo", date(2011, 10, 14), 5, [], id="a-midnight-that-never-comes"),
+        pytest.param("Pacific/Apia", date(2011, 12, 28), 5, ["2011-12-30"], id="a-day-that-never-was"),
+        pytest.param("UTC", date(2024, 2, 27), 5, [], id="leap-day"),
+    ],
+)
+@pytest.mark.parametrize("hour", ["0 0", "0 6", "30 1", "0 23"])
+def test_a_backfill_over_changing_clocks_makes_each_day_once(
+    zone: str, first: date, days: int, never: list[str], hour: str
+) -> None:
+    """From the first day's midnight there to that of the day after the last."""
+    timetable = stored(calendar(f"{hour} * * *", zone))
+    midnights = [datetime.combine(first + timedelta(n), time(), ZoneInfo(zone)) for n in (0, days)]
+    infos = timetable.iter_partition_dagrun_infos(earliest=midnights[0], latest=midnights[1] - timedelta(seconds=1))
+    expected = [str(first + timedelta(n)) for n in range(days)]
+    assert [info.partition_key for info in infos] == [day for day in expected if day not in never]
+
+
+def calendar(cron: str, zone: str) -> Any:
+    """The calendar Dag's timetable of another business (a test below holds that it is made so)."""
+    from airflow.sdk import CronPartitionTimetable
+
+    return CronPartitionTimetable(cron, timezone=zone, run_offset=-1, key_format="%Y-%m-%d")
+
+
+def test_the_calendar_is_made_of_the_configuration(dags: dict[str, Any]) -> None:
+    churn = config.load("churn")
+    made = stored(dags["churn_calendar"].timetable).serialize()
+    assert made == stored(calendar(churn.schedule.calendar, churn.timezone)).serialize()
 
 
 def test_arrivals_watch_the_landing_queue(dags: dict[str, Any]) -> None:

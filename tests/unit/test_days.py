@@ -13,6 +13,7 @@ import pytest
 
 from ml import cli, config, days, held_days, journal, lake, land, store
 from ml.journal import Entry
+from ml.leases import LeaseError
 from tests.unit.test_features import customer_days
 
 MONDAY = date(2024, 2, 26)
@@ -338,3 +339,29 @@ def test_a_commit_tells_which_stage_and_run_made_it() -> None:
     feature(D[0], run_key="features-9")
     (commit,) = lake.table("features.customers").history(1)
     assert (commit["stage"], commit["run_key"]) == ("features", "features-9")
+
+
+def test_two_who_make_the_same_features_do_so_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever they are; who has to wait too long is told for whom, and may try again."""
+    ingest(D[0])
+    monkeypatch.setattr(lake, "LEASE_WAIT", 0.1)
+    with (
+        lake.hold("features.customers", "somebody at a shell"),
+        pytest.raises(LeaseError, match="is held by somebody at a shell"),
+    ):
+        feature(D[0])
+    assert not lake.exists("features.customers")
+    feature(D[0])
+
+
+@pytest.mark.parametrize("dead", ["first", "second"])
+def test_a_lost_journal_entry_of_one_stage_never_hides_another(dead: str) -> None:
+    """Scores noted against features that were made again since are behind, whichever entry came last."""
+    ingest(*D[:2])
+    finish(*D[:2])
+    old = journal.newest(D[1])["features"][D[1]].inputs
+    ingest(D[0], content="corrected")
+    feature(D[1], run_key="again")
+    if dead == "second":
+        note("score", D[1], old, run_key="slow")
+    assert behind()[D[1]][0] == "score"

@@ -196,3 +196,48 @@ def test_refuses_what_nothing_can_be_learnt_from(
         run(capsys, day(24))
     assert why in capsys.readouterr().err
     assert not lake.exists(training_set.TABLE)
+
+
+def test_a_backfilled_set_sees_nothing_of_the_days_after_it(history: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Days 25 to 34 are in by now, and everybody bought on them; a set through day 24 is what it was."""
+    run(capsys, day(24))
+    kept = [name for name in lake.read("features.training_set").column_names if not name.endswith("_version")]
+    order = [("as_of", "ascending"), ("customer_id", "ascending")]
+    before = lake.read("features.training_set", columns=kept).sort_by(order)
+    bought = [
+        COLUMNS | {"customer_id": who, "day": day(n), "month": day(n).replace(day=1)}
+        for who in ("leaves", "stays", "comes-later", "new")
+        for n in range(25, 35)
+    ]
+    later = pa.Table.from_pylist(bought).drop_columns("first_occurred_at")
+    lake.replace("silver.customer_days", later, lake.day_predicate("day", [day(n) for n in range(25, 35)]))
+    mark_ingested(range(1, 35))
+    run(capsys, day(24))
+    assert lake.read("features.training_set", columns=kept).sort_by(order).equals(before)
+
+
+def test_a_correction_that_came_later_counts_in_a_backfilled_set(
+    history: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The documented rule: business days up to the last one, as they are now."""
+    run(capsys, day(24))
+    assert labels("train")["leaves"] == 1
+    rows = lake.read("silver.customer_days", where=pc.field("day") == day(12))
+    late = pa.Table.from_pylist([rows.to_pylist()[0] | {"customer_id": "leaves"}], rows.schema)
+    lake.replace("silver.customer_days", pa.concat_tables([rows, late]), lake.day_predicate("day", [day(12)]))
+    run(capsys, day(24))
+    assert labels("train")["leaves"] == 0
+
+
+def test_a_day_that_went_through_the_loop_keeps_its_partition(
+    history: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The journal says what that partition was made from, so nobody else writes it."""
+    cli.main(["features", "--as-of", str(day(10)), "--run-key", "daily"])
+    capsys.readouterr()
+    run(capsys, day(24))
+    writers = {commit.get("days") for commit in lake.table("features.customers").history()}
+    assert writers == {str(day(10)), None}
+    newest = lake.table("features.customers")
+    (file,) = (one for one in newest.file_uris() if f"as_of={day(10)}" in one)
+    assert file in lake.table("features.customers", 0).file_uris()
