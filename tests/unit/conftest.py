@@ -8,6 +8,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -64,9 +65,8 @@ def cluster_cloud(
     cloud.stop()
 
 
-@pytest.fixture(scope="session")
-def component_variables(cluster_cloud: Standins) -> dict[str, str]:
-    """What makes a process a component of an Airflow that has Connections to all services of the shared cloud."""
+def variables_of(cloud: Standins) -> dict[str, str]:
+    """What makes a process a component of an Airflow that has Connections to all services of a cloud."""
     principal = {"login": CLIENT, "password": SECRET}
     subscription = {"tenantId": TENANT, "subscriptionId": SUBSCRIPTION}
     connections = {
@@ -85,14 +85,20 @@ def component_variables(cluster_cloud: Standins) -> dict[str, str]:
             "conn_type": "databricks",
             "host": "127.0.0.1",
             "schema": "https",
-            "port": cluster_cloud.port,
+            "port": cloud.port,
             "password": DATABRICKS_TOKEN,
         },
     }
-    return cluster_cloud.client_variables() | {
+    return cloud.client_variables() | {
         "ARM_CLOUD_METADATA_URL": "https://management.azure.com/metadata/endpoints",
         **{f"AIRFLOW_CONN_{name}": json.dumps(connection) for name, connection in connections.items()},
     }
+
+
+@pytest.fixture(scope="session")
+def component_variables(cluster_cloud: Standins) -> dict[str, str]:
+    """What makes a process a component of an Airflow that has Connections to all services of the shared cloud."""
+    return variables_of(cluster_cloud)
 
 
 @pytest.fixture
@@ -105,13 +111,13 @@ def connected(
     return cluster_cloud
 
 
-@pytest.fixture(scope="session")
-def triggerer(component_variables: dict[str, str]) -> Iterator[Triggerer]:
-    """A process that runs triggers against the shared cloud."""
+@contextmanager
+def triggerer_of(variables: dict[str, str]) -> Iterator[Triggerer]:
+    """A process that runs triggers in an environment."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.unit.triggerer"],
         cwd=ROOT,
-        env=os.environ | component_variables | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'plugins'}"},
+        env=os.environ | variables | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'plugins'}"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -119,7 +125,14 @@ def triggerer(component_variables: dict[str, str]) -> Iterator[Triggerer]:
     yield Triggerer(process)
     assert process.stdin is not None
     process.stdin.close()  # its end
-    process.wait(10)
+    process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def triggerer(component_variables: dict[str, str]) -> Iterator[Triggerer]:
+    """A process that runs triggers against the shared cloud."""
+    with triggerer_of(component_variables) as process:
+        yield process
 
 
 @pytest.fixture

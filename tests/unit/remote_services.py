@@ -10,11 +10,16 @@ from azure_ml.operators import AzureMLCommandJobOperator
 from mlops.data_factory import DataFactoryPipelineOperator
 from mlops.databricks import DatabricksStageOperator
 from mlops.power_bi import PowerBIRefreshOperator
-from tests.standins.conftest import Standins
-from tests.standins.test_power_bi import DATASET
+from tests.standins.conftest import FACTORY, GROUP, SUBSCRIPTION, Standins
+from tests.standins.test_power_bi import DATASET, write_scores
 from tests.standins.test_power_bi import GROUP as WORKSPACE
 from tests.unit.task_contexts import Ti
 
+ADDRESS = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.DataFactory/factories/{FACTORY}"
+QUICK = {
+    "activities": [{"name": "hold", "type": "Wait", "typeProperties": {"waitTimeInSeconds": 1}}],
+    "parameters": {"run_key": {"type": "String"}},
+}
 DENIED = {"code": "AuthorizationFailed", "message": "The client does not have authorization to perform this action."}
 
 
@@ -36,6 +41,22 @@ class Service:
         if self.name == "power_bi":
             return entries[ti.notes.get("refreshes_before", 0) :]
         return [entry for entry in entries if (entry["run_key"] or "").startswith(f"{ti.dag_id}-{ti.task_id}-")]
+
+
+def prepare(cloud: Standins) -> None:
+    """A pipeline, an environment and a table of scores, as a deployment makes them; the SDK is to reach this cloud."""
+    from azure.ai.ml.entities import Environment
+
+    from azure_ml.hook import AzureMLHook
+
+    headers = {"Authorization": f"Bearer {cloud.token()}"}
+    with cloud.http() as http:
+        for path, body in (("", {"location": "westeurope"}), ("/pipelines/quick", {"properties": QUICK})):
+            address = f"{ADDRESS}{path}?api-version=2018-06-01"
+            http.put(address, headers=headers, json=body).raise_for_status()
+    image = "mcr.microsoft.com/azureml/base:latest"
+    AzureMLHook().get_conn().environments.create_or_update(Environment(name="ml", version="1", image=image))
+    write_scores(cloud.account)
 
 
 def _pipeline(timeout: int = 60) -> DataFactoryPipelineOperator:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException
 
+from mlops import answers, data_factory
 from mlops.data_factory import DataFactoryPipelineOperator
 from mlops.remote_runs import RemoteRunFailed
 from mlops.run_keys import run_key
+from tests.faults.faults import Faults
 from tests.standins.conftest import FACTORY, GROUP, ROOT, SUBSCRIPTION, Standins
 from tests.unit.task_contexts import Ti, context_of
 from tests.unit.triggers import Triggerer, deferred_by
@@ -205,6 +208,61 @@ class TestOneEffect:
         made("quick").execute(context_of(again))
         assert again.xcoms["remote_run_id"] == ti.xcoms["remote_run_id"]
         assert runs_of(connected, ti) == [1]
+
+
+class TestAListThatLags:
+    """The list of runs may not show a run yet that createRun has begun, and whose answer was lost."""
+
+    EMPTY: ClassVar[dict[str, Any]] = {"answer": {"status": 200, "json": {"value": []}}}
+
+    @pytest.fixture(autouse=True)
+    def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(answers, "OFTEN", 0.3)
+        monkeypatch.setattr(data_factory, "LISTED_WITHIN", 6.0)
+
+    @pytest.fixture
+    def faults(self, connected: Standins) -> Iterator[Faults]:
+        switches = Faults(connected.url, connected.ca)
+        yield switches
+        switches.clear()
+
+    @pytest.mark.parametrize("do", [{"reset": True}, {"answer": {"status": 503}}], ids=["reset", "503"])
+    def test_is_looked_at_several_times_before_the_run_is_asked_for_again(
+        self, factory: Factory, connected: Standins, faults: Faults, ti: Ti, do: dict[str, Any]
+    ) -> None:
+        faults.add(do, method="POST", path=".*/createRun", when="after")
+        lists = faults.add(self.EMPTY, method="POST", path=".*/queryPipelineRuns", times=4)
+        deferred_by(made("slow"), context_of(ti))
+        assert len(faults.seen(lists)) == 5
+        assert runs_of(connected, ti) == [1]
+        assert ti.xcoms["remote_run_id"] == connected.ledger(run_key=ti.xcoms["run_key"])[0]["remote_id"]
+
+    def test_is_remembered_by_the_next_worker(
+        self, factory: Factory, connected: Standins, faults: Faults, ti: Ti
+    ) -> None:
+        """The first died after createRun; the second finds nothing at first, and knows that this means nothing."""
+        deferred_by(made("slow"), context_of(ti))
+        faults.add(self.EMPTY, method="POST", path=".*/queryPipelineRuns", times=3)
+        deferred_by(made("slow"), context_of(ti.retried()))
+        assert runs_of(connected, ti) == [1]
+
+    def test_that_never_shows_it_leads_to_another_request(
+        self, factory: Factory, connected: Standins, faults: Faults, ti: Ti
+    ) -> None:
+        """createRun did not arrive: after LISTED_WITHIN seconds it is asked for again."""
+        faults.add({"reset": True}, method="POST", path=".*/createRun")
+        began = time.monotonic()
+        deferred_by(made("slow"), context_of(ti))
+        assert time.monotonic() - began >= data_factory.LISTED_WITHIN
+        assert runs_of(connected, ti) == [1]
+
+    def test_costs_nothing_where_the_service_turned_the_request_away(
+        self, factory: Factory, connected: Standins, faults: Faults, ti: Ti
+    ) -> None:
+        faults.add({"answer": {"status": 429}}, method="POST", path=".*/createRun")
+        lists = faults.add(self.EMPTY, method="POST", path=".*/queryPipelineRuns", times=0)
+        deferred_by(made("slow"), context_of(ti))
+        assert len(faults.seen(lists)) == 2
 
 
 class TestAKill:

@@ -18,47 +18,26 @@ from mlops import answers, data_factory
 from mlops.remote_operators import RemoteCallRefused
 from mlops.remote_runs import RemoteRunFailed
 from tests.faults.faults import Faults, wait_for
-from tests.standins.conftest import FACTORY, GROUP, SUBSCRIPTION, Standins
-from tests.standins.test_power_bi import write_scores
-from tests.unit.remote_services import SERVICES, Service
+from tests.standins.conftest import Standins
+from tests.unit.remote_services import SERVICES, Service, prepare
 from tests.unit.task_contexts import Ti, context_of
 from tests.unit.triggers import Triggerer, deferred_by
 
-ADDRESS = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.DataFactory/factories/{FACTORY}"
-QUICK = {
-    "activities": [{"name": "hold", "type": "Wait", "typeProperties": {"waitTimeInSeconds": 1}}],
-    "parameters": {"run_key": {"type": "String"}},
-}
-
-
-@pytest.fixture(scope="module")
-def _prepared(cluster_cloud: Standins) -> Standins:
-    """A pipeline, an environment and a table of scores, as a deployment makes them."""
-    arm = {"Authorization": f"Bearer {cluster_cloud.token()}"}
-    version = {"api-version": "2018-06-01"}
-    with cluster_cloud.http() as http:
-        http.put(ADDRESS, params=version, headers=arm, json={"location": "westeurope"}).raise_for_status()
-        address = f"{ADDRESS}/pipelines/quick"
-        http.put(address, params=version, headers=arm, json={"properties": QUICK}).raise_for_status()
-    write_scores(cluster_cloud.account)
-    return cluster_cloud
+_prepared: list[str] = []
 
 
 @pytest.fixture(autouse=True)
-def _quick(connected: Standins, _prepared: Standins, monkeypatch: pytest.MonkeyPatch) -> None:
-    from azure.ai.ml.entities import Environment
-
-    from azure_ml.hook import AzureMLHook
-
-    environments = AzureMLHook().get_conn().environments
-    environments.create_or_update(Environment(name="ml", version="1", image="mcr.microsoft.com/azureml/base:latest"))
+def _quick(connected: Standins, monkeypatch: pytest.MonkeyPatch) -> None:
+    if connected.url not in _prepared:
+        prepare(connected)
+        _prepared.append(connected.url)
     monkeypatch.setattr(answers, "OFTEN", 0.1)
     monkeypatch.setattr(data_factory, "LISTED_WITHIN", 1.0)
 
 
 @pytest.fixture
-def faults(_prepared: Standins) -> Iterator[Faults]:
-    switches = Faults(_prepared.url, _prepared.ca)
+def faults(connected: Standins) -> Iterator[Faults]:
+    switches = Faults(connected.url, connected.ca)
     switches.clear()
     yield switches
     switches.clear()
