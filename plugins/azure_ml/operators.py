@@ -73,7 +73,7 @@ class AzureMLCommandJobOperator(RemoteRunOperator, BaseOperator):
         deadline = time.time() + 1.5 * self.timeout + 60
         return AzureMLJobTrigger(run.run_id, self.conn_id, deadline)
 
-    def on_kill(self) -> None:
+    def cancel_run(self) -> None:
         if self.job_name:
             AzureMLHook(self.conn_id).cancel(self.job_name)
 

@@ -161,16 +161,16 @@ class DataFactoryPipelineOperator(RemoteRunOperator, BaseOperator):
     def trigger(self, run: RemoteRun) -> DataFactoryPipelineTrigger:
         return DataFactoryPipelineTrigger(run.run_id, self.conn_id, time.time() + self.timeout)
 
-    def on_kill(self) -> None:
+    def cancel_run(self) -> None:
         from azure.core.exceptions import HttpResponseError
 
         if not self.run_id:
             return
         runs = self.hook.get_conn().pipeline_runs
         try:
-            runs.cancel(*self._place, self.run_id)
+            runs.cancel(*self._place, self.run_id, **ONCE)
         except HttpResponseError:  # as for a run that has ended meanwhile
-            if runs.get(*self._place, self.run_id).status not in OVER:
+            if runs.get(*self._place, self.run_id, **ONCE).status not in OVER:
                 raise
 
     @cached_property

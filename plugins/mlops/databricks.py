@@ -121,6 +121,10 @@ class DatabricksStageOperator(RemoteRunOperator, DatabricksSubmitRunOperator):
         deadline = time.time() + 1.5 * int(self.timeout_seconds or 0) + 60
         return DatabricksStageTrigger(run.run_id, self.databricks_conn_id, deadline)
 
+    def cancel_run(self) -> None:
+        if self.run_id:
+            self._hook.cancel_run(self.run_id)
+
     def find_or_submit(self, key: str) -> RemoteRun:
         # the token makes asking and finding one step on Databricks' side
         submitted = {

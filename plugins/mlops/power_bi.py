@@ -228,7 +228,7 @@ class PowerBIRefreshOperator(RemoteRunOperator, BaseOperator):
     def finish(self, context: Context, run: RemoteRun) -> dict[str, str]:  # noqa: ARG002 (others hand facts on)
         return succeed_or_raise(run, {"refresh": run.run_id, "status": run.state})
 
-    def on_kill(self) -> None:
+    def cancel_run(self) -> None:
         if self.run_id and (kept := self._client().cancel(self.run_id)):
             self.log.warning("Refresh %s goes on: %s", self.run_id, kept)
 

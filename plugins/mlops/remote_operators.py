@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 SHORT = 10.0  # seconds: a worker may sleep that long; deferring takes some seconds itself
+CANCELS = 3  # requests to cancel, before a worker that is being killed gives up
 
 
 class RemoteCallRefused(AirflowFailException):
@@ -85,6 +86,19 @@ class RemoteRunOperator:
                 self.defer(trigger=until, method_name="go_on", kwargs={"step": step, "failures": failures, **given})
             time.sleep(pause)
 
+    def on_kill(self) -> None:
+        """A person cleared or marked the task while its worker was at it. Airflow gives it some seconds."""
+        failures = 0
+        while True:
+            try:
+                return self.cancel_run()
+            except Exception as error:
+                answer = read_answer(error)
+                failures += 1
+                if answer is None or answer.refused or failures >= CANCELS:
+                    raise
+                time.sleep(pause_after(failures, answer.wait))
+
     def begin(self, context: Context) -> Any:
         run = self.attach(context)
         show_link(context, run)
@@ -115,6 +129,10 @@ class RemoteRunOperator:
     @abstractmethod
     def trigger(self, run: RemoteRun) -> RemoteRunTrigger:
         """What waits for the run."""
+
+    @abstractmethod
+    def cancel_run(self) -> None:
+        """Stop the run that was asked for or found, if there is one; one that is over is no error."""
 
     @abstractmethod
     def finish(self, context: Context, run: RemoteRun) -> Any:

@@ -207,6 +207,19 @@ class TestARun:
         triggerer.run(service.make, context_of(ti.retried()))
         assert len(service.entries(connected, ti)) == 2
 
+    def test_is_cancelled_by_a_worker_that_is_killed_and_told_to_wait(
+        self, service: Service, connected: Standins, faults: Faults, ti: Ti
+    ) -> None:
+        add(faults, service.submit, {"run": {"how": "never ends"}})
+        operator = service.make()
+        deferred_by(operator, context_of(ti))
+        rule = add(faults, service.cancel, answer(429, {"Retry-After": "2"}))
+        operator.on_kill()
+        first, second, *_ = times(faults.seen(rule))
+        assert second - first >= timedelta(seconds=2)
+        (entry,) = ended(service, connected, ti)
+        assert entry["outcome"].lower().startswith("cancel")
+
     def test_is_cancelled_though_the_cancel_is_told_to_wait(
         self, service: Service, connected: Standins, triggerer: Triggerer, faults: Faults, ti: Ti
     ) -> None:
