@@ -31,14 +31,15 @@ def ingest_task(
 ) -> DatabricksStageOperator:
     """Validate what arrived, clean it, validate what came out: for one day, or `first..last`.
 
-    `fingerprint` of a day's files, or the `listing` of many days, is what was copied. `follow` names the days whose features and scores are expected; all of them unless told.
+    `fingerprint` of a day's files, or the `listing` of many days, is what was copied. `follow` names the days
+    whose features and scores are expected; all of them unless told.
     """
     copy_log = "bronze/_log/{{ ti.xcom_pull(task_ids='copy_files', key='run_key') }}"
-    taken = ["--fingerprint", fingerprint] if fingerprint else []
-    taken += ["--listing", listing] if listing else []
+    copied = ["--fingerprint", fingerprint] if fingerprint else []
+    taken = [*copied, "--listing", listing] if listing else [*copied]
     taken += ["--follow", follow] if follow else []
     stages = {
-        "validate.arrival": ["--suite", "arrival", "--days", days],
+        "validate.arrival": ["--suite", "arrival", "--days", days, *copied],
         "ingest": ["--days", days, "--copy-log", copy_log, *taken],
         "validate.silver": ["--suite", "silver", "--days", days],
     }

@@ -44,7 +44,7 @@ class Ingested:
 class Behind:
     """A stage that a day still needs."""
 
-    stage: Stage
+    stage: Stage  # validate: the whole ingestion again, which ends in it
     of: str  # what it is to be made from: the same again is the same wish
     why: str
     brought: bool  # an event is on its way, unless it got lost; False when only this table knows
@@ -56,6 +56,7 @@ class Known:
 
     ingested: Mapping[date, Ingested]
     held: Mapping[date, tuple[str, tuple[str, ...]]]  # fingerprint and reasons
+    validate: Mapping[date, Entry]
     features: Mapping[date, Entry]
     score: Mapping[date, Entry]
     monitor: Mapping[date, Entry]
@@ -71,6 +72,10 @@ class Known:
     def behind(self, day: date) -> Behind | None:
         """The first stage that this day needs; the ones after it follow by themselves. None when it has all."""
         ingested, made = self.ingested.get(day), self.features.get(day)
+        if ingested and ingested.follow and self._unproven(day, ingested):
+            if day in self.held and self.held[day][0] == ingested.fingerprint:
+                return None  # silver refused it: it rests until its files change
+            return Behind("validate", ingested.fingerprint, "ingested, and its silver not validated", brought=True)
         now = self.inputs_as_of(day)
         if made is None:
             if ingested is None or not ingested.follow:
@@ -91,15 +96,21 @@ class Known:
             return Behind("monitor", scored.inputs, "scored, and its drift not measured", brought=True)
         return None
 
+    def _unproven(self, day: date, ingested: Ingested) -> bool:
+        passed = self.validate.get(day)
+        return passed is None or passed.inputs != ingested.content
+
     def later(self, size: int, unsettled: Collection[date]) -> dict[Stage, dict[date, Behind]]:
         """What each stage still has to do for the newest `size` days.
 
         A day that is stale only because of days before it waits until those that are being ingested (`unsettled`) are
-        in: a week that is sent again makes it once, not seven times.
+        in and validated: a week that is sent again makes it once, not seven times.
         """
         found: dict[Stage, dict[date, Behind]] = {stage: {} for stage in journal.STAGES}
-        first = min(unsettled, default=date.max)
-        for day in self.window(size):
+        window = self.window(size)
+        refused = [day for day in window if (one := self.ingested.get(day)) and one.follow and self._unproven(day, one)]
+        first = min([*unsettled, *refused], default=date.max)
+        for day in window:
             behind = self.behind(day)
             if behind and (behind.brought or day < first):
                 found[behind.stage][day] = behind
@@ -188,7 +199,9 @@ def wanted(model: configs.Model, asked: Mapping[date, tuple[str, int]]) -> dict[
     if left := now.left(model.features.restate_days):
         log.warning("behind, and older than the newest features.restate_days: %s: backfill them", told(left))
     later = now.later(model.features.restate_days, unsettled)
-    return {"ingest": {one.day: (one.fingerprint, True) for one in (*due.waiting, *due.days)}} | {
+    ingest = {day: (behind.of, False) for day, behind in later.pop("validate").items()}
+    ingest |= {one.day: (one.fingerprint, True) for one in (*due.waiting, *due.days)}
+    return {"ingest": ingest} | {
         stage: {day: (behind.of, not behind.brought) for day, behind in of_stage.items()}
         for stage, of_stage in later.items()
     }
@@ -244,6 +257,8 @@ class _Row:
             self.trouble = "its files are not ingested as they are"
             if refused and refused[0] == landed:
                 self.state, self.trouble = "held", " / ".join(refused[1])
+        elif ingested and refused and refused[0] == ingested.fingerprint:
+            self.state, self.trouble = "held", " / ".join(refused[1])
         elif self.behind:
             self.trouble = self.behind.why
         scored = now.score.get(day)
@@ -256,7 +271,7 @@ class _Row:
             else "no champion",
             "monitor": "yes" if day in now.monitor else "-",
         }
-        if self.behind:
+        if self.behind and self.behind.stage in made:
             made[self.behind.stage] = "no" if made[self.behind.stage] == "-" else "stale"
         self.cells = (str(day), "yes" if landed is not None else "-", self.state, *made.values())
 

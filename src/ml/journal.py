@@ -1,5 +1,7 @@
 """The journal of built days: what each day's features, scores and drift were made from, when, by whom and why.
 
+And which content of a day's silver has passed its validation, without which nothing is made from it.
+
 `ops.built_days` has one row per stage, day and run key, written after the partition it tells of. So a process that
 dies in between leaves a day that looks older than it is, which is built again; never one that looks newer.
 Delta forgets its own log after a month; this table is kept.
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 TABLE = "ops.built_days"
 FILES = 64  # small ones; more are put together, since every sweep reads them all
 
-Stage = Literal["features", "score", "monitor"]
-STAGES: tuple[Stage, ...] = ("features", "score", "monitor")
+Stage = Literal["validate", "features", "score", "monitor"]
+STAGES: tuple[Stage, ...] = ("validate", "features", "score", "monitor")
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Entry:
     stage: Stage
     day: date
     run_key: str
-    inputs: str  # digest of the ingested days that the day's features were made from (`ml.days`); "" when not known
+    inputs: str  # what the day's features were made from: digest of ingested days (`ml.days`); "" when not known;
+    # validate: content of the day that passed
     version: int  # of the table that was written, newest of the day counts; of nothing written, the table's as it was
     rows: int
     because: tuple[str, ...]  # sentences

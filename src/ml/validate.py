@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ml import bronze, cleaning, cli, config, expectations, lake, land, store, validation_html
+from ml import bronze, cleaning, cli, config, expectations, held_days, journal, lake, land, store, validation_html
 from ml.cli import StageError
 from ml.ingest import QUARANTINE, SILVER
 
@@ -30,6 +30,9 @@ TRAINING_SET = "features.training_set"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--suite", choices=["arrival", "silver", "training"], required=True)
     parser.add_argument("--days", type=cli.some_days, default=(), help="of arrival and silver: D or D..D")
+    parser.add_argument(
+        "--fingerprint", default="", help="arrival of one day: of its files, which are held when refused"
+    )
     parser.add_argument("--version", type=int, help="of the training set")
     parser.add_argument("--run-key", required=True, help="kept with the result")
 
@@ -76,10 +79,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     for outcome in failed:
         log.warning("%s: %s", outcome.expectation.severity, outcome.sentence)
     if critical:
+        _hold(args, [outcome.sentence for outcome in critical])
         told = "\n".join(outcome.sentence for outcome in critical)
         raise StageError(
             f"{suite.name} of {of}: {len(critical)} critical expectations failed:\n{told}\nReport: {name}.html"
         )
+    if args.suite == "silver":
+        _note_passed(args, frames)
     return {
         "passed": True,
         "expectations": len(outcomes),
@@ -88,6 +94,41 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "report": f"{name}.html",
         "seconds": round(time.monotonic() - started, 2),
     }
+
+
+def _hold(args: argparse.Namespace, reasons: list[str]) -> None:
+    """A day that was refused rests until its files change. Of many days, nobody knows which one it was."""
+    fingerprint = args.fingerprint
+    if len(args.days) != 1:
+        return
+    if args.suite == "silver":
+        marks = lake.read(land.INGESTED_DAYS, where=pc.field("day") == pa.scalar(args.days[0])).to_pylist()
+        fingerprint = marks[0]["fingerprint"] if marks else ""
+    if fingerprint:
+        held = held_days.Held()
+        held[args.days[0]] += reasons
+        held_days.note(held, args.days, {args.days[0]: fingerprint}, args.run_key)
+
+
+def _note_passed(args: argparse.Namespace, frames: dict[str, pa.Table]) -> None:
+    """The later stages may use these days as they are now."""
+    counts = cleaning.per_day(frames["rows"])
+    version = lake.table(land.INGESTED_DAYS).version()
+    marks = lake.read(land.INGESTED_DAYS, version=version, where=pc.field("day").isin(pa.array(args.days, pa.date32())))
+    passed = [
+        journal.Entry(
+            "validate",
+            mark["day"],
+            args.run_key,
+            mark.get("content") or mark["fingerprint"],
+            version,
+            counts[mark["day"]],
+            (),
+        )
+        for mark in marks.to_pylist()
+    ]
+    if passed:
+        journal.write(passed)
 
 
 def _arrival(model: config.Model, days: Sequence[date]) -> dict[str, pa.Table]:

@@ -161,7 +161,8 @@ def rendered(task: Any, xcoms: dict[tuple[str, str], Any] = XCOMS) -> Any:
 
 STAGE_TASKS = {
     ("ingest", "clean_day"): {
-        "validate_arrival": "validate --model churn --suite arrival --days 1998-06-28 --run-key KEY",
+        "validate_arrival": "validate --model churn --suite arrival --days 1998-06-28"
+        f" --fingerprint {FINGERPRINT} --run-key KEY",
         "ingest": "ingest --model churn --days 1998-06-28"
         " --copy-log bronze/_log/churn_ingest-copy_files-1998-06-28-0123456789-g1"
         f" --fingerprint {FINGERPRINT} --run-key KEY",

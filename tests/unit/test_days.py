@@ -27,7 +27,7 @@ def lake_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(variable, (tmp_path / variable).as_uri())
 
 
-def ingest(*some: date, content: str = "a", follow: bool = True) -> None:
+def ingest(*some: date, content: str = "a", follow: bool = True, proven: bool = True) -> None:
     """Mark days as ingested with this content, each with one purchase of customer 'c'."""
     bought = [
         {
@@ -55,6 +55,10 @@ def ingest(*some: date, content: str = "a", follow: bool = True) -> None:
         }
     )
     lake.replace(land.INGESTED_DAYS, pa.Table.from_pylist(marks, schema), where)
+
+    if proven:
+        at = lake.table(land.INGESTED_DAYS).version()
+        journal.write([Entry("validate", day, "k", content, at, 1, ()) for day in some])
 
 
 def days_of(rows: pa.Table) -> pa.Table:
@@ -106,6 +110,30 @@ def test_a_day_needs_its_stages_one_after_the_other() -> None:
     assert behind() == {D[0]: ("monitor", True)}
     note("monitor", D[0], inputs)
     assert behind() == {}
+
+
+def test_nothing_is_made_from_silver_that_has_not_passed_its_validation() -> None:
+    """The run that ingested it goes on, or died before the last step: then the ingestion is asked for again."""
+    ingest(D[0])
+    finish(D[0])
+    ingest(D[0], D[1], content="corrected", proven=False)
+    assert behind() == {D[0]: ("validate", True), D[1]: ("validate", True)}
+    assert {name: list(of) for name, of in days.wanted(config.load("churn"), {}).items()} == {
+        "ingest": [D[0], D[1]], "features": [], "score": [], "monitor": [],
+    }  # fmt: skip
+
+
+def test_a_day_whose_silver_was_refused_rests_and_no_other_is_made_again_with_it() -> None:
+    ingest(*D[:3])
+    finish(*D[:3])
+    ingest(D[1], content="bad", proven=False)
+    refused = held_days.Held()
+    refused[D[1]].append("too many returns")
+    held_days.note(refused, [D[1]], {D[1]: "f-bad"}, "k")
+    assert D[1] not in behind()
+    assert {name: list(of) for name, of in days.wanted(config.load("churn"), {}).items() if of} == {}
+    ingest(D[1], content="good")
+    assert list(days.wanted(config.load("churn"), {})["features"]) == [D[1], D[2]]
 
 
 def test_without_a_champion_a_day_is_done_with_its_features() -> None:

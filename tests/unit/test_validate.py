@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from ml import config, expectations, lake, store, validate
+from ml import config, expectations, held_days, journal, lake, store, validate
 from ml.cli import StageError
 from ml.config import ConfigError
 from tests.unit.bronze_days import DAY, Days, row
@@ -230,6 +230,34 @@ def test_silver_that_breaks_a_promise_fails_with_value_row_and_report(
     assert "✗ failed" in page
     assert f"landing/transactions/{DAY}/x.csv" in page
     assert not result["passed"]
+    (held,) = held_days.read().values()
+    assert sentence in " ".join(held["reasons"]), "it rests until its files change"
+    assert held["fingerprint"] == lake.read("ops.ingested_days")["fingerprint"].to_pylist()[0]
+    assert journal.newest()["validate"] == {}
+
+
+def test_which_content_has_passed_is_noted(days: Days) -> None:
+    days.arrive("x.csv", [row(1)])
+    days.ingest()
+    of_day("silver")
+    content = lake.read("ops.ingested_days")["content"].to_pylist()
+    assert [entry.inputs for entry in journal.newest()["validate"].values()] == content
+    days.arrive("y.csv", [row(2)])
+    days.ingest()
+    assert [entry.inputs for entry in journal.newest()["validate"].values()] != (
+        lake.read("ops.ingested_days")["content"].to_pylist()
+    )
+
+
+def test_a_refused_day_that_is_ingested_again_is_not_held_any_more(days: Days) -> None:
+    days.arrive("x.csv", [row(1)])
+    days.ingest()
+    change_silver(amount=pa.array([2e6]))
+    with pytest.raises(StageError):
+        of_day("silver")
+    days.ingest()
+    assert held_days.read() == {}
+    assert of_day("silver")["passed"]
 
 
 def test_rows_written_twice_fail(days: Days) -> None:
