@@ -27,7 +27,11 @@ def build(model: config.Model) -> None:
             None, type=["null", "integer"], minimum=1, description="registered version; default: the newest"
         ),
         "back": Param(
-            None, type=["null", "string"], minLength=1, description="why the version before shall be champion again"
+            None,
+            type=["null", "string"],
+            minLength=1,
+            maxLength=500,
+            description="why the version before shall be champion again",
         ),
     }
 

@@ -27,7 +27,7 @@ from typing import Any, Literal
 import psutil
 
 from standins.cloud import Cloud
-from standins.compute_run import GRACE, LOG, PROCESS, RESULT, SCRATCH, STOP, WORK, read_json, write_json
+from standins.compute_run import GRACE, LOG, PROCESS, RESULT, STOP, WORK, clear_away, read_json, write_json
 from standins.compute_warm import Warm
 
 log = logging.getLogger(__name__)
@@ -337,7 +337,7 @@ def _bury(folder: Path) -> None:
         result["reason"] = (folder / STOP).read_text()
     if result["reason"] == "lost":
         result["error"] = "the run's process vanished without a result: killed from outside, or out of memory"
-    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+    clear_away(folder)
     write_json(folder / RESULT, result)
 
 

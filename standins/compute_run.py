@@ -94,8 +94,15 @@ def supervise(folder: Path) -> None:
         result["exit_code"] = os.waitstatus_to_exitcode(status)
     if failure := read_json(folder / ERROR):
         result |= failure
-    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+    clear_away(folder)
     write_json(folder / RESULT, result)
+
+
+def clear_away(folder: Path) -> None:
+    """Remove what only a run that goes on needs: its temporary files, and its environment with the account's key."""
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+    if work := read_json(folder / WORK):
+        write_json(folder / WORK, {**work, "environment": {}})
 
 
 def _claim(folder: Path) -> bool:

@@ -18,9 +18,12 @@ DAY_FORMAT = "%Y-%m-%d"
 
 def day_of(context: Context) -> date:
     """The run's day. A run without one was triggered without a partition key; Airflow would drop its events."""
-    key = context["dag_run"].partition_key
+    key = context["dag_run"].partition_key or ""
     try:
-        return date.fromisoformat(key or "")
+        day = date.fromisoformat(key)
+        if key != day.isoformat():
+            raise ValueError("a day in another form")  # 20261101 would be a second key of the same day
+        return day
     except ValueError:
         dag_id = context["dag_run"].dag_id
         raise AirflowFailException(

@@ -60,7 +60,7 @@ class Schedule(Frozen):
 
 
 class Landing(Frozen):
-    table: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    table: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$")]
     bulk_days: Days
     empty_file: Literal["fail", "accept"]
 
@@ -78,7 +78,7 @@ class Features(Frozen):
 
 
 class Label(Frozen):
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$")]
     horizon_days: Days
 
 
@@ -183,7 +183,7 @@ class Report(Frozen):
 class Model(Frozen):
     """All there is to know of one model. `model` is its name: Dag ids and the registry use it."""
 
-    model: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    model: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$")]
     owner: Text
     description: Text
     experiment: Text
@@ -295,8 +295,8 @@ def load_file(path: Path) -> Model:
 @cache
 def load(name: str) -> Model:
     """The model called `name`, from `config/<name>.yaml`."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise ConfigError(f"model name {name!r}: lower-case letters, digits and _ only")
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,49}", name):
+        raise ConfigError(f"model name {name[:60]!r}: at most 50 lower-case letters, digits and _ only")
     return load_file(resource_dir("config") / f"{name}.yaml")
 
 

@@ -133,7 +133,10 @@ def load(of: Version) -> Predictor:
         flavor = packed.flavors.get("lightgbm")
         if flavor is None or packed.signature is None:
             raise StageError(f"{of} holds {sorted(packed.flavors)} and no usable signature: a LightGBM model is needed")
-        booster = lightgbm.Booster(model_file=path / flavor["data"])
+        trees = (path / flavor["data"]).resolve()
+        if not trees.is_relative_to(path.resolve()):
+            raise StageError(f"{of}: its file {flavor['data']!r} is outside of the model's folder; register it anew")
+        booster = lightgbm.Booster(model_file=trees)
     columns = packed.signature.inputs.inputs
     features = tuple(Feature(c.name, "category" if c.type.name == "string" else "number") for c in columns)
     return Predictor(str(of), booster, features)

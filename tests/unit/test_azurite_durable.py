@@ -177,7 +177,9 @@ def test_journals_do_not_pile_up(azurite: Azurite) -> None:
         assert len(list(azurite.folder.glob(f"{name}.journal.*"))) <= 2
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(
+    "seed", [1, pytest.param(2, marks=pytest.mark.faults), pytest.param(3, marks=pytest.mark.faults)]
+)
 def test_whoever_writes_while_it_is_killed_finds_each_answer_kept(azurite: Azurite, seed: int) -> None:
     """Many writers replace and delete; at random moments Azurite is killed. An acknowledged content stays until the next
     is acknowledged; one without an answer may have happened or not, and nothing else is ever seen."""
@@ -238,11 +240,15 @@ def test_without_room_for_the_journal_it_ends_and_answers_nothing(azurite: Azuri
     limited = resource.Process(azurite.process.pid)
     largest = max(path.stat().st_size for path in azurite.folder.glob("*.json*"))
     limited.rlimit(resource.RLIMIT_FSIZE, (largest + 4000, largest + 4000))
-    written = []
-    with pytest.raises(AzureError):  # noqa: PT012 - which one fails is not known
+    written: list[str] = []
+
+    def write() -> None:
         for number in range(100):
             client.upload_blob(f"b{number}", b"x")
             written.append(f"b{number}")
+
+    with pytest.raises(AzureError):
+        write()
     azurite.process.wait(20)
     azurite.start()
     assert set(written) <= {found.name for found in client.list_blobs()}

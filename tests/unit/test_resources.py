@@ -87,9 +87,14 @@ def test_the_stand_ins_state_is_usable_again_after_a_full_disk(tmp_path: Path) -
         connection.execute("CREATE TABLE t (x TEXT)")
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages + 2}")
-    with pytest.raises(sqlite3.OperationalError, match="full"), database.transaction() as connection:  # noqa: PT012 - both belong to the one transaction
-        connection.execute("INSERT INTO t VALUES ('one of two')")
-        connection.execute("INSERT INTO t VALUES (?)", ("x" * 100_000,))
+
+    def both() -> None:
+        with database.transaction() as connection:
+            connection.execute("INSERT INTO t VALUES ('one of two')")
+            connection.execute("INSERT INTO t VALUES (?)", ("x" * 100_000,))
+
+    with pytest.raises(sqlite3.OperationalError, match="full"):
+        both()
     with database.transaction() as connection:
         connection.execute("INSERT INTO t VALUES ('later')")
     with database.transaction() as connection:
