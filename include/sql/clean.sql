@@ -4,9 +4,31 @@
 -- of (_day, _file, _row). `:timezone` is where a business day starts and ends at midnight, and where a
 -- time without a UTC offset is read. A refusal is written 'what is wrong -> what to do about it'.
 -- Timestamps are without zone until the last step, and mean UTC unless they are called local.
-WITH numbered AS (
+--
+-- One rule about transactions: a transaction has as many lines as there are different ones, all of one customer.
+-- To correct a line, send its file again; a second file adds lines, it corrects none.
+WITH named AS (
+  SELECT
+    _day AS contradicted_day,
+    transaction_id AS contradicted_id,
+    CASE WHEN customer_id RLIKE '^[0-9]+[.]0$' THEN split_part(customer_id, '.', 1) ELSE customer_id END AS customer
+  FROM bronze
+  WHERE transaction_id IS NOT NULL
+),
+
+contradicted AS (
+  SELECT
+    contradicted_day,
+    contradicted_id
+  FROM named
+  GROUP BY contradicted_day, contradicted_id
+  HAVING min(customer) <> max(customer)
+),
+
+numbered AS (
   SELECT
     *,
+    contradicted_id IS NOT NULL AS is_contradicted,
     -- the same content again, in the same file or another one of the day: the first stays
     row_number() OVER (
       PARTITION BY
@@ -20,6 +42,7 @@ WITH numbered AS (
     regexp_extract(substring(occurred_at, 12), '^[0-9:.]*', 0) AS clock,
     regexp_extract(substring(occurred_at, 12), '[Z+-].*$', 0) AS utc_offset
   FROM bronze
+  LEFT JOIN contradicted ON _day = contradicted_day AND transaction_id = contradicted_id
 ),
 
 spelled AS (
@@ -76,7 +99,18 @@ timed AS (
 judged AS (
   SELECT
     *,
+    -- what could not be decoded became U+FFFD on its way: a name with it is another name
     CASE
+      WHEN transaction_id LIKE '%�%' THEN 'transaction_id'
+      WHEN customer_id LIKE '%�%' THEN 'customer_id'
+      WHEN product_id LIKE '%�%' THEN 'product_id'
+      WHEN category LIKE '%�%' THEN 'category'
+      WHEN channel LIKE '%�%' THEN 'channel'
+      WHEN country LIKE '%�%' THEN 'country'
+    END AS unreadable,
+    CASE
+      WHEN is_contradicted
+        THEN 'is not the same on all lines of the transaction -> ask upstream whose purchase it is; nobody gets it meanwhile'
       WHEN customer_id IS NULL
         THEN 'is missing -> ask upstream whose purchase it is; a sale without a customer cannot be used'
     END AS customer_id_refusal,
@@ -126,6 +160,7 @@ summed AS (
   SELECT
     *,
     CASE
+      WHEN unreadable IS NOT NULL THEN unreadable
       WHEN customer_id_refusal IS NOT NULL THEN 'customer_id'
       WHEN occurred_at_refusal IS NOT NULL THEN 'occurred_at'
       WHEN quantity_refusal IS NOT NULL THEN 'quantity'
@@ -134,6 +169,7 @@ summed AS (
     END AS refused_column,
     concat_ws(
       '; ',
+      unreadable || ' has characters that are not UTF-8',
       'customer_id ' || split_part(customer_id_refusal, ' -> ', 1),
       'occurred_at ' || split_part(occurred_at_refusal, ' -> ', 1),
       'quantity ' || split_part(quantity_refusal, ' -> ', 1),
@@ -142,6 +178,7 @@ summed AS (
     ) AS reason,
     concat_ws(
       '; ',
+      CASE WHEN unreadable IS NOT NULL THEN 'ask upstream to write the file as UTF-8' END,
       split_part(customer_id_refusal, ' -> ', 2),
       split_part(occurred_at_refusal, ' -> ', 2),
       split_part(quantity_refusal, ' -> ', 2),

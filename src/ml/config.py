@@ -63,6 +63,8 @@ class Landing(Frozen):
     table: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$")]
     bulk_days: Days
     empty_file: Literal["fail", "accept"]
+    max_file_rows: Annotated[int, Field(ge=1)]
+    max_file_mb: Annotated[int, Field(ge=1)]
 
 
 class Clean(Frozen):

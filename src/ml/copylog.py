@@ -39,6 +39,7 @@ class Skipped:
     file: str
     item: str
     message: str
+    row: int | None = None  # in its file, where that is known
 
 
 def read(lake: Store, prefix: str, landed: Sequence[tuple[date, str]]) -> list[Skipped]:

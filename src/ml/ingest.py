@@ -10,30 +10,38 @@ end with every reason. A day of which nothing is landed (any more) is left as it
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
-from ml import bronze, cleaning, cli, config, copylog, held_days, lake, land, leases, store
+from ml import bronze, cleaning, cli, config, corrections, held_days, lake, land, leases, received, store
 from ml.cli import StageError
-from ml.content import Contents
 from ml.engine import open_engine
-from ml.held_days import Held
 
 if TYPE_CHECKING:
     from ml.bronze import BronzeFile
-    from ml.cleaning import Cleaned
+    from ml.cleaning import Judged
     from ml.copylog import Skipped
-    from ml.land import Landed
+    from ml.corrections import Overlay
+    from ml.held_days import Held
     from ml.leases import Lease
+    from ml.received import Received
+
+Rows: TypeAlias = pa.Table | ds.Dataset
 
 log = logging.getLogger(__name__)
 
@@ -86,114 +94,104 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """
     model = config.load(args.model)
     who = f"ingest of {args.days[0]}..{args.days[-1]}, run key {args.run_key}"
-    with leases.hold(store.lake(), f"{LEASES}/{model.landing.table}", who, LEASE_WAIT) as lease:
-        return _ingest(model, args, lease)
+    lock = f"{LEASES}/{model.landing.table}"
+    with leases.hold(store.lake(), lock, who, LEASE_WAIT) as lease, TemporaryDirectory(prefix="ml-ingest-") as folder:
+        return _ingest(model, args, lease, Path(folder))
 
 
-def _ingest(model: config.Model, args: argparse.Namespace, lease: Lease) -> dict[str, Any]:
+def _ingest(model: config.Model, args: argparse.Namespace, lease: Lease, folder: Path) -> dict[str, Any]:
     started = time.monotonic()
-    changed = Held()
-    landed, strays = _landed(model.landing.table, args.days, args.fingerprint, args.listing, changed)
-    days = [day.day for day in landed]
-    files, skipped = _received(landed, args.copy_log)
+    found = received.receive(model, args.days, args.fingerprint, args.listing, args.copy_log, folder)
+    usable = found.usable
+    overlay = corrections.Overlay(found.corrections)
+    work = Work(folder)
+    skipped = _gather(found, overlay, work)
+    judged = cleaning.clean_file(model, work.bronze, skipped, work.silver, work.quarantine)
+    accounts = _accounts(usable, found.files, found.skipped, judged)
+    _hold_refused(model, accounts, judged, found.held)
 
-    held = Held()
-    _hold_unusable(model, files, skipped, held)
-    usable = held.others(days)
-    files = [file for file in files if file.day in usable]
-    cleaned = cleaning.clean(model, bronze.joined(files), [row for row in skipped if row.day in usable])
-    accounts = _accounts(usable, files, skipped, cleaned)
-    _hold_refused(model, accounts, cleaned, held)
-
-    done = held.others(usable)
-    fingerprints = {day.day: day.fingerprint for day in landed}
-    follow = days if args.follow is None else args.follow
-    versions = _write(usable, done, cleaned, accounts, fingerprints, follow, held, args.run_key, lease)
+    done = found.held.others(usable)
+    follow = [day.day for day in found.landed] if args.follow is None else args.follow
+    versions = _write(found, usable, done, work, judged, accounts, follow, args.run_key, lease)
     totals: Counter[str] = Counter(dict.fromkeys(Account.__dataclass_fields__, 0))
+    reasons: Counter[str] = Counter()
     for day in done:
         totals.update(asdict(accounts[day]))
+        reasons.update(judged.reasons[day])
     facts = {
         "days": len(done),
         **totals,
-        "reasons": cleaning.reasons(_of(cleaned.quarantine, done)),
-        "extra_columns": sorted({column for file in files for column in file.extra}),
-        "strays": strays,
+        "reasons": dict(reasons.most_common()),
+        "corrected": len(overlay.used),
+        "extra_columns": sorted({column for file in found.files for column in file.extra}),
+        "strays": found.strays,
         "versions": versions,
         "seconds": round(time.monotonic() - started, 2),
     }
-    if held or changed:
+    for rests in overlay.unused():
+        log.warning("a correction rests, because its row is not there any more: %s %s", rests.file, rests.record)
+    if found.held or found.undone:
+        others = len(found.held) + len(found.undone)
         if done:
-            log.info(
-                "%s days are held, the other %s are done: %s", len(held) + len(changed), len(done), json.dumps(facts)
-            )
-        raise StageError("\n".join(told for told in (held.told(), changed.told()) if told))
+            log.info("%s days are not done, the other %s are: %s", others, len(done), json.dumps(facts))
+        raise StageError(found.told())
     return facts
 
 
-def _landed(
-    table: str, days: Sequence[date], fingerprint: str, listing: str, changed: Held
-) -> tuple[list[Landed], list[str]]:
-    """The landed ones of `days` that are as they were listed, and the names of files that belong to no day.
+@dataclass(frozen=True)
+class Work:
+    """Files in passing: every row as received, and what became of it."""
 
-    A day that is not as it was listed goes to `changed`. It is not noted as held: the change is what
-    starts it again.
-    """
-    if fingerprint and len(days) > 1:
-        raise StageError(f"--fingerprint is that of one day's files; {len(days)} days were asked for")
-    folder = f"{table}/{days[0]}/" if len(days) == 1 else f"{table}/"
-    now = land.landed_days(store.landing().list(folder), table)
-    landed = [day for day in now.days if day.day in set(days)]
-    if not landed:
-        asked = f"{days[0]}..{days[-1]}" if len(days) > 1 else str(days[0])
-        raise StageError(f"nothing is landed in {table}/ for {asked}; what was ingested of it before is unchanged")
-    noted = land.noted_fingerprints(listing) if listing else {}
-    for day in landed:
-        if (fingerprint or listing) and day.fingerprint not in (fingerprint, noted.get(day.day)):
-            changed[day.day].append("landing changed while it was ingested; the change starts the day again")
-    landed = [day for day in landed if day.day not in changed]
-    strays = [f"{stray.name}: {stray.why}" for stray in now.strays]
-    for stray in strays:
-        log.warning("left out: %s", stray)
-    return landed, strays
+    folder: Path
+
+    @property
+    def bronze(self) -> Path:
+        return self.folder / "rows.parquet"
+
+    @property
+    def silver(self) -> Path:
+        return self.folder / "silver.parquet"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.folder / "quarantine.parquet"
 
 
-def _received(landed: Sequence[Landed], copy_log: str) -> tuple[list[BronzeFile], list[Skipped]]:
-    """Every landed file as bronze holds it, and the rows of them that the Copy skipped."""
-    there = [(day.day, blob) for day in landed for blob in day.files]
-    files = bronze.read(store.lake(), there)
-    for file in files:
-        if file.extra:
-            log.warning("%s: columns that are not used: %s", file.name, ", ".join(file.extra))
-    try:
-        return files, copylog.read(store.lake(), copy_log, [(file.day, file.name) for file in files])
-    except copylog.UnknownSourceError as error:
-        raise StageError(str(error)) from error
+def _gather(found: Received, overlay: Overlay, work: Work) -> list[Skipped]:
+    """Write the usable days' rows, corrected, to one file, numbered; the rows that could not be parsed."""
+    skipped, mended = overlay.parsed(found.skipped)
+    schema = bronze.SCHEMA.append(pa.field("_id", pa.int64()))
+    at = 0
+    with pq.ParquetWriter(work.bronze, schema) as writer:
+        for batch in _grouped(itertools.chain(*map(overlay.batches, found.files), mended.to_batches())):
+            ids = pa.array(np.arange(at, at + batch.num_rows, dtype=np.int64))
+            writer.write_table(batch.append_column("_id", ids))
+            at += batch.num_rows
+    return skipped
 
 
-def _hold_unusable(model: config.Model, files: Sequence[BronzeFile], skipped: Sequence[Skipped], held: Held) -> None:
-    """Hold the days of files that cannot be read, and of empty ones unless config accepts them."""
-    with_skipped = {row.name for row in skipped}
-    for file in files:
-        if file.problem:
-            held[file.day].append(file.problem)
-        elif not file.received and file.name not in with_skipped and model.landing.empty_file == "fail":
-            held[file.day].append(
-                f"{file.name} has no rows: ask upstream to send it again, or delete it to accept the day without it, "
-                "or set landing.empty_file: accept"
-            )
+def _grouped(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+    """The same rows in larger pieces, so that ten thousand small files do not make as many row groups."""
+    some, count = [], 0
+    for batch in batches:
+        some.append(batch)
+        count += batch.num_rows
+        if count >= bronze.BATCH_ROWS:
+            yield pa.Table.from_batches(some, bronze.SCHEMA)
+            some, count = [], 0
+    yield pa.Table.from_batches(some, bronze.SCHEMA)
 
 
 def _accounts(
-    days: Sequence[date], files: Sequence[BronzeFile], skipped: Sequence[Skipped], cleaned: Cleaned
+    days: Sequence[date], files: Sequence[BronzeFile], skipped: Sequence[Skipped], judged: Judged
 ) -> dict[date, Account]:
     """What became of each day's rows. Raises StageError when any row was lost or made."""
-    received = Counter(row.day for row in skipped)
+    got = Counter(row.day for row in skipped)
     for file in files:
-        received[file.day] += file.received
+        got[file.day] += file.received
     sources = Counter(file.day for file in files)
-    silver, quarantined = cleaning.per_day(cleaned.silver), cleaning.per_day(cleaned.quarantine)
     accounts = {
-        day: Account(sources[day], received[day], silver[day], quarantined[day], cleaned.duplicates[day])
+        day: Account(sources[day], got[day], judged.silver[day], judged.quarantined[day], judged.duplicates[day])
         for day in days
     }
     for day, account in accounts.items():
@@ -201,13 +199,12 @@ def _accounts(
     return accounts
 
 
-def _hold_refused(model: config.Model, accounts: dict[date, Account], cleaned: Cleaned, held: Held) -> None:
+def _hold_refused(model: config.Model, accounts: dict[date, Account], judged: Judged, held: Held) -> None:
     """Hold the days of which too large a share was refused."""
     limit = model.clean.max_quarantined_share
     for day, account in accounts.items():
         if account.quarantined > limit * account.received:
-            reasons = cleaning.reasons(_of(cleaned.quarantine, [day]))
-            most = ", ".join(f"{reason} ({count})" for reason, count in list(reasons.items())[:TOLD_REASONS])
+            most = ", ".join(f"{reason} ({count})" for reason, count in judged.reasons[day].most_common(TOLD_REASONS))
             held[day].append(
                 f"{account.quarantined} of {account.received} rows were refused, which is more than "
                 f"clean.max_quarantined_share ({limit:g}); most for: {most}. The rows are in {QUARANTINE}; the day's "
@@ -216,49 +213,45 @@ def _hold_refused(model: config.Model, accounts: dict[date, Account], cleaned: C
 
 
 def _write(
+    found: Received,
     usable: Sequence[date],
     done: Sequence[date],
-    cleaned: Cleaned,
+    work: Work,
+    judged: Judged,
     accounts: dict[date, Account],
-    fingerprints: dict[date, str],
     follow: Sequence[date],
-    held: Held,
     run_key: str,
     lease: Lease,
 ) -> dict[str, int]:
     """Replace the days' rows in each table, the day's mark last. Held days are written to quarantine only."""
-
     versions = {}
+    fingerprints = found.fingerprints
+
+    def replace(table: str, rows: Rows, days: Sequence[date], partition: str = "") -> None:
+        lease.check()
+        where = lake.day_predicate("day", days)
+        versions[table] = lake.replace(table, rows, where, partition_by=[partition] if partition else [])
+
     if usable:
-        where = lake.day_predicate("day", usable)
-        lease.check()
-        versions[QUARANTINE] = lake.replace(QUARANTINE, cleaned.quarantine, where, partition_by=["day"])
+        replace(QUARANTINE, _of(work.quarantine, usable), usable, "day")
     lease.check()
-    held_days.note(held, sorted(fingerprints), fingerprints, run_key)
+    held_days.note(found.held, sorted(fingerprints), fingerprints, run_key)
     if done:
-        where = lake.day_predicate("day", done)
-        silver = _of(cleaned.silver, done)
-        lease.check()
-        versions[SILVER] = lake.replace(SILVER, silver, where, partition_by=["day"])
-        customer_days = open_engine().run("customer_days", {"transactions": silver})
-        lease.check()
-        versions[CUSTOMER_DAYS] = lake.replace(CUSTOMER_DAYS, customer_days, where, partition_by=["month"])
-        contents = Contents()
-        contents.add(silver)
+        silver = _of(work.silver, done)
+        replace(SILVER, silver, done, "day")
+        replace(CUSTOMER_DAYS, open_engine().run("customer_days", {"transactions": silver}), done, "month")
         marks = [
             {"day": day, "fingerprint": fingerprints[day], **asdict(accounts[day]), "run_key": run_key}
-            | {"content": contents.of(day), "follow": day in follow}
+            | {"content": judged.contents.of(day), "follow": day in follow}
             for day in done
         ]
         counts = dict.fromkeys(Account.__dataclass_fields__, pa.int64())
         texts = dict.fromkeys(("run_key", "content"), pa.string())
         schema = pa.schema({"day": pa.date32(), "fingerprint": pa.string(), **counts, **texts, "follow": pa.bool_()})
-        lease.check()
-        versions[land.INGESTED_DAYS] = lake.replace(land.INGESTED_DAYS, pa.Table.from_pylist(marks, schema), where)
+        replace(land.INGESTED_DAYS, pa.Table.from_pylist(marks, schema), done)
     return versions
 
 
-def _of(rows: pa.Table, days: Sequence[date]) -> pa.Table:
+def _of(rows: Path, days: Sequence[date]) -> ds.Dataset:
     """The rows of some days."""
-
-    return rows.filter(pc.is_in(rows["day"], pa.array(days, pa.date32())))
+    return ds.dataset(rows).filter(pc.field("day").isin(pa.array(days, pa.date32())))

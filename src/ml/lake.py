@@ -121,7 +121,7 @@ def day_predicate(column: str, days: Sequence[date]) -> str:
     return f"{column} IN ({listed})"
 
 
-def _widens(name: str, rows: pa.Table) -> bool:
+def _widens(name: str, rows: pa.Table | ds.Dataset) -> bool:
     """Do rows bring columns besides all that the table has?"""
     return set(rows.schema.names) > {field.name for field in table(name).schema().fields}
 
@@ -133,7 +133,12 @@ def text_predicate(**values: str) -> str:
 
 
 def replace(
-    name: str, rows: pa.Table, where: str, *, partition_by: Sequence[str] = (), note: Mapping[str, str] | None = None
+    name: str,
+    rows: pa.Table | ds.Dataset,
+    where: str,
+    *,
+    partition_by: Sequence[str] = (),
+    note: Mapping[str, str] | None = None,
 ) -> int:
     """Swap the rows that `where` names for `rows`, in one commit; create the table when it is not there.
 
@@ -142,6 +147,7 @@ def replace(
     stands in the table's history beside the commit.
     Returns the version that holds the rows.
     """
+    import pyarrow as pa
     from deltalake import CommitProperties, write_deltalake
     from deltalake.exceptions import CommitFailedError, DeltaError
 
@@ -150,7 +156,9 @@ def replace(
         try:
             write_deltalake(
                 uri(name),
-                rows,
+                rows
+                if isinstance(rows, pa.Table)
+                else rows.scanner().to_reader(),  # files are read as they are written
                 mode="error" if fresh else "overwrite",
                 schema_mode=None if fresh or not _widens(name, rows) else "merge",
                 predicate=None if fresh else where,

@@ -14,7 +14,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FORMATS = ("csv", "tsv", "jsonl", "parquet")
+CORRECTIONS = "corrections.json"  # in a day's folder: refused rows as a person has mended them (ml reenter)
 INGESTED_DAYS = "ops.ingested_days"
 LISTINGS = "bronze/_listing"  # what was landed when a Copy was asked for
 UPLOADS = 8  # at once: most of an upload is waiting
@@ -39,20 +40,25 @@ _SAFE_FILE = re.compile(r"[^\W_][\w .=()+,@-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
+class Stray:
+    """A file that cannot be taken, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Landed:
-    """One day's files, by name, and what tells whether they have changed."""
+    """One day's files, by name, and what tells whether any of them has changed.
+
+    `strays` are files in the day's folder that cannot be taken, `corrections` the one that `ml reenter` writes.
+    """
 
     day: date
     files: tuple[Blob, ...]
     fingerprint: str
-
-
-@dataclass(frozen=True)
-class Stray:
-    """A file that belongs to no day, and why."""
-
-    name: str
-    why: str
+    strays: tuple[Stray, ...] = ()
+    corrections: Blob | None = None
 
 
 @dataclass(frozen=True)
@@ -81,22 +87,47 @@ def fingerprint(files: Iterable[Blob]) -> str:
 
 
 def landed_days(blobs: Iterable[Blob], table: str) -> Listing:
-    """Sort files into the days of `table`. What has no place there is a stray; nothing is an error."""
-    days: dict[date, list[Blob]] = {}
+    """Sort files into the days of `table`. What has no place there is a stray; nothing is an error.
+
+    A stray in a day's folder is the day's matter: its ingestion is held for it. Only names that begin with
+    `_` or `.` are left alone: they are how tools mark a folder (`_SUCCESS`).
+    """
+    days: dict[date, _Folder] = {}
     strays = []
     for blob in blobs:
         if _folder_marker(blob, table):
             continue
-        found = _place(blob.name, table)
-        if isinstance(found, date):
-            days.setdefault(found, []).append(blob)
+        day, why = _place(blob.name, table)
+        if why:
+            strays.append(Stray(blob.name, why))
+        if day is None or (why and blob.name.rpartition("/")[2].startswith(("_", "."))):
+            continue
+        folder = days.setdefault(day, _Folder())
+        if why:
+            folder.strays.append((strays[-1], blob))
+        elif blob.name == f"{table}/{day}/{CORRECTIONS}":
+            folder.corrections = blob
         else:
-            strays.append(Stray(blob.name, found))
-    landed = []
-    for day, unordered in sorted(days.items()):
-        files = tuple(sorted(unordered, key=lambda blob: blob.name))
-        landed.append(Landed(day, files, fingerprint(files)))
-    return Listing(tuple(landed), tuple(sorted(strays, key=lambda stray: stray.name)))
+            folder.files.append(blob)
+    found = tuple(folder.landed(day) for day, folder in sorted(days.items()) if folder.files or folder.strays)
+    return Listing(found, tuple(sorted(strays, key=lambda stray: stray.name)))
+
+
+@dataclass
+class _Folder:
+    files: list[Blob] = field(default_factory=list)
+    strays: list[tuple[Stray, Blob]] = field(default_factory=list)
+    corrections: Blob | None = None
+
+    def landed(self, day: date) -> Landed:
+        every = [*self.files, *(blob for _, blob in self.strays), *([self.corrections] if self.corrections else [])]
+        return Landed(
+            day,
+            tuple(sorted(self.files, key=lambda blob: blob.name)),
+            fingerprint(every),
+            tuple(sorted((stray for stray, _ in self.strays), key=lambda stray: stray.name)),
+            self.corrections,
+        )
 
 
 def _folder_marker(blob: Blob, table: str) -> bool:
@@ -105,25 +136,27 @@ def _folder_marker(blob: Blob, table: str) -> bool:
     return blob.size == 0 and parts[0] == table and len(parts) <= 2 and "." not in parts[-1]
 
 
-def _place(name: str, table: str) -> date | str:
-    """The day that a file belongs to, or why it belongs to none."""
+def _place(name: str, table: str) -> tuple[date | None, str]:
+    """The day in whose folder a file is, if it is in one, and why it cannot be taken, if it cannot."""
     parts = name.split("/")
-    if len(parts) != 3 or parts[0] != table:
-        return f"not {table}/<YYYY-MM-DD>/<file>"
-    _, folder, file = parts
+    if len(parts) < 3 or parts[0] != table:
+        return None, f"not {table}/<YYYY-MM-DD>/<file>"
+    folder, file = parts[1], parts[-1]
     if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", folder, re.ASCII):
-        return f"its folder is {folder!r}; a day as YYYY-MM-DD is needed"
+        return None, f"its folder is {folder!r}; a day as YYYY-MM-DD is needed"
     try:
         day = date.fromisoformat(folder)
     except ValueError:
-        return f"there is no day {folder}"
+        return None, f"there is no day {folder}"
+    if len(parts) > 3:
+        return day, f"not {table}/<YYYY-MM-DD>/<file>"
     if not _SAFE_FILE.fullmatch(file):
-        return (
+        return day, (
             f"its file name {file!r} starts or goes on with a character that the copy services read as something else"
         )
-    if file.rpartition(".")[2] not in FORMATS or "." not in file:
-        return f"format not known; known extensions, in lower case: {', '.join(FORMATS)}"
-    return day
+    if file != CORRECTIONS and (file.rpartition(".")[2] not in FORMATS or "." not in file):
+        return day, f"format not known; known extensions, in lower case: {', '.join(FORMATS)}"
+    return day, ""
 
 
 def due(

@@ -13,6 +13,8 @@ import logging
 import time
 from collections.abc import Sequence
 from datetime import date, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -139,8 +141,9 @@ def _arrival(model: config.Model, days: Sequence[date]) -> dict[str, pa.Table]:
     landed = [(day.day, blob) for day in listing.days if day.day in set(days) for blob in day.files]
     if not landed:
         raise StageError(f"nothing is landed in {table}/ for {days[0]}" + (f"..{days[-1]}" if len(days) > 1 else ""))
-    files = bronze.read(store.lake(), landed)
-    rows = bronze.joined(files)
+    with TemporaryDirectory(prefix="ml-validate-") as folder:
+        files = bronze.read(store.lake(), landed, Path(folder))
+        rows = bronze.joined(files)
     for name in bronze.COLUMNS:
         rows = rows.set_column(rows.schema.get_field_index(name), name, cleaning.trimmed(rows[name]))
     schema = pa.schema(

@@ -53,9 +53,9 @@ class Days:
         return path
 
     def arrive(self, name: str, rows: Sequence[Mapping[str, Any]] | pa.Table, day: date = DAY) -> str:
-        """Land a file and copy it: its landed content only has to differ when the rows do."""
+        """Land a file and copy it: what is landed has to be of its kind, and to differ when the rows do."""
         table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist([dict(r) for r in rows])
-        path = self.land(name, json.dumps(table.to_pylist(), default=str).encode(), day)
+        path = self.land(name, landed_as(name, table), day)
         self.copy(path, table)
         return path
 
@@ -89,6 +89,15 @@ class Days:
         asked = ",".join(str(day) for day in days or (DAY,))
         more = [text for name, value in arguments.items() for text in (f"--{name.replace('_', '-')}", value)]
         return ingest.run(parser.parse_args(["--days", asked, "--run-key", run_key, *more]))
+
+
+def landed_as(name: str, table: pa.Table) -> bytes:
+    if name.endswith(".parquet"):
+        content = io.BytesIO()
+        pq.write_table(table, content)
+        return content.getvalue()
+    header = ("\t" if name.endswith(".tsv") else ",").join(table.column_names)
+    return f"{header}\n{json.dumps(table.to_pylist(), default=str)}\n".encode()
 
 
 def rows_of(table: str, day: date | None = None) -> list[dict[str, Any]]:

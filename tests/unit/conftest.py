@@ -9,9 +9,11 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
+from ml import config
 from tests.standins.conftest import (
     CLIENT,
     DATABRICKS_TOKEN,
@@ -24,14 +26,16 @@ from tests.standins.conftest import (
     Account,
     Standins,
     azurite,
+    cloud,
     new_account,
     table,
 )
+from tests.unit.copied_days import CopiedDays
 from tests.unit.empty_registry import EmptyRegistry
 from tests.unit.task_contexts import Ti
 from tests.unit.triggers import Triggerer
 
-__all__ = ["azurite", "new_account", "table"]  # fixtures of the stand-ins' own tests, used here too
+__all__ = ["azurite", "cloud", "new_account", "table"]  # fixtures of the stand-ins' own tests, used here too
 
 WORKSPACE = "mlops-ws"
 
@@ -133,6 +137,24 @@ def triggerer(component_variables: dict[str, str]) -> Iterator[Triggerer]:
     """A process that runs triggers against the shared cloud."""
     with triggerer_of(component_variables) as process:
         yield process
+
+
+@pytest.fixture(scope="module")
+def copied_days(cloud: Standins) -> CopiedDays:
+    """Landing and a lake with the real Copy between them, for a module's tests."""
+    return CopiedDays(cloud)
+
+
+@pytest.fixture
+def set_config(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Change values of one section of config/churn.yaml."""
+
+    def change(section: str, **values: Any) -> None:
+        model = config.load("churn")
+        changed = model.model_copy(update={section: getattr(model, section).model_copy(update=values)})
+        monkeypatch.setattr(config, "load", lambda _: changed)
+
+    return change
 
 
 @pytest.fixture

@@ -210,6 +210,7 @@ CLOCK_READERS = {
     ("remote_operators.py", "go_on"),  # until when a pause lasts
     ("leases.py", "hold"),  # since when somebody writes, for whoever waits
     ("journal.py", "write"),  # when a day was built
+    ("received.py", "_newest_day"),  # a day that has not begun cannot have happened
     ("gate.py", "_record"),  # when a decision was made
     ("take_back.py", "_record"),  # when a person decided
     ("promote.py", "_note"),  # when the alias moved

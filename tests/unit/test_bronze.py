@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +15,7 @@ from ml import bronze, copylog, store
 from ml.store import Blob
 from tests.unit.bronze_days import DAY, Days, row
 
+Read = Callable[..., list[bronze.BronzeFile]]
 PATH = f"transactions/{DAY}/x.csv"
 
 
@@ -22,8 +24,16 @@ def days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Days:
     return Days(tmp_path, monkeypatch)
 
 
-def read(*names: str, size: int = 1) -> list[bronze.BronzeFile]:
-    return bronze.read(store.lake(), [(DAY, Blob(name, size, "etag")) for name in names])
+@pytest.fixture
+def read(tmp_path: Path, days: Days) -> Read:
+    """Read landed files of the day as bronze holds them."""
+    del days  # the stores are there
+    (tmp_path / "passing").mkdir()
+
+    def now(*names: str, size: int = 1) -> list[bronze.BronzeFile]:
+        return bronze.read(store.lake(), [(DAY, Blob(name, size, "etag")) for name in names], tmp_path / "passing")
+
+    return now
 
 
 @pytest.mark.parametrize(
@@ -64,7 +74,7 @@ def test_a_landed_file_has_one_place_in_bronze(kind: str) -> None:
     assert bronze.path(f"transactions/2011-06-28/a.b.{kind}") == f"bronze/transactions/{kind}/2011-06-28/a.b.parquet"
 
 
-def test_rows_know_their_file_and_their_place_in_it(days: Days) -> None:
+def test_rows_know_their_file_and_their_place_in_it(days: Days, read: Read) -> None:
     days.arrive("x.csv", [row(1), row(2)])
     (file,) = read(PATH)
     assert file.problem is None
@@ -76,7 +86,7 @@ def test_rows_know_their_file_and_their_place_in_it(days: Days) -> None:
     ]
 
 
-def test_columns_in_another_order_and_optional_ones_absent_are_fine(days: Days) -> None:
+def test_columns_in_another_order_and_optional_ones_absent_are_fine(days: Days, read: Read) -> None:
     days.arrive("x.csv", [{"amount": "1", "quantity": "1", "occurred_at": "2011-06-28", "customer_id": "7"}])
     (file,) = read(PATH)
     assert bronze.joined([file]).select(bronze.COLUMNS).to_pylist() == [
@@ -85,7 +95,7 @@ def test_columns_in_another_order_and_optional_ones_absent_are_fine(days: Days) 
     ]
 
 
-def test_extra_columns_are_noted_and_kept_out(days: Days) -> None:
+def test_extra_columns_are_noted_and_kept_out(days: Days, read: Read) -> None:
     days.arrive("x.csv", [row(1, coupon="X", Country="UK")])
     (file,) = read(PATH)
     assert file.extra == ("Country", "coupon")
@@ -93,14 +103,14 @@ def test_extra_columns_are_noted_and_kept_out(days: Days) -> None:
     assert "coupon" not in file.rows.column_names
 
 
-def test_a_byte_order_mark_does_not_hide_the_first_column(days: Days) -> None:
+def test_a_byte_order_mark_does_not_hide_the_first_column(days: Days, read: Read) -> None:
     days.arrive("x.csv", [{"\ufefftransaction_id": "9", **{k: v for k, v in row().items() if k != "transaction_id"}}])
     (file,) = read(PATH)
     assert file.extra == ()
     assert bronze.joined([file])["transaction_id"].to_pylist() == ["9"]
 
 
-def test_bronze_left_by_an_earlier_copy_of_a_now_empty_file_is_not_read(days: Days) -> None:
+def test_bronze_left_by_an_earlier_copy_of_a_now_empty_file_is_not_read(days: Days, read: Read) -> None:
     days.arrive("x.csv", [row(1)])
     (file,) = read(PATH, size=0)
     assert (file.received, file.rows, file.problem) == (0, None, None)
@@ -130,7 +140,9 @@ def test_bronze_left_by_an_earlier_copy_of_a_now_empty_file_is_not_read(days: Da
         pytest.param([row(1, country=b"\xff")], ["column country holds binary"], id="bytes-that-are-no-text"),
     ],
 )
-def test_an_unusable_file_says_what_was_found_and_what_to_do(days: Days, rows: list[dict], why: list[str]) -> None:
+def test_an_unusable_file_says_what_was_found_and_what_to_do(
+    days: Days, read: Read, rows: list[dict], why: list[str]
+) -> None:
     days.arrive("x.csv", rows)
     (file,) = read(PATH)
     assert file.problem is not None
@@ -138,26 +150,26 @@ def test_an_unusable_file_says_what_was_found_and_what_to_do(days: Days, rows: l
     assert [part for part in why if part not in file.problem] == []
 
 
-def test_a_column_given_twice_is_refused(days: Days) -> None:
+def test_a_column_given_twice_is_refused(days: Days, read: Read) -> None:
     table = pa.Table.from_pylist([row()])
     path = days.land("x.csv", b"x")
     days.copy(path, pa.Table.from_arrays([*table.columns, table["amount"]], names=[*table.column_names, "amount"]))
     assert "has amount more than once" in str(read(PATH)[0].problem)
 
 
-def test_a_file_the_copy_did_not_write_is_named(days: Days) -> None:
+def test_a_file_the_copy_did_not_write_is_named(days: Days, read: Read) -> None:
     days.land("x.csv", b"truncat")
     assert "the Copy did not write bronze/transactions/csv/2011-06-28/x.parquet" in str(read(PATH)[0].problem)
 
 
-def test_a_broken_bronze_file_is_named(days: Days) -> None:
+def test_a_broken_bronze_file_is_named(days: Days, read: Read) -> None:
     days.arrive("x.csv", [row(1)])
     where = bronze.path(PATH)
     store.lake().write(where, store.lake().read(where)[:-20])
     assert f"{where} is not readable parquet" in str(read(PATH)[0].problem)
 
 
-def test_rows_that_claim_another_source_are_refused(days: Days) -> None:
+def test_rows_that_claim_another_source_are_refused(days: Days, read: Read) -> None:
     days.arrive("other.csv", [row(1)])
     store.lake().write(bronze.path(PATH), store.lake().read(bronze.path(PATH.replace("x.csv", "other.csv"))))
     assert "says in _file that its rows are from ['landing/transactions/2011-06-28/other.csv']" in str(
@@ -165,7 +177,7 @@ def test_rows_that_claim_another_source_are_refused(days: Days) -> None:
     )
 
 
-def test_every_file_is_read_even_when_one_is_unusable(days: Days) -> None:
+def test_every_file_is_read_even_when_one_is_unusable(days: Days, read: Read) -> None:
     names = [days.arrive(f"{n}.csv", [row(n)]) for n in range(20)]
     days.land("bad.csv", b"bad")
     files = read(*names, f"transactions/{DAY}/bad.csv")
@@ -173,7 +185,7 @@ def test_every_file_is_read_even_when_one_is_unusable(days: Days) -> None:
     assert bronze.joined(files)["transaction_id"].to_pylist() == [str(536365 + n) for n in range(20)]
 
 
-def test_skipped_rows_are_read_from_the_copys_log_once_each(days: Days) -> None:
+def test_skipped_rows_are_read_from_the_copys_log_once_each(days: Days, read: Read) -> None:
     days.skip(PATH, 3, '1,2,3,"a\nb"', log="bronze/_log/k/first")
     days.skip(PATH, 5, "4,5,6", log="bronze/_log/k/second")
     found = copylog.read(store.lake(), "bronze/_log/k", [(DAY, PATH)])
@@ -183,7 +195,7 @@ def test_skipped_rows_are_read_from_the_copys_log_once_each(days: Days) -> None:
     ]
 
 
-def test_skipped_rows_of_files_that_are_not_landed_are_left_out(days: Days) -> None:
+def test_skipped_rows_of_files_that_are_not_landed_are_left_out(days: Days, read: Read) -> None:
     days.skip(f"transactions/{DAY}/gone.csv", 3, "1,2")
     assert copylog.read(store.lake(), "bronze/_log/k", [(DAY, PATH)]) == []
 
@@ -195,14 +207,14 @@ def test_skipped_rows_of_files_that_are_not_landed_are_left_out(days: Days) -> N
         pytest.param("source 'x.csv' with row number 3", "ingest these days one by one", id="source-of-several-days"),
     ],
 )
-def test_a_skipped_row_of_no_certain_file_is_an_error(days: Days, message: str, why: str) -> None:
+def test_a_skipped_row_of_no_certain_file_is_an_error(days: Days, read: Read, message: str, why: str) -> None:
     log = f"Timestamp,Level,OperationName,OperationItem,Message\nnow,Warning,TabularRowSkip,row,{message}\n"
     store.lake().write("bronze/_log/k/1.csv", log.encode())
     with pytest.raises(copylog.UnknownSourceError, match=why):
         copylog.read(store.lake(), "bronze/_log/k", [(DAY, PATH), (date(2011, 6, 29), "transactions/2011-06-29/x.csv")])
 
 
-def test_the_services_own_message_with_the_file_name_only_is_understood(days: Days) -> None:
+def test_the_services_own_message_with_the_file_name_only_is_understood(days: Days, read: Read) -> None:
     log = (
         "Timestamp, Level, OperationName, OperationItem, Message\n"
         '2020-02-26 06:22:32.2586581, Warning, TabularRowSkip, """data1"", ""data2""", '

@@ -70,7 +70,7 @@ def refusal(path: Path) -> str:
         # a key that is not known, at every level
         pytest.param(put("shedule", {}), ["shedule: unknown key", "schedule", "landing"], id="misspelt-section"),
         pytest.param(
-            put("landing.bulk_dayz", 3), ["landing.bulk_dayz: unknown key", "bulk_days, empty_file, table"],
+            put("landing.bulk_dayz", 3), ["landing.bulk_dayz: unknown key", "bulk_days, empty_file, max_file_mb, max_file_rows, table"],
             id="misspelt-key",
         ),
         pytest.param(

@@ -43,6 +43,8 @@ BEYOND = str(MODEL.clean.max_abs_amount * 1.01)
     [
         pytest.param({"customer_id": None}, "customer_id", "is missing", "ask upstream", id="customer-missing"),
         pytest.param({"customer_id": " \t"}, "customer_id", "is missing", "ask upstream", id="customer-blank"),
+        pytest.param({"country": "Espa\ufffda"}, "country", "has characters that are not UTF-8", "UTF-8", id="latin-1"),
+        pytest.param({"customer_id": "\ufffd"}, "customer_id", "has characters that are", "UTF-8", id="unreadable-id"),
         pytest.param({"occurred_at": None}, "occurred_at", "is missing", "ask upstream", id="time-missing"),
         pytest.param({"occurred_at": "28/06/2011"}, "occurred_at", "is not a time", "ISO 8601", id="time-locale"),
         pytest.param({"occurred_at": "1309255200"}, "occurred_at", "is not a time", "ISO 8601", id="time-epoch"),
@@ -202,6 +204,20 @@ def test_rows_that_differ_in_one_column_only_are_not_duplicates() -> None:
     assert clean(*rows).silver.num_rows == 3
 
 
+def test_a_transaction_has_as_many_lines_as_there_are_different_ones() -> None:
+    cleaned = clean(row(1), row(1, product_id="x"), row(1, product_id="x", amount="1"), row(1, customer_id="17850.0"))
+    assert cleaned.silver.num_rows == 4
+
+
+def test_lines_of_one_transaction_with_several_customers_are_all_refused() -> None:
+    cleaned = clean(row(1), row(1, product_id="x", customer_id="other"), row(1, customer_id=None), row(2))
+    assert [r["transaction_id"] for r in cleaned.silver.to_pylist()] == [row(2)["transaction_id"]]
+    assert {r["column"] for r in cleaned.quarantine.to_pylist()} == {"customer_id"}
+    assert (
+        cleaned.quarantine["reason"].to_pylist() == ["customer_id is not the same on all lines of the transaction"] * 3
+    )
+
+
 def test_the_same_row_of_another_day_is_not_a_duplicate() -> None:
     table = pa.concat_tables(
         pa.Table.from_pylist(
@@ -216,11 +232,6 @@ def test_the_same_row_of_another_day_is_not_a_duplicate() -> None:
 def test_a_refused_row_that_came_twice_is_refused_once() -> None:
     cleaned = clean(row(quantity="0"), row(quantity="0"))
     assert (cleaned.quarantine.num_rows, cleaned.duplicates) == (1, {DAY: 1})
-
-
-def test_reasons_are_counted_each() -> None:
-    cleaned = clean(row(1, customer_id=None, quantity="0"), row(2, customer_id=None))
-    assert cleaning.reasons(cleaned.quarantine) == {"customer_id is missing": 2, "quantity is zero": 1}
 
 
 VALUES: Mapping[str, Sequence[str | None]] = {

@@ -253,5 +253,12 @@ def test_cleaning_reads_every_half_hour_of_a_day_alike(both: Callable[..., pa.Ta
     assert set(judged["outcome"].to_pylist()) == {"silver"}
 
 
+def test_cleaning_judges_transactions_and_letters_alike(both: Callable[..., pa.Table]) -> None:
+    customers = ["7", "7.0", "8", None, "\ufffd", "7"]
+    lines = [{"customer_id": c, "transaction_id": t, "country": t} for t in ("t", None, "u\ufffd") for c in customers]
+    judged = both("clean", {"bronze": bronze(lines)}, timezone="UTC", **LIMITS)
+    assert set(judged["outcome"].to_pylist()) == {"silver", "quarantined", "duplicate"}
+
+
 def test_cleaning_nothing_gives_nothing(both: Callable[..., pa.Table]) -> None:
     assert both("clean", {"bronze": bronze([])}, timezone="UTC", **LIMITS).num_rows == 0

@@ -8,7 +8,7 @@ keys, so that both engines return the same table, row for row (tests/unit/test_p
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-    Table: TypeAlias = pa.Table | ds.Dataset
+    Table: TypeAlias = pa.Table | ds.Dataset | ds.Scanner
 
 Value: TypeAlias = date | int | float | str | bool
 
@@ -30,9 +30,14 @@ class Engine(Protocol):
         """Run `include/sql/<query>.sql` over named tables with its `:name` parameters bound to `values`.
 
         A table is in memory (`pa.Table`) or lazy (`Dataset`; narrow one with `dataset.filter(…)`: the
-        filter reaches the scan). The result's columns are only ever bool, int64, float64, date32,
+        filter reaches the scan; `Scanner`: its columns are computed while it is read). The result's columns are only ever bool, int64, float64, date32,
         timestamp[us, UTC], string and list<string>. Raises QueryError naming the query and the cause.
         """
+
+    def stream(
+        self, query: str, tables: Mapping[str, Table], values: Mapping[str, Value] | None = None
+    ) -> Iterator[pa.Table]:
+        """The same rows a piece at a time, in the query's order: for results larger than memory."""
 
 
 class QueryError(RuntimeError):

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import duckdb
+import pyarrow as pa
 
 from ml.engine import QueryError, query, types
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from ml.engine import Table, Value
 
-# Half of the machine: the process beside it (a worker, the database, a model server) keeps the rest,
-# and what needs more spills to disk.
+# Half of the machine unless told: the process beside it (a worker, the database, a model server) keeps the
+# rest, and what needs more spills to disk.
 MEMORY_LIMIT = "50%"
+STREAMED_ROWS = 50_000
 
 
 class DuckDBEngine:
@@ -38,6 +38,22 @@ class DuckDBEngine:
                 raise QueryError(f"{asked.path}: DuckDB: {error}") from error
         return types.plain(found, str(asked.path))
 
+    def stream(
+        self, query_name: str, tables: Mapping[str, Table], values: Mapping[str, Value] | None = None
+    ) -> Iterator[pa.Table]:
+        """See `ml.engine.Engine.stream`. What does not fit into memory (a sort, a window) is on disk meanwhile."""
+        asked = query.load(query_name)
+        asked.check(tables, values or {})
+        with _connect() as connection:
+            for name in asked.tables:
+                connection.register(name, tables[name])
+            try:
+                reader = connection.sql(asked.duckdb, params=dict(values or {})).to_arrow_reader(STREAMED_ROWS)
+                for batch in reader:
+                    yield types.plain(pa.Table.from_batches([batch]), str(asked.path))
+            except (duckdb.Error, pa.ArrowException) as error:
+                raise QueryError(f"{asked.path}: DuckDB: {error}") from error
+
 
 def _connect() -> duckdb.DuckDBPyConnection:
     spill = Path(tempfile.gettempdir()) / f"ml-duckdb-{os.getpid()}"
@@ -48,6 +64,6 @@ def _connect() -> duckdb.DuckDBPyConnection:
             "preserve_insertion_order": "false",  # every query orders its result itself; saves memory
         }
     )
-    connection.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
+    connection.execute("SET memory_limit = ?", [os.environ.get("ML_MEMORY_LIMIT") or MEMORY_LIMIT])
     connection.execute("SET TimeZone = 'UTC'")  # else a timestamp is read and cut into days in the machine's zone
     return connection

@@ -7,7 +7,7 @@ JVM in this process: `SparkSession.builder.getOrCreate()` finds it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -46,6 +46,12 @@ class SparkEngine:
                 for name in views:
                     self.session.catalog.dropTempView(name)
         return types.plain(found, str(asked.path))
+
+    def stream(
+        self, query_name: str, tables: Mapping[str, Table], values: Mapping[str, Value] | None = None
+    ) -> Iterator[pa.Table]:
+        """See `ml.engine.Engine.stream`. Past one machine, a driver holds the whole result first."""
+        yield self.run(query_name, tables, values)
 
     def _view(self, name: str, table: Table) -> None:
         from pyspark.sql.pandas.types import from_arrow_schema
