@@ -19,6 +19,7 @@ from datetime import date, timedelta
 STAGES = {
     "land": "put day files where upstream puts them",
     "ingest": "bronze into silver and quarantine, every row accounted for",
+    "reenter": "refused rows of a day, mended by hand",
     "validate": "hold a day's data against its expectations",
     "features": "customers as they were known at a day's end",
     "training_set": "features and matured labels at past cut-offs",
