@@ -35,21 +35,28 @@ def build(model: config.Model) -> None:
 
         @task
         def list_files(table: str, **context) -> dict[str, str | int]:
-            """What is there now; cleaning refuses if it changed since."""
+            """What is there now, written down: what is copied from here on belongs to it, or is not taken."""
             from airflow.sdk.exceptions import AirflowSkipException
 
             from ml import land
+            from mlops.run_keys import run_key
 
             day = day_of(context)
             for landed in land.listing(table).days:
                 if landed.day == day:
-                    return {"fingerprint": landed.fingerprint, "files": len(landed.files)}
+                    listing = land.note_listing(table, [day], run_key(context))
+                    return {"fingerprint": landed.fingerprint, "files": len(landed.files), "listing": listing}
             raise AirflowSkipException(f"nothing has landed for {table} on {day}")
 
         copy_files = DataFactoryPipelineOperator(
             task_id="copy_files",
             pipeline="ingest",
-            parameters={"table": model.landing.table, "folder": DAY, "copy_log": "bronze/_log/{run_key}"},
+            parameters={
+                "table": model.landing.table,
+                "folder": DAY,
+                "copy_log": "bronze/_log/{run_key}",
+                "listing": "{{ ti.xcom_pull(task_ids='list_files')['listing'] }}",
+            },
             timeout=COPY_TIMEOUT,
         )
 
@@ -59,6 +66,7 @@ def build(model: config.Model) -> None:
             days=DAY,
             fingerprint="{{ ti.xcom_pull(task_ids='list_files')['fingerprint'] }}",
             outlets=[assets.ingested],
+            trigger_rule="none_skipped",  # a file that cannot be copied is told by name, and its day is held for it
         )
 
         list_files(model.landing.table) >> copy_files >> clean_day

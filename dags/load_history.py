@@ -42,7 +42,12 @@ def build(model: config.Model) -> None:
         copy_files = DataFactoryPipelineOperator(
             task_id="copy_files",
             pipeline="ingest",
-            parameters={"table": model.landing.table, "folder": "*", "copy_log": "bronze/_log/{run_key}"},
+            parameters={
+                "table": model.landing.table,
+                "folder": "*",
+                "copy_log": "bronze/_log/{run_key}",
+                "listing": "{{ ti.xcom_pull(task_ids='note_files') }}",
+            },
             timeout=COPY_TIMEOUT,
         )
         clean_days = ingest_task(
@@ -52,6 +57,7 @@ def build(model: config.Model) -> None:
             listing="{{ ti.xcom_pull(task_ids='note_files') }}",
             follow="{{ params.last }}",
             per_day=False,
+            trigger_rule="none_skipped",  # one file that cannot be copied holds its day, not all the others
         )
 
         @task(outlets=[assets.ingested])

@@ -156,9 +156,7 @@ def replace(
         try:
             write_deltalake(
                 uri(name),
-                rows
-                if isinstance(rows, pa.Table)
-                else rows.scanner().to_reader(),  # files are read as they are written
+                rows if isinstance(rows, pa.Table) else rows.scanner().to_reader(),  # read while it is written
                 mode="error" if fresh else "overwrite",
                 schema_mode=None if fresh or not _widens(name, rows) else "merge",
                 predicate=None if fresh else where,

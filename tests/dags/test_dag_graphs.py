@@ -136,11 +136,12 @@ def test_a_stage_of_a_day_refuses_to_run_without_one(dags: dict[str, Any], stage
 
 
 # What `ti.xcom_pull` gives while a Dag's tasks are rendered here.
+LISTING = "bronze/_listing/k.json"
 FINGERPRINT = "0123456789abcdef"
 XCOMS = {
-    ("list_files", "return_value"): {"fingerprint": FINGERPRINT, "files": 2},
+    ("list_files", "return_value"): {"fingerprint": FINGERPRINT, "files": 2, "listing": LISTING},
     ("copy_files", "run_key"): "churn_ingest-copy_files-1998-06-28-0123456789-g1",
-    ("note_files", "return_value"): "bronze/_listing/k.json",
+    ("note_files", "return_value"): LISTING,
     ("choose_day", "return_value"): "1998-06-28",
     ("build_training_set", "return_value"): {"training_set": {"version": 7}},
 }
@@ -241,7 +242,12 @@ class TestTheTrainingJob:
 def test_data_factory_is_asked_to_copy(dags: dict[str, Any], stage: str, folder: str) -> None:
     task = rendered(dags[f"churn_{stage}"].task_dict["copy_files"])
     assert task.pipeline == "ingest"
-    assert task.parameters == {"table": "transactions", "folder": folder, "copy_log": "bronze/_log/{run_key}"}
+    assert task.parameters == {
+        "table": "transactions",
+        "folder": folder,
+        "copy_log": "bronze/_log/{run_key}",
+        "listing": LISTING,
+    }
 
 
 @pytest.mark.parametrize(
