@@ -1,6 +1,7 @@
 """What a service does to its clients on a bad day, and what is left of it: one effect, and an honest end.
 
-Every case runs through each service's own SDK against stand-ins whose faults are switched on.
+Every case runs through each service's own SDK against stand-ins whose faults are switched on. `make test` takes one of
+each kind, `make test-faults` all.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from tests.unit.remote_services import SERVICES, Service, prepare
 from tests.unit.task_contexts import Ti, context_of
 from tests.unit.triggers import Triggerer, deferred_by
 
+slow = pytest.mark.faults
 _prepared: list[str] = []
 
 
@@ -67,8 +69,8 @@ class TestASubmission:
         "do",
         [
             pytest.param({"reset": True}, id="reset"),
-            pytest.param(answer(503), id="503"),
-            pytest.param(answer(500), id="500"),
+            pytest.param(answer(503), id="503", marks=slow),
+            pytest.param(answer(500), id="500", marks=slow),
         ],
     )
     def test_whose_reply_is_lost_is_not_repeated(
@@ -80,6 +82,7 @@ class TestASubmission:
         (entry,) = service.entries(connected, ti)
         assert entry["outcome"] in ("Succeeded", "SUCCESS", "Completed")
 
+    @slow
     def test_that_never_arrived_is_made_again(
         self, service: Service, connected: Standins, triggerer: Triggerer, faults: Faults, ti: Ti
     ) -> None:
@@ -88,8 +91,15 @@ class TestASubmission:
         assert len(service.entries(connected, ti)) == 1
         assert len(faults.seen(rule)) == 3
 
-    @pytest.mark.parametrize("as_date", [False, True], ids=["seconds", "http-date"])
-    @pytest.mark.parametrize("status", [429, 503])
+    @pytest.mark.parametrize(
+        ("status", "as_date"),
+        [
+            pytest.param(429, False, id="429-in-seconds"),
+            pytest.param(429, True, id="429-as-a-date", marks=slow),
+            pytest.param(503, False, id="503-in-seconds", marks=slow),
+            pytest.param(503, True, id="503-as-a-date", marks=slow),
+        ],
+    )
     def test_that_is_told_to_wait_is_not_made_earlier(
         self,
         service: Service,
@@ -126,7 +136,7 @@ class TestASubmission:
         assert waiting.value.method_name == "execute_complete"
         again.on_kill()
 
-    @pytest.mark.parametrize("status", [401, 403])
+    @pytest.mark.parametrize("status", [pytest.param(401, marks=slow), 403])
     def test_that_is_refused_fails_at_once_and_says_what_is_missing(
         self, service: Service, connected: Standins, faults: Faults, ti: Ti, status: int
     ) -> None:
@@ -140,6 +150,7 @@ class TestASubmission:
         assert len(faults.seen(rule)) == 1
         assert service.entries(connected, ti) == []
 
+    @slow
     def test_with_a_slow_reply_is_made_once(
         self, service: Service, connected: Standins, triggerer: Triggerer, faults: Faults, ti: Ti
     ) -> None:
@@ -159,6 +170,7 @@ class TestALook:
         first, second, *_ = times(faults.seen(rule))
         assert second - first >= timedelta(seconds=2)
 
+    @slow
     def test_through_a_storm_finds_the_end(
         self, service: Service, connected: Standins, triggerer: Triggerer, faults: Faults, ti: Ti
     ) -> None:
@@ -196,6 +208,7 @@ class TestARun:
         (entry,) = ended(service, connected, ti)
         assert entry["outcome"].lower().startswith("cancel")
 
+    @slow
     def test_that_failed_does_not_turn_green_when_it_is_met_again(
         self, service: Service, connected: Standins, triggerer: Triggerer, faults: Faults, ti: Ti
     ) -> None:
@@ -207,6 +220,7 @@ class TestARun:
         triggerer.run(service.make, context_of(ti.retried()))
         assert len(service.entries(connected, ti)) == 2
 
+    @slow
     def test_is_cancelled_by_a_worker_that_is_killed_and_told_to_wait(
         self, service: Service, connected: Standins, faults: Faults, ti: Ti
     ) -> None:
