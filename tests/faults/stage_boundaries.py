@@ -77,6 +77,7 @@ class Bench:
         self.tap = tap
         self.log = folder / "stage.log"
         self.processes = StageProcesses(tapped(machine, tap), self.log)
+        self.before: dict[str, Parts] = {}  # by stage: what there is when it is put back to before its work
         self.expected: dict[str, Parts] = {}
         self.boundaries: dict[str, list[Boundary]] = {}
 
@@ -93,6 +94,7 @@ class Bench:
     def record(self, stage: Stage) -> list[Boundary]:
         """Run a stage undisturbed: its boundaries. What it gave is what every disturbed run must give."""
         stage.reset()
+        self.before[stage.name] = stage.parts()
         before = len(self.tap.changes)
         code = self.run(stage)
         assert code == 0, f"{stage.name} undisturbed ended with {code}:\n{self.processes.output()}"
@@ -106,7 +108,6 @@ class Bench:
     def disturb(self, stage: Stage, boundary: Boundary, seed: int) -> Outcome:
         """Put the stage back to before its work, kill it at a boundary, look, and run it again."""
         stage.reset()
-        old = stage.parts()
         draw = random.Random(f"{seed} {boundary}")
         trap = Trap(fits(boundary), boundary.number, boundary.when, draw.choice(DELAYS))
         code = self.run(stage, trap)
@@ -114,14 +115,14 @@ class Bench:
             killed, wrong = False, "" if code == 0 else f"not reached, and ended with {code}: {self._tail()}"
         else:
             killed, wrong = True, "" if code == -9 else f"was killed and ended with {code}"
-        wrong = wrong or self._half_done(stage, old, stage.parts())
+        wrong = wrong or self._half_done(stage, stage.parts())
         if not wrong and (code := self.run(stage)) != 0:
             wrong = f"run again it ended with {code}: {self._tail()}"
         wrong = wrong or self._differs(stage) or stage.once() or ""
         return Outcome(boundary, seed, killed, wrong)
 
-    def _half_done(self, stage: Stage, old: Parts, now: Parts) -> str:
-        new = self.expected[stage.name]
+    def _half_done(self, stage: Stage, now: Parts) -> str:
+        old, new = self.before[stage.name], self.expected[stage.name]
         halves = [name for name, part in now.items() if part not in (old[name], new[name])]
         return f"readers saw halves of {', '.join(halves)}" if halves else ""
 

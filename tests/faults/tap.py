@@ -28,6 +28,7 @@ LEFT_OUT = (
     (r"/api/2\.0/mlflow/[a-z-]+/(search|get|get-history|get-latest-versions)$", "MLflow asks by POST; nothing changes"),
     (r"/api/2\.0/mlflow/logged-models/search$", "the same"),
     (r"/heartbeat$", "says only that the process lives; the next one says it again"),
+    (r" renew$", "a lease's holder says that it lives"),
     (r"/rtif$", "how a task's templates were rendered, for people; written anew by each try"),
 )
 
@@ -137,10 +138,12 @@ class Tap:
             while head := await _head(reader):
                 method, target, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
                 trap, change = None, None
-                if method in CHANGING and not any(re.search(what, urlsplit(target).path) for what, _ in LEFT_OUT):
+                action = _field(head, b"x-ms-lease-action").decode()
+                path = f"{urlsplit(target).path} {action}".strip()
+                if method in CHANGING and not any(re.search(what, path) for what, _ in LEFT_OUT):
                     port = writer.get_extra_info("peername")[1]
                     caller = caller or await asyncio.to_thread(_caller, port)
-                    change = Change(service, method, normalised(target), caller, time.time())
+                    change = Change(service, method, f"{normalised(target)} {action}".strip(), caller, time.time())
                     self.changes.append(change)
                     trap = next((one for one in self.traps if one.meets(change)), None)
                 if trap and change and trap.when == "before":

@@ -73,3 +73,12 @@ def test_a_run_without_a_day_fails_and_says_how_to_start_one(machine: Machine, s
     told = machine.airflow.explain(run)
     assert "partition_key" in told
     assert "try 1" in told, "nothing can come of trying again"
+
+
+def test_every_event_that_hands_a_day_on_names_its_day(machine: Machine, shop_days: list[date]) -> None:
+    """What is given no day tells nothing: an event without one would be dropped, with a warning in Airflow's log."""
+    params = {"source_dag_id": "churn_arrivals", "limit": 100}
+    events = machine.airflow.call("GET", "/assets/events", params=params)["asset_events"]
+    days = {(event["name"], event["partition_key"]) for event in events if event["name"] != "churn.asked"}
+    assert ("churn.landed", str(shop_days[-1])) in days
+    assert [name for name, day in days if day is None] == []

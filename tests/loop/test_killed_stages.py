@@ -19,7 +19,8 @@ pytestmark = [pytest.mark.loop, pytest.mark.timeout(600)]
 def test_a_stage_killed_in_the_middle_gives_the_same_when_it_is_run_again(
     machine: Machine, shop_days: list[date], name: str
 ) -> None:
-    (stage,) = [one for one in stages.daily(shop_days[-1]) if one.name == name]
+    day = shop_days[-2]  # it is left as if these tests had made it; the newest day is looked at by others
+    (stage,) = [one for one in stages.daily(day) if one.name == name]
     services = {service: machine.settings.ports[service] for service in ("blob", "mlflow")}
     with Tap(services) as tap, bench_of(machine, tap) as bench:
         outcomes = [bench.disturb(stage, one, 1) for one in chosen(bench.record(stage), 1, 3)]

@@ -103,11 +103,11 @@ class TestDelta:
         landing = api.cloud.account.container("landing")
         landing.upload_blob(f"{pipeline}/d1/a.csv", b"id,x\n1,a\n")
         landing.upload_blob(f"{pipeline}/d2/b.csv", b"y,id\nb,2\n")
-        run, _ = api.run(pipeline, ingest(pipeline))
+        run, _ = api.run(pipeline, {**ingest(pipeline), "listing": "l1"})
         assert run["status"] == "Succeeded", run
         assert self.rows(api, pipeline) == [
-            {"id": "1", "x": "a", "y": None, "_file": f"landing/{pipeline}/d1/a.csv"},
-            {"id": "2", "x": None, "y": "b", "_file": f"landing/{pipeline}/d2/b.csv"},
+            {"id": "1", "x": "a", "y": None, "_file": f"landing/{pipeline}/d1/a.csv", "_listing": "l1"},
+            {"id": "2", "x": None, "y": "b", "_file": f"landing/{pipeline}/d2/b.csv", "_listing": "l1"},
         ]
 
     def test_a_second_run_adds_its_rows(self, api: Api, pipeline: str) -> None:

@@ -323,7 +323,8 @@ class TestRunsThatMeetTheirFate:
 
             def run_of(how: str, **more: Any) -> str:
                 faults.add({"run": {"how": how, **more}}, path=f"{PATH}/refreshes", method="POST")
-                return str(http.post(f"{PATH}/refreshes").raise_for_status().headers["RequestId"])
+                enhanced = {"type": "Full"}  # only such a refresh can be cancelled
+                return str(http.post(f"{PATH}/refreshes", json=enhanced).raise_for_status().headers["RequestId"])
 
             def look(refresh_id: str) -> httpx.Response:
                 return http.get(f"{PATH}/refreshes/{refresh_id}")

@@ -46,7 +46,6 @@ UNPACKS = {
 }  # fmt: skip
 
 MADE_SQL = {
-    ("src/ml/engine/on_duckdb.py", "_connect"): "the memory limit is a constant of the file",
     ("src/ml/gate.py", "_record"): "the key is 16 hex digits of a SHA-256",
     ("src/ml/registry.py", "by_run_key"): "the model's name is [a-z0-9_], and quotes in a run key are refused",
     ("src/ml/registry.py", "training_run"): "`by_run_key` has refused quotes in the run key before",

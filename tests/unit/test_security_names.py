@@ -102,7 +102,7 @@ def test_a_table_has_a_name_not_a_path(text: str) -> None:
 def test_a_landed_file_of_a_bad_name_is_a_stray(text: str) -> None:
     names = [f"transactions/{text}/a.csv", f"transactions/2026-11-01/{text}", f"{text}/2026-11-01/a.csv"]
     found = land.landed_days([Blob(name, 1, "e") for name in names], "transactions")
-    assert found.days == ()
+    assert [day.files for day in found.days] in ([], [()]), "the day is told of it, and takes nothing"
     assert len(found.strays) == len(names)
 
 
