@@ -94,13 +94,14 @@ class Machine:
 
 @contextmanager
 def own_settings() -> Iterator[Settings]:
-    """A state directory and free ports, which the environment names meanwhile; removed in the end."""
+    """A state directory with the temporary files in it, and free ports: the environment names them meanwhile."""
     # not below pytest's own folder: each pytest that starts closes it to others, PostgreSQL's user among them
     run_dir = Path(tempfile.mkdtemp(prefix="machine-"))
     run_dir.chmod(0o711)
+    (run_dir / "tmp").mkdir()
     names = {port.variable: str(free) for port, free in zip(PORTS.values(), free_ports(len(PORTS)), strict=True)}
     saved = dict(os.environ)
-    os.environ.update(names | {"RUN_DIR": str(run_dir)})
+    os.environ.update(names | {"RUN_DIR": str(run_dir), "TMPDIR": str(run_dir / "tmp")})
     try:
         yield from_environment()
     finally:

@@ -9,11 +9,19 @@ import pytest
 
 from local.settings import Settings
 from tests.faults.airflow_boundaries import SERVICES, put_tap_before
+from tests.faults.disks import small_disks
 from tests.faults.faults import Faults
 from tests.faults.tap import Tap
-from tests.machine import Machine, demo, machine_of, settings, shop_days
+from tests.machine import Machine, demo, machine_of, own_settings, shop_days
 
 __all__ = ["Machine", "demo", "faults", "machine", "settings", "shop_days", "tap"]
+
+
+@pytest.fixture(scope="session")
+def settings() -> Iterator[Settings]:
+    """As any machine's, on disks that can be filled up where this user may mount."""
+    with own_settings() as made, small_disks(made.run_dir):
+        yield made
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

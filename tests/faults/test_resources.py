@@ -1,0 +1,216 @@
+"""A service that dies, a disk that is full, no memory, no file handles: afterwards the loop has made the right tables.
+
+Each test takes one day out of all tables and sends it through the loop while the fault happens in every stage; then the
+day's rows must be those of the undisturbed walk, every run key had one effect, and no process, lease or file is left.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from datetime import date
+from io import StringIO
+
+import psutil
+import pytest
+from rich.console import Console
+
+from local import control
+from local.state import load
+from tests.faults import walks
+from tests.faults.disks import full, is_small
+from tests.machine import Machine
+
+pytestmark = pytest.mark.timeout(1800)
+
+# every task of a day that asks for something, in the order in which they come
+TASKS = (
+    ("ingest", "list_files"),
+    ("ingest", "copy_files"),
+    ("ingest", "clean_day"),
+    ("features", "compute_features"),
+    ("score", "score_customers"),
+    ("monitor", "measure_drift"),
+)
+SERVICES = ("standins", "azurite", "mlflow", "postgres")
+Disturb = Callable[[str], None]
+
+
+@pytest.fixture(scope="session")
+def day(shop_days: list[date]) -> date:
+    return shop_days[-2]
+
+
+@pytest.fixture(scope="session")
+def undisturbed(machine: Machine, day: date) -> walks.Content:
+    found = walks.content(machine, day)
+    assert all(found[table] for table in found if not table.startswith("quarantine")), "the walk made this day"
+    return found
+
+
+def through(machine: Machine, day: date, undisturbed: walks.Content, disturb: Disturb) -> None:
+    """Send the day through the loop; `disturb(task)` is called when each task is at work."""
+    walks.all_ready(machine)
+    before, since = walks.known(machine, day), walks.last_entry(machine)
+    walks.forget(machine, day)
+    walks.patiently(lambda: machine.airflow.trigger("churn_ingest", partition_key=str(day)))
+    for stage, task in TASKS:
+        walks.begun(machine, stage, task, day, before)
+        disturb(task)
+    for stage in walks.STAGES:
+        walks.ended(machine, stage, day, before)
+    assert walks.content(machine, day) == undisturbed
+    walks.settled(machine, since)
+
+
+@pytest.mark.parametrize("first", [signal.SIGKILL, signal.SIGTERM], ids=["killed-first", "asked-to-end-first"])
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_that_ends_in_the_middle_of_every_stage(
+    machine: Machine, day: date, undisturbed: walks.Content, name: str, first: signal.Signals
+) -> None:
+    moments = random.Random(f"{name} {first}")
+    signals = [first, signal.SIGTERM if first == signal.SIGKILL else signal.SIGKILL] * len(TASKS)
+
+    def end(task: str) -> None:
+        time.sleep(moments.uniform(0, 2.5))
+        walks.service(machine, name).send_signal(signals.pop(0))
+
+    through(machine, day, undisturbed, end)
+
+
+@pytest.mark.parametrize("name", ["azurite", "standins", "postgres"])
+def test_a_disk_that_is_full_for_a_while(machine: Machine, day: date, undisturbed: walks.Content, name: str) -> None:
+    folder = machine.settings.run_dir / name
+    if not is_small(folder):
+        pytest.skip("this user may not mount a file system to fill up")
+
+    def fill(task: str) -> None:
+        if task in ("copy_files", "compute_features"):
+            with full(folder):
+                time.sleep(12)  # longer than two saves of Azurite's, than several retries of any client
+
+    through(machine, day, undisturbed, fill)
+
+
+@pytest.mark.parametrize("name", ["azurite", "standins", "mlflow"])
+def test_a_service_without_file_handles_for_a_while(
+    machine: Machine, day: date, undisturbed: walks.Content, name: str
+) -> None:
+    def starve(task: str) -> None:
+        if task in ("copy_files", "compute_features", "score_customers"):
+            process = walks.service(machine, name)
+            soft, hard = process.rlimit(psutil.RLIMIT_NOFILE)
+            process.rlimit(psutil.RLIMIT_NOFILE, (3, hard))
+            time.sleep(6)
+            if process.is_running():  # it may have ended because of it, and been started again
+                process.rlimit(psutil.RLIMIT_NOFILE, (soft, hard))
+
+    through(machine, day, undisturbed, starve)
+
+
+def test_a_stage_that_is_out_of_memory_fails_and_is_done_again(
+    machine: Machine, day: date, undisturbed: walks.Content
+) -> None:
+    """The warm cluster's forks inherit its limit, so the stage's own process is the one that has too little."""
+
+    def warm() -> psutil.Process:
+        below = walks.service(machine, "standins").children(recursive=True)
+        (found,) = [one for one in below if "standins.compute_zygote" in one.cmdline()]
+        return found
+
+    def restrict(task: str) -> None:
+        if task != "copy_files":
+            return
+        process, since = warm(), walks.last_entry(machine)
+        limits = process.rlimit(psutil.RLIMIT_AS)
+        process.rlimit(psutil.RLIMIT_AS, (process.memory_info().vms + 64 * 2**20, limits[1]))
+        end = time.monotonic() + 120
+        while not any(e["id"] > since and e["outcome"] == "FAILED" for e in machine.ledger()):
+            assert time.monotonic() < end, "no stage has failed for lack of memory"
+            time.sleep(0.3)
+        process.rlimit(psutil.RLIMIT_AS, limits)
+
+    through(machine, day, undisturbed, restrict)
+
+
+def test_the_supervisor_and_its_guard_killed_in_the_middle_of_a_day(
+    machine: Machine, day: date, undisturbed: walks.Content
+) -> None:
+    def kill(task: str) -> None:
+        if task != "clean_day":
+            return
+        status = load(machine.settings.run_dir)
+        assert status is not None
+        for one in (status.guard, status.supervisor):
+            os.kill(one.pid, signal.SIGKILL)
+        told = StringIO()
+        assert control.up(machine.settings, Console(file=told)), "it was not up any more"
+
+    through(machine, day, undisturbed, kill)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_training_and_promotion_through_the_death_of_a_service(
+    machine: Machine, undisturbed: walks.Content, name: str
+) -> None:
+    """One version is registered per run key, and its gate's decision is there once."""
+    since = walks.last_entry(machine)
+    moments = random.Random(name)
+    versions = _versions(machine)
+    run = machine.airflow.trigger("churn_train")
+    for task in ("build_training_set", "validate_training_set", "train_model"):
+        _at_work(machine, run.dag_id, run.run_id, task)
+        time.sleep(moments.uniform(0, 3))
+        walks.service(machine, name).send_signal(signal.SIGKILL)
+    promoted = {one.run_id for one in walks.patiently(lambda: machine.airflow.runs("churn_promote"))}
+    _over(machine, "churn_train", run.run_id)
+    end = time.monotonic() + 300
+    while not (new := [one for one in machine.airflow.runs("churn_promote") if one.run_id not in promoted]):
+        assert time.monotonic() < end, "no promotion has begun"
+        time.sleep(0.5)
+    walks.service(machine, name).send_signal(signal.SIGKILL)
+    _over(machine, "churn_promote", new[-1].run_id)
+    (version,) = _versions(machine) - versions
+    decided = [row for row in _decisions(machine) if str(row["version"]) == version]
+    assert len(decided) == 1
+    walks.settled(machine, since)
+
+
+def _at_work(machine: Machine, dag_id: str, run_id: str, task_id: str) -> None:
+    end = time.monotonic() + 420
+    while True:
+        (run,) = [one for one in walks.patiently(lambda: machine.airflow.runs(dag_id)) if one.run_id == run_id]
+        if walks.at_work(machine, run, task_id):
+            return
+        assert run.state != "failed", machine.airflow.explain(run)
+        assert time.monotonic() < end, f"{task_id} has not begun"
+        time.sleep(0.2)
+
+
+def _over(machine: Machine, dag_id: str, run_id: str) -> None:
+    end = time.monotonic() + 600
+    while True:
+        (run,) = [one for one in walks.patiently(lambda: machine.airflow.runs(dag_id)) if one.run_id == run_id]
+        if run.state in ("success", "failed"):
+            assert run.state == "success", machine.airflow.explain(run)
+            return
+        assert time.monotonic() < end, f"{run_id} is {run.state}"
+        time.sleep(0.5)
+
+
+def _versions(machine: Machine) -> set[str]:
+    code = (
+        "from mlflow import MlflowClient; import json\n"
+        "print(json.dumps([v.version for v in MlflowClient().search_model_versions(\"name='churn'\")]))"
+    )
+    return {str(one) for one in json.loads(machine.python("-c", code).stdout.splitlines()[-1])}
+
+
+def _decisions(machine: Machine) -> list[dict[str, object]]:
+    code = "from ml import lake; import json; print(json.dumps(lake.read('ops.decisions').to_pylist(), default=str))"
+    found: list[dict[str, object]] = json.loads(machine.python("-c", code).stdout.splitlines()[-1])
+    return found
