@@ -26,7 +26,6 @@ TABLES = {
     "gold.customer_churn_scores": "score_date",
     "gold.drift": "day",
 }
-MARKS = {"ops.ingested_days": "day"}
 # which run, of what, made a row: differs from run to run
 MADE_BY = ("run_key", "feature_table_version", "made_from", "made_at", "made_by")
 
@@ -51,7 +50,7 @@ def forget(machine: Machine, day: date) -> None:
         "    schema = lake.dataset(name).schema\n"
         "    lake.replace(name, schema.empty_table(), lake.day_predicate(column, [day]))\n"
     )
-    machine.python("-c", code, str(day), json.dumps(TABLES | MARKS))
+    machine.python("-c", code, str(day), json.dumps(TABLES))
     assert not any(content(machine, day).values())
 
 
