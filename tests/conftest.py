@@ -27,7 +27,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`make test` runs two workers: a file's tests stay together, and so do all that share the whole machine."""
+    """`make test` runs two workers: a file's tests stay together, and so do all that share the whole machine.
+
+    Those come first, for they take longest: the other worker does all the rest meanwhile.
+    """
+    groups = {}
     for item in items:
         name = item.path.relative_to(Path(__file__).parent).as_posix()
-        item.add_marker(pytest.mark.xdist_group("loop" if name.startswith("loop/") else name))
+        groups[item] = "loop" if name.startswith("loop/") else name
+        item.add_marker(pytest.mark.xdist_group(groups[item]))
+    items.sort(key=lambda item: groups[item] != "loop")
