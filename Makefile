@@ -26,7 +26,7 @@ status:  ## what runs, where, since when, how much memory
 
 test:  ## every test but the slow ones of test-faults; ARGS='tests/unit -k gate' chooses
 	@sh local/bootstrap.sh all
-	@$(PY) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder -m 'not faults' $(ARGS)
+	@$(PY) -m pytest -n 2 --no-loadscope-reorder -m 'not faults' $(ARGS)
 
 test-loop:  ## only the tests that run whole days through the whole machine
 	@sh local/bootstrap.sh all

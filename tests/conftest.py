@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
+WHOLE_MACHINE = "tests/loop/"
 _AIRFLOW_HOME = tempfile.mkdtemp(prefix="airflow-of-tests-")
 
 for _name in [name for name in os.environ if name.startswith(("AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_"))]:
@@ -25,15 +27,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(_AIRFLOW_HOME, ignore_errors=True)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist names the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """`make test` runs two workers: a file's tests stay together, and so do all that share the whole machine.
+    """The whole machine's tests take longest, so they begin first: another worker does all the rest meanwhile."""
+    items.sort(key=lambda item: not item.nodeid.startswith(WHOLE_MACHINE))
 
-    Those come first, for they take longest: the other worker does all the rest meanwhile.
-    """
-    groups = {}
-    for item in items:
-        name = item.path.relative_to(Path(__file__).parent).as_posix()
-        groups[item] = "loop" if name.startswith("loop/") else name
-        item.add_marker(pytest.mark.xdist_group(groups[item]))
-    items.sort(key=lambda item: groups[item] != "loop")
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    """Workers take whole files, and all files that share the whole machine together: there is one of it."""
+    return ByMachine(config, log)
+
+
+class ByMachine(LoadScopeScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+        return WHOLE_MACHINE if nodeid.startswith(WHOLE_MACHINE) else nodeid.partition("::")[0]

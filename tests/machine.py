@@ -102,9 +102,16 @@ def own_settings() -> Iterator[Settings]:
     names = {port.variable: str(free) for port, free in zip(PORTS.values(), free_ports(len(PORTS)), strict=True)}
     saved = dict(os.environ)
     os.environ.update(names | {"RUN_DIR": str(run_dir), "TMPDIR": str(run_dir / "tmp")})
+    end = subprocess.Popen(
+        [sys.executable, "-m", "tests.machine_end", str(os.getpid())],
+        cwd=Path(__file__).parent.parent,
+        start_new_session=True,  # else the Ctrl-C that ends the tests ends it too
+    )
     try:
         yield from_environment()
     finally:
+        end.kill()
+        end.wait()
         os.environ.clear()
         os.environ.update(saved)
         shutil.rmtree(run_dir, ignore_errors=True)
