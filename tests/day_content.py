@@ -19,8 +19,10 @@ TABLES = {
 MADE_BY = ("run_key", "feature_table_version")  # say which run made a row, so they differ from run to run
 STAGES = ("ingest", "features", "score", "monitor")
 
+Content = dict[str, list[tuple[Any, ...]]]
 
-def content(machine: Machine, day: date) -> dict[str, list[tuple[Any, ...]]]:
+
+def content(machine: Machine, day: date) -> Content:
     """Every row of the day in every table, but for what says which run made it."""
     found = {}
     for table, column in TABLES.items():

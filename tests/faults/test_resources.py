@@ -21,6 +21,7 @@ from rich.console import Console
 
 from local import control
 from local.state import load
+from tests.day_content import STAGES, Content, content
 from tests.faults import walks
 from tests.faults.disks import full, is_small
 from tests.machine import Machine
@@ -46,13 +47,13 @@ def day(shop_days: list[date]) -> date:
 
 
 @pytest.fixture(scope="session")
-def undisturbed(machine: Machine, day: date) -> walks.Content:
-    found = walks.content(machine, day)
+def undisturbed(machine: Machine, day: date) -> Content:
+    found = content(machine, day)
     assert all(found[table] for table in found if not table.startswith("quarantine")), "the walk made this day"
     return found
 
 
-def through(machine: Machine, day: date, undisturbed: walks.Content, disturb: Disturb) -> None:
+def through(machine: Machine, day: date, undisturbed: Content, disturb: Disturb) -> None:
     """Send the day through the loop; `disturb(task)` is called when each task is at work."""
     walks.all_ready(machine)
     before, since = walks.known(machine, day), walks.last_entry(machine)
@@ -61,16 +62,16 @@ def through(machine: Machine, day: date, undisturbed: walks.Content, disturb: Di
     for stage, task in TASKS:
         walks.begun(machine, stage, task, day, before)
         disturb(task)
-    for stage in walks.STAGES:
+    for stage in STAGES:
         walks.ended(machine, stage, day, before)
-    assert walks.content(machine, day) == undisturbed
+    assert content(machine, day) == undisturbed
     walks.settled(machine, since)
 
 
 @pytest.mark.parametrize("first", [signal.SIGKILL, signal.SIGTERM], ids=["killed-first", "asked-to-end-first"])
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_that_ends_in_the_middle_of_every_stage(
-    machine: Machine, day: date, undisturbed: walks.Content, name: str, first: signal.Signals
+    machine: Machine, day: date, undisturbed: Content, name: str, first: signal.Signals
 ) -> None:
     moments = random.Random(f"{name} {first}")
     signals = [first, signal.SIGTERM if first == signal.SIGKILL else signal.SIGKILL] * len(TASKS)
@@ -83,7 +84,7 @@ def test_a_service_that_ends_in_the_middle_of_every_stage(
 
 
 @pytest.mark.parametrize("name", ["azurite", "standins", "postgres"])
-def test_a_disk_that_is_full_for_a_while(machine: Machine, day: date, undisturbed: walks.Content, name: str) -> None:
+def test_a_disk_that_is_full_for_a_while(machine: Machine, day: date, undisturbed: Content, name: str) -> None:
     folder = machine.settings.run_dir / name
     if not is_small(folder):
         pytest.skip("this user may not mount a file system to fill up")
@@ -98,7 +99,7 @@ def test_a_disk_that_is_full_for_a_while(machine: Machine, day: date, undisturbe
 
 @pytest.mark.parametrize("name", ["azurite", "standins", "mlflow"])
 def test_a_service_without_file_handles_for_a_while(
-    machine: Machine, day: date, undisturbed: walks.Content, name: str
+    machine: Machine, day: date, undisturbed: Content, name: str
 ) -> None:
     def starve(task: str) -> None:
         if task in ("copy_files", "compute_features", "score_customers"):
@@ -113,7 +114,7 @@ def test_a_service_without_file_handles_for_a_while(
 
 
 def test_a_stage_that_is_out_of_memory_fails_and_is_done_again(
-    machine: Machine, day: date, undisturbed: walks.Content
+    machine: Machine, day: date, undisturbed: Content
 ) -> None:
     """The warm cluster's forks inherit its limit, so the stage's own process is the one that has too little."""
 
@@ -138,7 +139,7 @@ def test_a_stage_that_is_out_of_memory_fails_and_is_done_again(
 
 
 def test_the_supervisor_and_its_guard_killed_in_the_middle_of_a_day(
-    machine: Machine, day: date, undisturbed: walks.Content
+    machine: Machine, day: date, undisturbed: Content
 ) -> None:
     def kill(task: str) -> None:
         if task != "clean_day":
@@ -155,7 +156,7 @@ def test_the_supervisor_and_its_guard_killed_in_the_middle_of_a_day(
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_training_and_promotion_through_the_death_of_a_service(
-    machine: Machine, undisturbed: walks.Content, name: str
+    machine: Machine, undisturbed: Content, name: str
 ) -> None:
     """One version is registered per run key, and its gate's decision is there once."""
     since = walks.last_entry(machine)

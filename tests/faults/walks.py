@@ -15,30 +15,8 @@ import requests
 from local import control, processes
 from local.airflow_api import OVER, DagRun
 from local.state import load
+from tests.day_content import STAGES, TABLES, content
 from tests.machine import Machine
-
-STAGES = ("ingest", "features", "score", "monitor")
-TABLES = {
-    "silver.transactions": "day",
-    "quarantine.transactions": "day",
-    "silver.customer_days": "day",
-    "features.customers": "as_of",
-    "gold.customer_churn_scores": "score_date",
-    "gold.drift": "day",
-}
-# which run, of what, made a row: differs from run to run
-MADE_BY = ("run_key", "feature_table_version", "made_from", "made_at", "made_by")
-
-Content = dict[str, list[tuple[Any, ...]]]
-
-
-def content(machine: Machine, day: date) -> Content:
-    """Every row that the loop makes of a day."""
-    found = {}
-    for table, column in TABLES.items():
-        rows = machine.rows(table, column, str(day))
-        found[table] = sorted(tuple(str(v) for k, v in sorted(row.items()) if k not in MADE_BY) for row in rows)
-    return found
 
 
 def forget(machine: Machine, day: date) -> None:
