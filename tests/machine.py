@@ -134,19 +134,19 @@ def own_machine() -> Iterator[Machine]:
         yield machine
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def settings() -> Iterator[Settings]:
     with own_settings() as settings:
         yield settings
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def machine(settings: Settings) -> Iterator[Machine]:
     with machine_of(settings) as machine:
         yield machine
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def demo(machine: Machine) -> Demo:
     """The demo's own walk through the loop; its rows are what a person sees in the table."""
     walked = Demo(machine.settings, Console(soft_wrap=True), machine.airflow, SHOP)
@@ -154,7 +154,7 @@ def demo(machine: Machine) -> Demo:
     return walked
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shop_days(machine: Machine, demo: Demo) -> list[date]:
     """Every day of the simulated shop; the last three went through the loop one by one."""
     return [date.fromisoformat(day) for day in machine.ml("land", *SHOP, "--list")["days"]]

@@ -17,7 +17,7 @@ from tests.machine import Machine, demo, machine_of, own_settings, shop_days
 __all__ = ["Machine", "demo", "faults", "machine", "settings", "shop_days", "tap"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def settings() -> Iterator[Settings]:
     """As any machine's, on disks that can be filled up where this user may mount."""
     with own_settings() as made, small_disks(made.run_dir):
@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.faults)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def tap(settings: Settings) -> Iterator[Tap]:
     """What the machine's Airflow asks through; it only looks on unless a test sets its traps."""
     with Tap({name: settings.ports[name] for name in SERVICES}) as made:
@@ -38,7 +38,7 @@ def tap(settings: Settings) -> Iterator[Tap]:
         yield made
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def machine(settings: Settings, tap: Tap) -> Iterator[Machine]:
     with machine_of(settings) as made:
         yield made

@@ -41,12 +41,12 @@ SERVICES = ("standins", "azurite", "mlflow", "postgres")
 Disturb = Callable[[str], None]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def day(shop_days: list[date]) -> date:
     return shop_days[-2]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def undisturbed(machine: Machine, day: date) -> Content:
     found = content(machine, day)
     assert all(found[table] for table in found if not table.startswith("quarantine")), "the walk made this day"
