@@ -7,16 +7,15 @@ of type AzureBlobStorage leads to it, with the stand-ins' own key.
 
 from __future__ import annotations
 
-import csv
 import re
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,11 +26,16 @@ from azure.storage.blob import BlobProperties, ContainerClient
 from standins import storage
 from standins.cloud import Settings
 from standins.copy_formats import READERS, BadRow, CopyError, Rows, check_unique
+from standins.copy_log import SkipLog
 
 # What Data Factory refuses in a column's name when it writes Parquet.
 _FORBIDDEN = set(",;{}()\n\t=")
 _FILE_PATH = "$$FILEPATH"
 _GROUP_ROWS = 50_000  # rows of a Parquet row group, held in memory until it is written
+_PARALLEL = 4  # files at once where the activity does not say: Data Factory chooses by itself then
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,11 @@ class Copy:
     sink_dataset: dict[str, Any]
     type_properties: dict[str, Any]
 
+    @property
+    def parallel(self) -> int:
+        """Files at once."""
+        return int(self.type_properties.get("parallelCopies") or _PARALLEL)
+
 
 @dataclass
 class Tally:
@@ -62,7 +71,15 @@ class Tally:
     rows_copied: int = 0
     rows_skipped: int = 0
 
-    def output(self, seconds: float) -> dict[str, Any]:
+    def add(self, done: Done) -> None:
+        self.files_read += 1
+        self.files_written += bool(done.data_written)
+        self.data_read += done.data_read
+        self.data_written += done.data_written
+        self.rows_copied += done.rows_copied
+        self.rows_skipped += done.rows_skipped
+
+    def output(self, seconds: float, parallel: int) -> dict[str, Any]:
         """The activity's output, under Data Factory's names."""
         return {
             "dataRead": self.data_read,
@@ -74,7 +91,7 @@ class Tally:
             "rowsSkipped": self.rows_skipped,
             "copyDuration": round(seconds),
             "throughput": round(self.data_read / 1024 / max(seconds, 0.001), 3),  # KB/s
-            "usedParallelCopies": 1,
+            "usedParallelCopies": parallel,
             "errors": [],
         }
 
@@ -88,7 +105,7 @@ def run(copy: Copy, settings: Settings, folder: Path, check: Callable[[], None])
     started = time.monotonic()
     tally = Tally()
     folder.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder) as scratch, _SkipLog(copy, settings, Path(scratch)) as log:
+    with TemporaryDirectory(dir=folder) as scratch, SkipLog(copy, settings, Path(scratch)) as log:
         try:
             _copy_files(copy, settings, Path(scratch), log, tally, check)
         except AzureError as error:
@@ -97,38 +114,92 @@ def run(copy: Copy, settings: Settings, folder: Path, check: Callable[[], None])
                 f"Blob operation of '{copy.name}' failed: {error}. Check that the container exists and answers.",
             ) from error
         log_path = log.upload()
-    output = tally.output(time.monotonic() - started)
+    output = tally.output(time.monotonic() - started, copy.parallel)
     return output | ({"logFilePath": log_path} if log_path else {})
 
 
 def _copy_files(
-    copy: Copy, settings: Settings, scratch: Path, log: _SkipLog, tally: Tally, check: Callable[[], None]
+    copy: Copy, settings: Settings, scratch: Path, log: SkipLog, tally: Tally, check: Callable[[], None]
 ) -> None:
     location = copy.source_dataset["typeProperties"]["location"]
     client = storage.container(settings, location["container"])
     to_delta = copy.sink["type"] == "AzureDatabricksDeltaLakeSink"
+    sink = (
+        None if to_delta else storage.container(settings, copy.sink_dataset["typeProperties"]["location"]["container"])
+    )
+    one = _OneFile(copy, client, sink, scratch, log, check)
     kept: list[Path] = []
-    for blob, relative in _source_files(copy, client):
-        check()
-        name = f"{location['container']}/{blob.name}"
-        received, converted = scratch / "received", scratch / f"{len(kept)}.parquet"
-        tally.data_read += _download(client, blob, name, received, check)
-        tally.files_read += 1
-        skipped = log.rows
-        properties = copy.source_dataset["typeProperties"]
-        skip = log.add if copy.type_properties.get("enableSkipIncompatibleRow") else None
-        rows = READERS[copy.source_dataset["type"]](received, name, properties, skip)
-        copied = _convert(rows, _additional(copy, name), name, converted, check)
-        tally.rows_copied += copied
-        tally.rows_skipped += log.rows - skipped
-        if to_delta:
-            kept.append(converted)
-            continue
-        tally.data_written += converted.stat().st_size
-        tally.files_written += _upload(copy, settings, relative, converted)
+    for done in in_order(one, enumerate(_source_files(copy, client)), copy.parallel, check):
+        tally.add(done)
+        kept.append(done.converted)
     if to_delta:
         check()
         _commit_delta(copy, settings, kept, tally, check)
+
+
+@dataclass(frozen=True)
+class Done:
+    """A file that was copied. Sizes in bytes; `data_written` is 0 when its rows are still to be committed."""
+
+    converted: Path
+    data_read: int
+    data_written: int
+    rows_copied: int
+    rows_skipped: int
+
+
+@dataclass(frozen=True)
+class _OneFile:
+    """Copies one file of many: `(number, (blob, its path below the folder))`."""
+
+    copy: Copy
+    source: ContainerClient
+    sink: ContainerClient | None  # None: the rows of all files are committed together
+    scratch: Path
+    log: SkipLog
+    check: Callable[[], None]
+
+    def __call__(self, numbered: tuple[int, tuple[BlobProperties, PurePosixPath]]) -> Done:
+        self.check()
+        number, (blob, relative) = numbered
+        name = f"{self.source.container_name}/{blob.name}"
+        received, converted = self.scratch / f"{number}.received", self.scratch / f"{number}.parquet"
+        read = _download(self.source, blob, name, received, self.check)
+        skipped = 0
+
+        def skip(row: BadRow) -> None:
+            nonlocal skipped
+            self.log.add(row)
+            skipped += 1
+
+        reader = READERS[self.copy.source_dataset["type"]]
+        may_skip = self.copy.type_properties.get("enableSkipIncompatibleRow")
+        rows = reader(received, name, self.copy.source_dataset["typeProperties"], skip if may_skip else None)
+        copied = _convert(rows, _additional(self.copy, name), name, converted, self.check)
+        received.unlink()
+        written = 0
+        if self.sink is not None:
+            written = converted.stat().st_size
+            _upload(self.copy, self.sink, relative, converted)
+            converted.unlink()
+        return Done(converted, read, written, copied, skipped)
+
+
+def in_order(work: Callable[[T], R], items: Iterable[T], workers: int, check: Callable[[], None]) -> Iterator[R]:
+    """What `work` makes of each item, in their order, several at once. After a failure no more are begun."""
+    waiting: deque[Future[R]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for item in items:
+                check()
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > 2 * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 # --- source ---------------------------------------------------------------------------------------
@@ -244,14 +315,11 @@ def _convert(rows: Rows, additional: dict[str, str], name: str, path: Path, chec
 # --- sink -----------------------------------------------------------------------------------------
 
 
-def _upload(copy: Copy, settings: Settings, relative: PurePosixPath, path: Path) -> int:
+def _upload(copy: Copy, client: ContainerClient, relative: PurePosixPath, path: Path) -> None:
     """PreserveHierarchy: the source's path below its folder, kept below the sink's folder."""
-    location = copy.sink_dataset["typeProperties"]["location"]
-    target = PurePosixPath(location.get("folderPath") or "", relative.with_suffix(".parquet"))
-    client = storage.container(settings, location["container"])
+    folder = copy.sink_dataset["typeProperties"]["location"].get("folderPath") or ""
     with path.open("rb") as file:
-        client.upload_blob(str(target), file, overwrite=True, max_concurrency=1)
-    return 1
+        client.upload_blob(str(PurePosixPath(folder, relative.with_suffix(".parquet"))), file, overwrite=True)
 
 
 def _commit_delta(copy: Copy, settings: Settings, files: list[Path], tally: Tally, check: Callable[[], None]) -> None:
@@ -292,47 +360,3 @@ def _commit_delta(copy: Copy, settings: Settings, files: list[Path], tally: Tall
         storage_options=options,
         commit_properties=CommitProperties(app_transactions=[Transaction(copy.run_id, 1)]),
     )
-
-
-# --- log of skipped rows --------------------------------------------------------------------------
-
-
-class _SkipLog:
-    """The rows that a copy left out, as the csv file that Data Factory writes for them."""
-
-    HEADER = ("Timestamp", "Level", "OperationName", "OperationItem", "Message")
-
-    def __init__(self, copy: Copy, settings: Settings, folder: Path) -> None:
-        self._copy = copy
-        self._settings = settings
-        self._path = folder / "skipped.csv"
-        self._file = self._path.open("w", newline="", encoding="utf-8")
-        self._writer = csv.writer(self._file, lineterminator="\n")
-        self._writer.writerow(self.HEADER)
-        self.rows = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def add(self, row: BadRow) -> None:
-        now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-        self._writer.writerow((now, "Warning", "TabularRowSkip", row.text, str(row.error)))
-        self.rows += 1
-
-    def upload(self) -> str | None:
-        """Put the log where `logSettings` says, if there is anything in it; the folder it is in."""
-        settings = self._copy.type_properties.get("logSettings")
-        self._file.close()
-        if not settings or not self.rows:
-            return None
-        path = PurePosixPath(settings["logLocationSettings"]["path"])
-        container, *folders = path.parts
-        folder = PurePosixPath(*folders, "copyactivity-logs", self._copy.name, self._copy.run_id)
-        # The name is made from the run: an activity taken up again replaces its own log.
-        name = f"{uuid.uuid5(uuid.NAMESPACE_OID, self._copy.run_id)}.csv"
-        with self._path.open("rb") as file:
-            storage.container(self._settings, container).upload_blob(str(folder / name), file, overwrite=True)
-        return f"{container}/{folder}/"
