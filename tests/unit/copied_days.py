@@ -61,6 +61,10 @@ class CopiedDays:
         blob.commit_block_list([BlobBlock("one")], content_settings=ContentSettings(content_md5=bytearray(md5)))
         return path
 
+    def delete(self, *paths: str) -> None:
+        for path in paths:
+            self._landing.delete_blob(path)
+
     def copy(self, *days: date) -> None:
         """Copy each day by a pipeline run of its own, however that ends."""
         with pytest.MonkeyPatch.context() as patch:
