@@ -59,7 +59,9 @@ def put_tap_before(machine_settings: Settings, tap: Tap) -> None:
             lines[name] = lines[name].replace(machine_settings.url(service), f"http://127.0.0.1:{port}")
     machine_settings.make_directories()
     text = "".join(f"{name}={value}\n" for name, value in lines.items())
-    (machine_settings.run_dir / "airflow.env").write_text(text)
+    told = machine_settings.run_dir / "airflow.env"
+    told.touch(mode=0o600)  # the storage account's key is in it
+    told.write_text(text)
 
 
 class Tasks:
