@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from local.settings import REPOSITORY, SettingsError, from_environment
+from local.settings import REPOSITORY, SettingsError, from_environment, write_private
 
 CONTAINERS = {"landing": None, "lake": None, "mlflow": None, "reports": "blob"}  # pages open in any browser here
 DEFINITIONS = REPOSITORY / "include" / "datafactory"
@@ -122,7 +122,7 @@ def main() -> int:
         for done in [pool.submit(data_factory), pool.submit(azure_ml)]:
             print(done.result())
     stamp.parent.mkdir(parents=True, exist_ok=True)
-    stamp.write_text(now)
+    write_private(stamp, now)
     return 0
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -126,9 +127,14 @@ def load_secrets(settings: Settings) -> dict[str, str]:
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock for a block; the kernel releases it when the holder dies."""
-    with path.open("a") as file:
+    with private(path) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def private(path: Path) -> IO[str]:
+    """Open a file to be locked that only its owner may open: whoever can read a file can lock it."""
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "a")
 
 
 def write_private(path: Path, text: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from local.processes import Identity
-from local.settings import PORTS, Settings, from_environment, write_private
+from local.settings import PORTS, Settings, from_environment, private, write_private
 
 Phase = Literal["starting", "up", "stopping", "failed", "stopped"]
 UnitState = Literal["waiting", "starting", "ready", "done", "back-off", "failed", "stopping", "stopped"]
@@ -81,7 +81,7 @@ def supervised(run_dir: Path) -> bool:
 @contextmanager
 def supervisor_lock(run_dir: Path) -> Iterator[bool]:
     """Be the one supervisor of a state directory; False when another one is."""
-    with (run_dir / "supervisor.lock").open("a") as file:
+    with private(run_dir / "supervisor.lock") as file:
         for _ in range(50):  # a second: whoever only asks holds the lock for a moment
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -98,7 +98,7 @@ def own_settings() -> Iterator[Settings]:
     # not below pytest's own folder: each pytest that starts closes it to others, PostgreSQL's user among them
     run_dir = Path(tempfile.mkdtemp(prefix="machine-"))
     run_dir.chmod(0o711)
-    (run_dir / "tmp").mkdir()
+    (run_dir / "tmp").mkdir(mode=0o700)
     names = {port.variable: str(free) for port, free in zip(PORTS.values(), free_ports(len(PORTS)), strict=True)}
     saved = dict(os.environ)
     os.environ.update(names | {"RUN_DIR": str(run_dir), "TMPDIR": str(run_dir / "tmp")})
