@@ -20,6 +20,7 @@ NAMES = {"tenant_id", "subscription_id", "client_id"}
 # Where a secret must be; each of these can be read by its owner only, which another test looks at.
 KEPT = {
     "secrets.json": "the machine's own store of them",
+    "airflow.env": "what Airflow is told another way; these tests write it, its owner alone reads it",
     "airflow/passwords.json": "of Airflow's login manager",
     "standins/ca-key.pem": "a key of its own",
     "postgres/data": "read through the server instead; its own passwords are hashed",
