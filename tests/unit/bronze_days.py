@@ -42,7 +42,7 @@ class Days:
 
     def __init__(self, folder: Path, monkeypatch: Any) -> None:
         for variable, name in (("LANDING_URI", "landing"), ("LAKE_URI", "lake"), ("REPORTS_URI", "reports")):
-            (folder / name).mkdir()
+            (folder / name).mkdir(parents=True)
             monkeypatch.setenv(variable, (folder / name).as_uri())
         self.skipped: list[tuple[str, str]] = []
 

@@ -65,7 +65,7 @@ class CopiedDays:
         for path in paths:
             self._landing.delete_blob(path)
 
-    def copy(self, *days: date) -> None:
+    def copy(self, *days: date, seconds: float = 120) -> None:
         """Copy each day by a pipeline run of its own, however that ends."""
         with pytest.MonkeyPatch.context() as patch:
             self.connect(patch)
@@ -81,12 +81,12 @@ class CopiedDays:
                 )
                 going.append(asked["runId"])
                 while len(going) >= COPIES:
-                    self._wait(going.pop(0))
+                    self._wait(going.pop(0), seconds)
             for run_id in going:
-                self._wait(run_id)
+                self._wait(run_id, seconds)
 
-    def _wait(self, run_id: str) -> None:
-        end = time.monotonic() + 120
+    def _wait(self, run_id: str, seconds: float) -> None:
+        end = time.monotonic() + seconds
         while self._ask("GET", f"/pipelineruns/{run_id}")["status"] not in ("Succeeded", "Failed"):
             assert time.monotonic() < end, f"pipeline run {run_id} does not end"
             time.sleep(0.05)

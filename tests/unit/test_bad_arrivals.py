@@ -135,7 +135,7 @@ def test_a_file_outside_every_day_is_told_and_nothing_else(days: CopiedDays, nam
 
 
 def test_a_hundred_small_files_are_one_day(days: CopiedDays) -> None:
-    """Ten thousand are measured by `make bench ARGS=arrivals`."""
+    """Ten thousand are in tests/unit/test_large_days.py."""
     day = day_of_its_own(4)
     for n in range(100):
         days.land(f"part-{n:05}.csv", as_csv(rows(day, 2 * n, 2 * n + 1)), day)
