@@ -19,7 +19,7 @@ from airflow.sdk import DAG, CronPartitionTimetable, task
 
 from ml import config
 from mlops.assets import assets_of, read_asked
-from mlops.days import DAY_FORMAT, day_of
+from mlops.days import DAY_FORMAT, day_of, started
 from mlops.defaults import dag_arguments
 
 
@@ -42,7 +42,7 @@ def build(model: config.Model) -> None:
             landed = [found for found in land.listing(table).days if found.day == day]
             if not landed:
                 raise AirflowSkipException(f"nothing has landed for {table} on {day}: upstream is late")
-            if str(context["dag_run"].run_type) == "scheduled":
+            if started(context) == "scheduled":
                 asked = {day: of for day, (of, _) in read_asked(inlet_events[assets.asked])["ingest"].asked().items()}
                 held = {day: row["fingerprint"] for day, row in held_days.read().items()}
                 if not land.due(landed, land.ingested_fingerprints(), asked, bulk_days, held).days:

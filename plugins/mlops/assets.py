@@ -14,6 +14,7 @@ from airflow.sdk import Asset, AssetWatcher
 from airflow.sdk.exceptions import AirflowSkipException
 
 from mlops.asking import Consumer, Memory, Wish, choose
+from mlops.days import started
 from mlops.storage_queue import StorageQueueTrigger
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def ask(
         "monitor": assets.remeasure,
     }
     wait = timedelta(minutes=minutes)
-    by_hand = str(context["dag_run"].run_type) == "manual"
+    by_hand = started(context) == "manual"
     asked, kept = {}, {}
     for stage in ASKED_STAGES:
         dag_id = f"{model}_{stage}"

@@ -33,6 +33,11 @@ def day_of(context: Context) -> date:
         ) from None
 
 
+def started(context: Context) -> str:
+    """How the run was started, in Airflow's words: manual, scheduled, backfill, asset_triggered, …"""
+    return str(context["dag_run"].run_type.value)  # its str() is the word in Airflow, and another in the Task SDK
+
+
 def each_day(assets: BaseAsset) -> PartitionedAssetTimetable:
     """One run per day key on `assets`."""
     return PartitionedAssetTimetable(
