@@ -7,7 +7,8 @@ a day up to it was corrected is handed to `<model>_features`, and a day that a f
 paused Dag left behind to the stage it needs. Nothing to ask for is a skip.
 
 What was asked for and did not come is asked for again after `schedule.ask_again_minutes`, then after twice that,
-and so on up to once a day. Triggered by hand it asks for everything at once.
+and so on up to once a day. Triggered by hand it asks at once for everything but what was asked for in the last
+seconds.
 
 **When a day does not start.** `python -m ml days` tells what each day needs. More new days than
 `landing.bulk_days` at once are a history: load it with `<model>_load_history`. A day that is held rests until its

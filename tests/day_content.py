@@ -18,6 +18,7 @@ TABLES = {
 }
 MADE_BY = ("run_key", "feature_table_version")  # say which run made a row, so they differ from run to run
 STAGES = ("ingest", "features", "score", "monitor")
+STILL = 15.0  # seconds
 
 Content = dict[str, list[tuple[Any, ...]]]
 
@@ -48,16 +49,22 @@ def follow(machine: Machine, day: date, known: dict[str, set[str]], stages: tupl
 
 
 def settle(machine: Machine, *, by_hand: bool = True, timeout: float = 900) -> dict[str, Any]:
-    """Wait until nothing is missing or behind, as `python -m ml days` tells it; `by_hand`: ask as the runbook says."""
-    end = time.monotonic() + timeout
+    """Wait until nothing is missing or behind, as `python -m ml days` tells it.
+
+    `by_hand`: ask as the runbook says when nothing has moved for a while. Who asks sooner asks for what is on its way.
+    """
+    end, moved, seen = time.monotonic() + timeout, time.monotonic(), {}
     while True:
         facts = machine.ml("days")
         if not facts["missing"] and not facts["behind"]:
             return facts
         assert time.monotonic() < end, f"still not done after {timeout:.0f} s: {facts}"
-        if by_hand:
+        if facts != seen:
+            moved, seen = time.monotonic(), facts
+        elif by_hand and time.monotonic() - moved > STILL:
             machine.airflow.wait(machine.airflow.trigger("churn_arrivals"))
-        time.sleep(3)
+            moved = time.monotonic()
+        time.sleep(2)
 
 
 def written(machine: Machine, table: str, day: date) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 
 SELDOM = timedelta(days=1)  # between two askings for the same, at most
+ON_ITS_WAY = timedelta(seconds=20)  # an event becomes a run in a second or two; so long nobody asks for the same again
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def choose(
     """The days to ask for now, and what to remember.
 
     A wish that is new is asked for at once, or seen first. One that is still there after `wait` is asked for, then
-    after twice that, and so on up to once a day; a person who asks (`by_hand`) does not wait. While the consumer is
+    after twice that, and so on up to once a day; a person who asks (`by_hand`) waits for what is on its way only. While the consumer is
     busy nothing is asked for twice. When it has had no run since it was asked last it is paused or broken: one day is
     enough to find out, and the others follow as soon as that one was taken.
     """
@@ -87,7 +88,11 @@ def choose(
             continue
         days[day] = ask
         pause = min(wait * 2 ** min(max(ask.times - 1, 0), 16), SELDOM)
-        if consumer.busy or not (by_hand or now - ask.at >= (min(pause, wait) if untaken else pause)):
+        if (
+            consumer.busy
+            or now - ask.at < ON_ITS_WAY
+            or not (by_hand or now - ask.at >= (min(pause, wait) if untaken else pause))
+        ):
             continue
         if untaken and not by_hand:
             if not probing:

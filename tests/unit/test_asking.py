@@ -38,6 +38,7 @@ def asked(minutes: float, times: int = 1, of: str = "a") -> Ask:
         pytest.param(Wish("a", True), asked(1439, 60), IDLE, False, None, id="never-more-than-a-day"),
         pytest.param(Wish("a", True), asked(1440, 60), IDLE, False, 61, id="once-a-day-for-ever"),
         pytest.param(Wish("a", True), asked(1, 9), IDLE, True, 10, id="a-person-asks-when-she-likes"),
+        pytest.param(Wish("a", True), asked(0.2), IDLE, True, None, id="but-not-for-what-is-on-its-way"),
         pytest.param(Wish("b", True), asked(1), IDLE, False, 1, id="another-content-is-another-wish"),
         pytest.param(Wish("b", False), asked(99, 3), IDLE, False, 0, id="another-content-that-an-event-brings"),
     ],
