@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from datetime import date, timedelta
-from html.parser import HTMLParser
 
 import psutil
 import pytest
@@ -18,6 +17,7 @@ from local.settings import REPOSITORY, load_secrets
 from tests.faults import walks
 from tests.faults.faults import Faults
 from tests.faults.secrets import Search, readable_by_others
+from tests.html_pages import Page
 from tests.machine import Machine
 
 pytestmark = pytest.mark.timeout(1200)
@@ -113,21 +113,7 @@ def test_a_day_that_says_what_it_likes_goes_through_and_its_pages_run_nothing(
     for page in pages:
         answer = session.get(page, verify=str(machine.settings.ca_file), timeout=60)
         answer.raise_for_status()
-        assert _Page(answer.text).bad == [], page
-
-
-class _Page(HTMLParser):
-    """Finds what a browser would run or fetch."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.bad: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in ("script", "iframe", "img", "object", "embed", "base", "form"):
-            self.bad.append(tag)
-        self.bad += [f"{tag} {name}" for name, _ in attrs if name.startswith("on")]
+        assert Page(answer.text).bad == [], page
 
 
 @pytest.mark.parametrize(

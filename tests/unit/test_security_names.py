@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from datetime import date
-from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +23,7 @@ from ml.store import Blob, FolderStore
 from mlops.days import day_of
 from mlops.run_keys import run_key
 from standins import data_factory_page, databricks_page, ledger
+from tests.html_pages import Page
 from tests.unit.task_contexts import Ti, context_of
 
 HOSTILE = [
@@ -132,22 +132,6 @@ def test_a_folder_store_follows_no_link_out_of_its_folder(tmp_path: Path) -> Non
     assert store  # the module is what is tested
 
 
-class _Page(HTMLParser):
-    """Finds what a browser would run or fetch."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__()
-        self.bad: list[str] = []
-        self.feed(page)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in ("script", "iframe", "img", "object", "embed", "base", "form"):
-            self.bad.append(tag)
-        for name, value in attrs:
-            if name.startswith("on") or (value or "").strip().lower().startswith("javascript:"):
-                self.bad.append(f"{tag} {name}={value}")
-
-
 MARKUP = "\"'></pre></td><script>alert(1)</script><img src=x onerror=alert(1)>{x}"
 
 
@@ -164,7 +148,7 @@ def test_a_page_for_people_runs_nothing_that_a_file_said() -> None:
         ).decode(),
     ]
     for page in found:
-        assert _Page(page).bad == []
+        assert Page(page).bad == []
 
 
 def test_a_page_of_the_stand_ins_runs_nothing_that_a_request_said() -> None:
@@ -178,7 +162,7 @@ def test_a_page_of_the_stand_ins_runs_nothing_that_a_request_said() -> None:
         "activityName": MARKUP, "status": "Failed", "durationInMs": 1, "error": {"message": MARKUP}, "output": {"filesRead": MARKUP},
     }  # fmt: skip
     for page in (ledger._row(entry), databricks_page.page(run, {7: MARKUP}), data_factory_page._row(activity)):
-        assert _Page(page).bad == []
+        assert Page(page).bad == []
 
 
 def test_dates_are_the_only_thing_a_day_predicate_can_say() -> None:
