@@ -14,7 +14,9 @@ from fastapi.responses import JSONResponse
 
 from standins import azure_ml_assets, azure_ml_computes, azure_ml_datastores, azure_ml_history, azure_ml_workspaces
 from standins.azure_ml_api import PATH, PROVIDER, Json, Where, Who, user_error
-from standins.azure_ml_jobs import DONE, jobs_of, view
+from standins.azure_ml_job import DONE
+from standins.azure_ml_jobs import jobs_of
+from standins.azure_ml_views import view
 from standins.cloud import Cloud
 
 _PARTS = (azure_ml_workspaces, azure_ml_computes, azure_ml_datastores, azure_ml_assets, azure_ml_history)

@@ -10,7 +10,9 @@ from fastapi import APIRouter, Body, Query, Response
 from fastapi.responses import HTMLResponse
 
 from standins.azure_ml_api import DATA_PLANE, PATH, Json, Where, WhoReads, Workspace, iso, not_found
-from standins.azure_ml_jobs import DONE, UPDATABLE, jobs_of
+from standins.azure_ml_job import DONE, UPDATABLE
+from standins.azure_ml_jobs import jobs_of
+from standins.azure_ml_views import told
 from standins.cloud import Cloud
 from standins.documents import Document
 
@@ -48,8 +50,7 @@ def routes(cloud: Cloud) -> APIRouter:
             "endTimeUtc": iso(job["ended"]) if job["ended"] else None,
             "error": _error(job),
             "warnings": [],
-            "properties": job["asked"].get("properties") or {},
-            "tags": job["asked"].get("tags") or {},
+            **told(job),
             "inputDatasets": [],
             "outputDatasets": [],
             # The file appears with the first thing that a job does, as it does on the service.
@@ -63,8 +64,7 @@ def routes(cloud: Cloud) -> APIRouter:
 
     @router.get(f"{HISTORY}/runs/{{run}}/children")
     def children(run: str, where: Where, _: WhoReads) -> Json:
-        jobs.get(where, run)
-        return {"value": []}
+        return {"value": [_run(child) for child in jobs.children(jobs.get(where, run))]}
 
     @router.patch(f"{HISTORY}/experiments/{{experiment}}/runs/{{run}}")
     def describe(run: str, where: Where, _: WhoReads, body: Annotated[Json, Body()]) -> Json:
@@ -107,7 +107,6 @@ def _run(job: Document) -> Json:
     asked = job["asked"]
     return {
         "runId": job["name"],
-        "rootRunId": job["name"],
         "status": job["status"],
         "createdUtc": iso(job["created"]),
         "startTimeUtc": iso(job["started"]) if job["started"] else None,
@@ -115,9 +114,12 @@ def _run(job: Document) -> Json:
         "error": _error(job),
         "displayName": asked.get("displayName") or job["name"],
         "description": asked.get("description"),
-        "tags": asked.get("tags") or {},
-        "properties": asked.get("properties") or {},
-        "runType": "azureml.CommandJob",
+        **told(job),
+        "parentRunId": job.get("parent"),
+        "rootRunId": job.get("parent") or job["name"],
+        "jobType": asked["jobType"],
+        "experimentId": asked.get("experimentName") or "Default",
+        "runType": f"azureml.{asked['jobType']}Job",
         "target": (asked.get("computeId") or "serverless").rpartition("/")[2],
         "createdBy": {"userName": job["systemData"]["createdBy"]},
     }

@@ -1,7 +1,7 @@
 """Azure ML jobs: asked for by name, once; moved on as they run; taken up again after a restart.
 
-`_advance` is the only place that moves a job on, as in `standins.databricks_runs`. A job type that is to be
-added brings its own check and its own work; what becomes of a job is the same for all.
+`_advance` is the only place that moves a command job on, as in `standins.databricks_runs`. Jobs of the other types
+have children, and are moved on by a follower each (`standins.azure_ml_followers`).
 """
 
 from __future__ import annotations
@@ -10,24 +10,25 @@ import re
 import secrets
 import threading
 import time
-import uuid
 from collections.abc import Callable
 
 from standins import azure_ml_command, run_faults
 from standins.auth import Claims
-from standins.azure_ml_api import Json, Workspace, iso, not_found, stamp, user_error
+from standins.azure_ml_api import Json, Workspace, not_found, stamp, user_error
+from standins.azure_ml_followers import Followed, Follower
+from standins.azure_ml_job import DONE, UPDATABLE, fixed_part, key_of, new_job, outcome, workspace_of
 from standins.cloud import Cloud
-from standins.compute import Compute, Status
+from standins.compute import Compute
+from standins.compute_run import LOG
 from standins.documents import Document
 from standins.errors import ApiError, NotImplementedHere
 
 SERVICE = "azure_ml"
 ALL = "azure_ml.job"  # every job of every workspace, by its id
-DONE = ("Completed", "Failed", "Canceled")
-UPDATABLE = ("description", "displayName", "tags", "properties", "isArchived")
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}")
-_TYPES = {"Command": azure_ml_command}
+_COMMAND = "Command"
+_FOLLOWED: dict[str, Followed] = {}
 
 
 class Jobs:
@@ -44,6 +45,9 @@ class Jobs:
         """Follow the jobs that were active when the process ended, and all new ones."""
         self._compute.listeners.append(self.advance_all)
         self._compute.start()
+        for key in sorted(self._active):
+            if (job := self.find(key)) is not None:
+                self._follow(key, job["asked"]["jobType"])
 
     def put(self, workspace: Workspace, name: str, asked: Json, claims: Claims) -> tuple[Document, bool]:
         """Start a job, or update one's description, display name, tags, properties and archival.
@@ -52,17 +56,17 @@ class Jobs:
         belongs to a job that is otherwise another one.
         """
         kind = asked.get("jobType")
-        if kind not in _TYPES:
+        if kind != _COMMAND and kind not in _FOLLOWED:
             raise NotImplementedHere(f"A job of type {kind!r}")
         if not _NAME.fullmatch(name):
             raise user_error(f"Job name {name!r}: letters, digits, '_', '-' and '.' are allowed, 255 at most.")
-        if self._documents.get(ALL, _key(workspace, name)) is None:
-            _TYPES[kind].check(self._cloud, workspace, asked)
+        if self._documents.get(ALL, key_of(workspace, name)) is None:
+            (_FOLLOWED.get(kind) or azure_ml_command).check(self._cloud, workspace, asked)
         tags = asked.get("tags") or {}
         run_key = tags.get("run_key") or name
         subject = f"{workspace.name}/{asked.get('experimentName') or 'Default'}"
         with self._cloud.transaction():
-            earlier = self._documents.get(ALL, _key(workspace, name))
+            earlier = self._documents.get(ALL, key_of(workspace, name))
             if earlier is not None:
                 return self._update(
                     earlier, asked, lambda: self._again(earlier, subject, run_key, asked, claims)
@@ -70,41 +74,92 @@ class Jobs:
             entry = self._cloud.ledger.record(
                 SERVICE, "create job", subject, run_key, name, asked, asked_by=claims.get("appid")
             )
-            job: Document = {
-                "name": name,
-                "subscription": workspace.subscription,
-                "group": workspace.group,
-                "workspace": workspace.name,
-                "asked": asked,
-                "status": "NotStarted",
-                "error": None,
-                "stop": False,
-                "created": time.time(),
-                "started": None,
-                "ended": None,
-                "run": f"azureml-{uuid.uuid4().hex}",
-                "secret": secrets.token_urlsafe(16),  # whoever has it may read the log, as with a signed address
-                "entry": entry,
-                "systemData": stamp(claims),
-                **run_faults.noted(),
-            }
-            self._documents.create(ALL, _key(workspace, name), job)
-        with self._lock:
-            self._active.add(_key(workspace, name))
-        self._advance(_key(workspace, name))
+            job = {**new_job(workspace, name, asked, stamp(claims)), "entry": entry, **run_faults.noted()}
+            self._documents.create(ALL, key_of(workspace, name), job)
+        self._begin(job)
         return self.get(workspace, name), True
+
+    def add_child(self, parent: Document, name: str, asked: Json, **more: object) -> Document:
+        """A job that a job starts itself; once, so that a parent which was interrupted may add it again.
+
+        `more` are fields of its document, for a child that is only told of: `status`, `started`, `ended`, `error`.
+        """
+        with self._cloud.transaction():
+            known = self.find(key_of(workspace_of(parent), name))
+            if known is not None:
+                return known
+            child = {
+                **new_job(workspace_of(parent), name, asked, parent["systemData"]),
+                "parent": parent["name"],
+                **more,
+            }
+            self._documents.create(ALL, key_of(workspace_of(parent), name), child)
+            held = self.find(key_of(workspace_of(parent), parent["name"])) or parent
+            self.change(parent, children=[*held.get("children", []), name])
+        if not self.is_over(child):
+            self._begin(child)
+        return child
+
+    def children(self, job: Document) -> list[Document]:
+        """The jobs that a job has started, oldest first, as they are now."""
+        held = self.find(key_of(workspace_of(job), job["name"])) or job
+        found = (self.find(key_of(workspace_of(job), name)) for name in held.get("children", []))
+        return [child for child in found if child is not None]
+
+    def find(self, key: str) -> Document | None:
+        return self._documents.get(ALL, key)
+
+    def is_over(self, job: Document) -> bool:
+        return job["status"] in DONE
+
+    def change(self, job: Document, **fields: object) -> Document:
+        """Write fields of a job's document; the document as it is then."""
+        return self._documents.update(ALL, key_of(workspace_of(job), job["name"]), lambda found: {**found, **fields})
+
+    def tell(self, job: Document, tags: Json | None = None, properties: Json | None = None) -> None:
+        """Add to the tags and properties that a job shows of itself. Values are text, as on the service."""
+
+        def add(found: Document) -> Document:
+            told = found.get("found") or {}
+            new = {"tags": tags or {}, "properties": properties or {}}
+            return {**found, "found": {part: {**told.get(part, {}), **new[part]} for part in new}}
+
+        self._documents.update(ALL, key_of(workspace_of(job), job["name"]), add)
+
+    def note(self, job: Document, line: str) -> None:
+        """Add a line to the log of a job that has no process of its own."""
+        folder = self._compute.folder / job["run"]
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (folder / LOG).open("a") as log:
+            log.write(f"{time.strftime('%H:%M:%S', time.gmtime())} {line}\n")
+
+    def finish(self, job: Document, status: str, error: str | None = None) -> None:
+        """The end of a job that has no process of its own. Only the first word counts."""
+        key = key_of(workspace_of(job), job["name"])
+        with self._cloud.transaction():
+            found = self.find(key)
+            if found is None or self.is_over(found):
+                return
+            self._end(found, status, error)
+            self._documents.put(ALL, key, found)
+
+    def stop(self, job: Document, why: str) -> None:
+        """Cancel a job for a reason that it is to tell."""
+        self.change(job, why=why)
+        self.cancel(workspace_of(job), job["name"])
 
     def get(self, workspace: Workspace, name: str) -> Document:
         """A job. Raises ApiError."""
-        job = self._documents.get(ALL, _key(workspace, name))
+        job = self._documents.get(ALL, key_of(workspace, name))
         if job is None:
             raise not_found(f"Job {name}")
         return job
 
     def within(self, workspace: Workspace) -> list[Document]:
-        """The jobs of a workspace, newest first."""
-        place = _key(workspace, "")
-        return [job for key, job in reversed(self._documents.list(ALL)) if key.startswith(place)]
+        """The jobs that were asked for in a workspace, newest first; their children are not among them."""
+        place = key_of(workspace, "")
+        found = reversed(self._documents.list(ALL))
+        return [job for key, job in found if key.startswith(place) and not job.get("parent")]
 
     def by_secret(self, secret: str) -> Document:
         """The job whose log's address has this part. Raises ApiError."""
@@ -120,8 +175,8 @@ class Jobs:
         def mark(job: Document) -> Document:
             return job if job["status"] in DONE else {**job, "stop": True, "status": "CancelRequested"}
 
-        self._documents.update(ALL, _key(workspace, name), mark)
-        self._advance(_key(workspace, name))
+        self._documents.update(ALL, key_of(workspace, name), mark)
+        self._advance(key_of(workspace, name))
 
     def describe(self, workspace: Workspace, name: str, changes: Json) -> None:
         """Change what people wrote about a job. Raises ApiError."""
@@ -131,15 +186,16 @@ class Jobs:
         def change(job: Document) -> Document:
             return {**job, "asked": {**job["asked"], **kept}}
 
-        self._documents.update(ALL, _key(workspace, name), change)
+        self._documents.update(ALL, key_of(workspace, name), change)
 
     def delete(self, workspace: Workspace, name: str) -> None:
         """Forget a job that has ended. Raises ApiError."""
         job = self.get(workspace, name)
         if job["status"] not in DONE:
             raise user_error(f"Job {name} is {job['status']}; only a job that has ended can be deleted.")
-        self._documents.delete(ALL, _key(workspace, name))
-        self._compute.delete(job["run"])
+        for each in (*self.children(job), job):
+            self._documents.delete(ALL, key_of(workspace, each["name"]))
+            self._compute.delete(each["run"])
 
     def log(self, job: Document) -> bytes:
         """What a job has printed so far."""
@@ -152,8 +208,19 @@ class Jobs:
         for name in active:
             self._advance(name)
 
+    def _begin(self, job: Document) -> None:
+        key = key_of(workspace_of(job), job["name"])
+        with self._lock:
+            self._active.add(key)
+        self._advance(key)
+        self._follow(key, job["asked"]["jobType"])
+
+    def _follow(self, key: str, kind: str) -> None:
+        if kind in _FOLLOWED:
+            self._cloud.background(f"job {key}", Follower(self._cloud, self, _FOLLOWED[kind], key).run)
+
     def _update(self, earlier: Document, asked: Json, note: Callable[[], None]) -> Document:
-        if _fixed(earlier["asked"]) != _fixed(asked):
+        if fixed_part(earlier["asked"]) != fixed_part(asked):
             raise user_error(
                 "A job with this name already exists. If you are trying to submit a new job, use a different name. If you "
                 "are trying to update an existing job, only description, displayName, tags, properties and isArchived can "
@@ -162,7 +229,7 @@ class Jobs:
         note()
         changes = {field: asked[field] for field in UPDATABLE if asked.get(field) is not None}
         job = {**earlier, "asked": {**earlier["asked"], **changes}}
-        self._documents.put(ALL, _key(_of(earlier), earlier["name"]), job)
+        self._documents.put(ALL, key_of(workspace_of(earlier), earlier["name"]), job)
         return job
 
     def _again(self, earlier: Document, subject: str, run_key: str, asked: Json, claims: Claims) -> None:
@@ -192,14 +259,15 @@ class Jobs:
         if job.get("fault"):
             self._meet_its_fate(job)
             return
+        if job["asked"]["jobType"] != _COMMAND:
+            return
         status = self._compute.status(job["run"])
         if status is None:
             if job["stop"]:
-                self._end(job, "Canceled", None)
+                self._end(job, "Canceled", job.get("why"))
                 return
-            kind = _TYPES[job["asked"]["jobType"]]
             try:
-                wanted = kind.work(self._cloud, _of(job), job["name"], job["run"], job["asked"])
+                wanted = azure_ml_command.work(self._cloud, workspace_of(job), job["name"], job["run"], job["asked"])
             except ApiError as error:  # an asset or datastore that was there when the job was asked for
                 self._end(job, "Failed", error.message)
                 return
@@ -207,7 +275,8 @@ class Jobs:
             actions.append(lambda: self._compute.submit(job["run"], wanted))
         elif status.state == "ended":
             job["started"], job["ended"] = status.started_at, status.ended_at
-            self._end(job, *outcome(status, azure_ml_command.timeout(job["asked"])))
+            how, why = outcome(status, azure_ml_command.timeout(job["asked"]))
+            self._end(job, how, job.get("why") if how == "Canceled" and not why else why)
         elif job["stop"]:
             actions.append(lambda: self._compute.stop(job["run"]))
         elif status.state == "queued":
@@ -231,71 +300,10 @@ class Jobs:
     def _end(self, job: Document, status: str, error: str | None) -> None:
         job["status"], job["error"] = status, error
         job["ended"] = job["ended"] or time.time()
-        self._cloud.ledger.finish(job["entry"], status, error or "")
-
-
-def outcome(status: Status, limit: float) -> tuple[str, str | None]:
-    """The job's last status and its error, from how its run ended."""
-    if status.succeeded:
-        return "Completed", None
-    match status.reason:
-        case "canceled":
-            return "Canceled", None
-        case "timeout":  # the service cancels a job whose time is over
-            return "Canceled", f"The job exceeded its limit of {limit:g} seconds and was canceled."
-        case "setup":
-            return "Failed", f"Inputs or code could not be prepared: {status.error}"
-        case "lost" | "killed":
-            return "Failed", status.error or "The job's process was ended from outside."
-    why = f" {status.error}" if status.error else ""
-    return "Failed", f"Execution failed. User process exited with status code {status.exit_code}.{why}"
-
-
-def view(job: Document, port: int) -> Json:
-    """A job as the management API shows it."""
-    workspace = _of(job)
-    asked = job["asked"]
-    page = f"https://127.0.0.1:{port}/azureml/runs/{job['name']}?wsid={workspace.id}"
-    tracking = {
-        "jobServiceType": "Tracking",
-        "endpoint": f"azureml://{workspace.id}",
-        "status": None,
-        "properties": None,
-    }
-    studio = {"jobServiceType": "Studio", "endpoint": page, "status": None, "properties": None}
-    return {
-        "id": f"{workspace.id}/jobs/{job['name']}",
-        "name": job["name"],
-        "type": "Microsoft.MachineLearningServices/workspaces/jobs",
-        "properties": {
-            "tags": {},
-            "properties": {},
-            "experimentName": "Default",
-            "displayName": job["name"],
-            "isArchived": False,
-            **asked,
-            "status": job["status"],
-            "services": {"Tracking": tracking, "Studio": studio},
-            "startTimeUtc": iso(job["started"]) if job["started"] else None,
-            "endTimeUtc": iso(job["ended"]) if job["ended"] else None,
-        },
-        "systemData": job["systemData"],
-    }
+        if job["entry"] is not None:
+            self._cloud.ledger.finish(job["entry"], status, error or "")
 
 
 def jobs_of(cloud: Cloud) -> Jobs:
     """The jobs of a cloud's workspaces."""
     return Jobs(cloud, cloud.one(Compute))
-
-
-def _of(job: Document) -> Workspace:
-    return Workspace(job["subscription"], job["group"], job["workspace"])
-
-
-def _key(workspace: Workspace, name: str) -> str:
-    return f"{workspace.group}/{workspace.name}".lower() + f"/{name}"
-
-
-def _fixed(asked: Json) -> Json:
-    """What cannot change about a job once it is asked for."""
-    return {name: value for name, value in asked.items() if name not in UPDATABLE and value not in (None, {}, [])}
