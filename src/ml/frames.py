@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Literal
 from ml.cli import StageError
 
 if TYPE_CHECKING:
-    import lightgbm
     import numpy as np
     import pandas as pd
     import pyarrow as pa
@@ -100,6 +99,13 @@ def numbers(column: pa.ChunkedArray) -> np.ndarray:
     return column.cast(pa.float64()).to_numpy()
 
 
+def texts(column: pa.ChunkedArray) -> np.ndarray:
+    """A text column as Python texts, nulls as the empty text: tensors of texts know no null. Shape (rows,)."""
+    import pyarrow as pa
+
+    return column.cast(pa.string()).fill_null("").to_numpy()
+
+
 def frame(rows: pa.Table, features: Sequence[Feature], categories: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """The feature columns in order: numbers as float64, text as categories; an unknown value is missing."""
     import numpy as np
@@ -119,23 +125,6 @@ def frame(rows: pa.Table, features: Sequence[Feature], categories: Mapping[str, 
             categories=pd.Index(known, dtype=object),
         )
     return pd.DataFrame(columns, copy=False)
-
-
-@dataclass(frozen=True)
-class Predictor:
-    """A model in memory: its trees, and the columns they take in their order. `name` is for messages."""
-
-    name: str
-    booster: lightgbm.Booster
-    features: tuple[Feature, ...]
-
-    def predict(self, rows: pa.Table) -> np.ndarray:
-        """Probabilities, float64 of shape (rows,). Raises StageError when a column is missing or of another kind."""
-        check_columns(rows.schema, self.features, f"the input of {self.name}")
-        known = iter(self.booster.pandas_categorical or [])  # the categories' values travel in the model's text
-        categories = {feature.name: next(known) for feature in self.features if feature.kind == "category"}
-        scores: np.ndarray = self.booster.predict(frame(rows, self.features, categories))
-        return scores
 
 
 def read_day(table: str, day: date, features: Sequence[Feature]) -> tuple[pa.Table, int]:

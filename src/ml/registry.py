@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ml.cli import StageError
-from ml.frames import Feature, Predictor, lightgbm_library
+from ml.frames import Feature
+from ml.predictors import Predictor
 
 if TYPE_CHECKING:
-    import lightgbm
     from mlflow import MlflowClient
     from mlflow.models import ModelSignature
 
@@ -122,24 +122,14 @@ def artifact(of: Version, path: str) -> bytes:
 
 
 def load(of: Version) -> Predictor:
-    """Download a version and read its trees. Raises StageError when it is not a LightGBM model with a signature."""
-    lightgbm = lightgbm_library()
+    """Download a version and read it. Raises StageError when it is of a format that could execute code (`ml.predictors`)."""
     from mlflow.artifacts import download_artifacts
-    from mlflow.models import Model
+
+    from ml import predictors
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(download_artifacts(artifact_uri=f"models:/{of.model}/{of.number}", dst_path=folder))
-        packed = Model.load(str(path))
-        flavor = packed.flavors.get("lightgbm")
-        if flavor is None or packed.signature is None:
-            raise StageError(f"{of} holds {sorted(packed.flavors)} and no usable signature: a LightGBM model is needed")
-        trees = (path / flavor["data"]).resolve()
-        if not trees.is_relative_to(path.resolve()):
-            raise StageError(f"{of}: its file {flavor['data']!r} is outside of the model's folder; register it anew")
-        booster = lightgbm.Booster(model_file=trees)
-    columns = packed.signature.inputs.inputs
-    features = tuple(Feature(c.name, "category" if c.type.name == "string" else "number") for c in columns)
-    return Predictor(str(of), booster, features)
+        return predictors.read(path, str(of))
 
 
 def signature(features: tuple[Feature, ...]) -> ModelSignature:
@@ -175,16 +165,31 @@ def training_run(experiment: str, run_key: str, tags: Mapping[str, str]) -> Iter
         yield run.info.run_id
 
 
-def log_booster(booster: lightgbm.Booster, signed: ModelSignature) -> str:
-    """Log the trees in LightGBM's own text format into the active run; returns the model's URI."""
-    import lightgbm
-    import mlflow.lightgbm
+def log_model(predictor: Predictor) -> str:
+    """Log a model, in LightGBM's own text or as ONNX, into the active run; returns the model's URI."""
     import numpy
     import pandas
 
+    from ml import onnx_flavor, predictors
+
+    signed = signature(predictor.features)
     # naming the requirements spares MLflow half a minute of finding them out
-    needed = [f"{library.__name__}=={library.__version__}" for library in (lightgbm, numpy, pandas)]
-    return str(mlflow.lightgbm.log_model(booster, name="model", signature=signed, pip_requirements=needed).model_uri)
+    needed = [f"{library.__name__}=={library.__version__}" for library in (numpy, pandas)]
+    if isinstance(predictor, predictors.LightGBMPredictor):
+        import lightgbm
+        import mlflow.lightgbm
+
+        needed.append(f"lightgbm=={lightgbm.__version__}")
+        logged = mlflow.lightgbm.log_model(predictor.booster, name="model", signature=signed, pip_requirements=needed)
+        return str(logged.model_uri)
+    if isinstance(predictor, predictors.OnnxPredictor):
+        import onnxruntime
+        from mlflow.models import Model
+
+        needed.append(f"onnxruntime=={onnxruntime.__version__}")
+        packed = {"content": predictor.content, "requirements": needed, "signature": signed}
+        return str(Model.log(None, onnx_flavor, name="model", **packed).model_uri)
+    raise TypeError(f"{predictor.name}: no way to keep a {type(predictor).__name__}")
 
 
 def log_files(run_id: str, files: Mapping[str, bytes]) -> None:

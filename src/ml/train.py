@@ -106,7 +106,7 @@ def _train(config: configs.Model, table_version: int, run_key: str, commit: str)
     import mlflow
 
     from ml import drift, evaluate, registry, report_html
-    from ml.frames import Predictor
+    from ml.predictors import LightGBMPredictor
     from ml.training_rows import read
 
     rows = read(config, table_version)
@@ -121,7 +121,7 @@ def _train(config: configs.Model, table_version: int, run_key: str, commit: str)
     }
     with registry.training_run(config.experiment, run_key, tags) as run_id:
         booster = fit(config, rows)
-        challenger = Predictor("the model just trained", booster, rows.features)
+        challenger = LightGBMPredictor("the model just trained", rows.features, booster)
         champion = registry.aliased(config.model)
         facts = {
             "run_key": run_key,
@@ -144,7 +144,7 @@ def _train(config: configs.Model, table_version: int, run_key: str, commit: str)
                 "config.json": settings.encode(),
             },
         )
-        uri = registry.log_booster(booster, registry.signature(rows.features))
+        uri = registry.log_model(challenger)
         auc = found["metrics"]["challenger"]["roc_auc"]["value"]
         tags["roc_auc"] = "not measured" if auc is None else f"{auc:.4f}"
         version = registry.register_once(config.model, uri, run_key, tags)

@@ -125,7 +125,7 @@ def test_run_key_of_another_training_set_is_refused(world: World) -> None:
         world.train(other)
 
 
-@pytest.mark.parametrize("step", ["log_booster", "register_once", "finish"])
+@pytest.mark.parametrize("step", ["log_model", "register_once", "finish"])
 def test_process_that_dies_leaves_one_version_after_the_next_try(
     world: World, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -152,19 +152,19 @@ def test_run_left_running_by_a_killed_process_is_ended_and_superseded(world: Wor
 
 def test_two_at_once_end_with_one_version(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     version = world.write_training_set(training_set())
-    log_booster, inner = registry.log_booster, []
+    log_model, inner = registry.log_model, []
 
     def meanwhile(*args: Any) -> str:
         """While this one trains, another process does the whole of it under the same run key."""
-        monkeypatch.setattr(registry, "log_booster", log_booster)
-        uri = log_booster(*args)
+        monkeypatch.setattr(registry, "log_model", log_model)
+        uri = log_model(*args)
         import mlflow
 
         mlflow.end_run()
         inner.append(world.train(version))
         return uri
 
-    monkeypatch.setattr(registry, "log_booster", meanwhile)
+    monkeypatch.setattr(registry, "log_model", meanwhile)
     outer = world.train(version)
     assert outer["version"] == inner[0]["version"]
     assert [str(found.version) for found in versions()] == [outer["version"]]
