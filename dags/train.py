@@ -33,18 +33,18 @@ def build(model: config.Model) -> None:
     ):
 
         @task
-        def choose_day(params) -> str:
+        def choose_day(name: str, *, params) -> str:
             """The last day that may be known: as asked, else the newest that is ingested."""
             from airflow.sdk.exceptions import AirflowSkipException
 
-            from ml import land
+            from ml import config, known
 
             if params["through"]:
                 return params["through"]
-            ingested = land.ingested_fingerprints()
-            if not ingested:
+            days = known.days_in(config.load(name))
+            if not days:
                 raise AirflowSkipException("no day is ingested yet: there is nothing to train on")
-            return max(ingested).isoformat()
+            return days[-1].isoformat()
 
         build_training_set = stage_task(
             model,
@@ -70,7 +70,7 @@ def build(model: config.Model) -> None:
             outlets=[assets.challenger],
         )
 
-        choose_day() >> build_training_set >> validate_training_set >> train_model
+        choose_day(model.model) >> build_training_set >> validate_training_set >> train_model
 
 
 for each_model in config.load_all():

@@ -73,18 +73,27 @@ class Clean(Frozen):
     max_quarantined_share: Share
 
 
+QueryName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$")]  # of include/sql/<name>.sql
+Column = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$")]
+
+
 class Features(Frozen):
     table: TableName
+    key: Column
+    source: TableName
+    query: QueryName
     active_days: Days
     restate_days: Days
 
 
 class Label(Frozen):
-    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$")]
+    name: Column
+    query: QueryName
     horizon_days: Days
 
 
 class Train(Frozen):
+    table: TableName
     algorithm: Literal["lightgbm"]
     test_cutoffs: Days
     train_cutoffs: Days

@@ -154,9 +154,9 @@ def ingested(version: int | None = None) -> dict[date, Ingested]:
     return found
 
 
-def known() -> Known:
+def known(model: str) -> Known:
     """What the tables say now. The journal is read first: what moves meanwhile looks behind, and never done."""
-    built = journal.newest()
+    built = journal.newest(model)
     held = {day: (str(row["fingerprint"]), tuple(row["reasons"])) for day, row in held_days.read().items()}
     return Known(ingested(), held, **built)
 
@@ -186,7 +186,7 @@ def wanted(model: configs.Model, asked: Mapping[date, tuple[str, int]]) -> dict[
     `asked`: the fingerprint with which each day's ingestion was asked for, and how often. What is left to people is
     told in the log.
     """
-    now, found = known(), land.listing(model.landing.table)
+    now, found = known(model.model), land.listing(model.landing.table)
     for stray in found.strays:
         log.info("left where it is: %s: %s", stray.name, stray.why)
     fingerprints = {day: one.fingerprint for day, one in now.ingested.items()}
@@ -220,7 +220,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     older than the newest `features.restate_days`, which nothing rebuilds by itself.
     """
     model = configs.load(args.model)
-    now = known()
+    now = known(args.model)
     landed = {day.day: day.fingerprint for day in land.listing(model.landing.table).days}
     window = now.window(model.features.restate_days)
     table = [_Row(now, day, landed.get(day)) for day in sorted({*landed, *now.ingested, *now.features})]

@@ -172,7 +172,7 @@ def measure_version(
     from ml import registry
 
     y = rows[config.label.name].to_numpy().astype(float)
-    groups = rows["customer_id"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.intp)
+    groups = rows[config.features.key].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.intp)
     as_of = sorted({day.isoformat() for day in rows["as_of"].to_pylist()})
     old, problems = None, []
     if champion is not None:

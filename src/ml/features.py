@@ -1,6 +1,6 @@
-"""Features: every customer as known at the end of a day, in `features.customers`, one partition per day.
+"""Features: every customer as known at the end of a day, in the model's feature table, one partition per day.
 
-`include/sql/features.sql` says what each feature is. A day's partition is computed from `silver.customer_days`
+`include/sql/<features.query>.sql` says what each feature is. A day's partition is computed from `features.source`
 up to that day and from nothing later, so computing it again, today or in a year, gives the same rows, unless a
 day up to it was corrected since: corrections count whenever they came, facts of later days never.
 What the day was made from is noted in the journal, after the partition is written.
@@ -20,17 +20,15 @@ from typing import TYPE_CHECKING, Any
 from ml import config, days, journal, lake
 from ml.cli import StageError, some_days
 from ml.engine import Engine, QueryError, open_engine, query
-from ml.land import INGESTED_DAYS, ingested_fingerprints
+from ml.known import days_in, known_on, short
+from ml.land import INGESTED_DAYS
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.dataset as ds
 
     from ml.leases import Lease
 
 log = logging.getLogger(__name__)
-
-CUSTOMER_DAYS = "silver.customer_days"
 
 
 @dataclass(frozen=True)
@@ -50,11 +48,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Replace the partitions of the asked days, in one commit.
 
     Facts: as_of, customers and active (of all asked days together), feature_table_version,
-    customer_days_version, last_ingested_day, because (why each day is new or again), seconds.
+    source_version, last_ingested_day, because (why each day is new or again), seconds.
     """
     start = time.monotonic()
     model = config.load(args.model)
-    last = last_ingested(args.as_of)
+    last = last_ingested(model, args.as_of)
     with lake.hold(model.features.table, f"features, run key {args.run_key}") as lease:
         facts = _make(model, args, last, lease)
     facts["seconds"] = round(time.monotonic() - start, 3)
@@ -66,8 +64,8 @@ def _make(model: config.Model, args: argparse.Namespace, last: date, lease: Leas
     import pyarrow.compute as pc
 
     # the marks first: a day that is ingested in this moment then makes these features stale, and is not missed
-    sources = {INGESTED_DAYS: lake.table(INGESTED_DAYS).version()}
-    sources[CUSTOMER_DAYS] = source = lake.table(CUSTOMER_DAYS).version()
+    sources = {INGESTED_DAYS: lake.table(INGESTED_DAYS).version()} if lake.exists(INGESTED_DAYS) else {}
+    sources[model.features.source] = source = lake.table(model.features.source).version()
     note = {"stage": "features", "run_key": args.run_key, "days": ",".join(map(str, args.as_of))}
     built = build(open_engine(), model, args.as_of, source, lease, note=note)
     entries = _entries(model, args, built, sources)
@@ -78,19 +76,19 @@ def _make(model: config.Model, args: argparse.Namespace, last: date, lease: Leas
         "customers": built.rows.num_rows,
         "active": pc.sum(built.rows["active"]).as_py() or 0,
         "feature_table_version": built.version,
-        "customer_days_version": source,
+        "source_version": source,
         "last_ingested_day": last.isoformat(),
         "because": {entry.day.isoformat(): "; ".join(entry.because) for entry in entries},
     }
 
 
-def last_ingested(as_of: Sequence[date]) -> date:
+def last_ingested(model: config.Model, as_of: Sequence[date]) -> date:
     """The newest ingested day up to the newest of these.
 
     A day without files has none, so features of a day that was not ingested are computed, with a warning
     in the log. Raises StageError for a day before anything was ingested: there is nothing to know.
     """
-    ingested = sorted(ingested_fingerprints())
+    ingested = days_in(model)
     for day in as_of:
         if not ingested or ingested[0] > day:
             there = f"the first ingested day is {ingested[0]}" if ingested else "no day is ingested at all"
@@ -104,13 +102,13 @@ def build(
     engine: Engine,
     model: config.Model,
     as_of: Sequence[date],
-    customer_days_version: int,
+    source_version: int,
     lease: Lease,
     *,
     leave: Collection[date] = (),
     note: Mapping[str, str] | None = None,
 ) -> Built:
-    """Compute the features of these days from one version of `silver.customer_days` and replace their partitions.
+    """Compute the features of these days from one version of their source and replace their partitions.
 
     `lease` is that of the feature table. The partitions of the days in `leave` stay as they are; their features are only computed.
     """
@@ -118,14 +116,7 @@ def build(
     import pyarrow.compute as pc
 
     table = model.features.table
-    try:
-        parts = [
-            engine.run("features", {"customer_days": known_on(day, customer_days_version)}, _settings(model, day))
-            for day in as_of
-        ]
-    except QueryError as error:
-        raise StageError(str(error)) from error
-    rows = pa.concat_tables(parts)
+    rows = pa.concat_tables([compute(engine, model, day, source_version) for day in as_of])
     written = [day for day in as_of if day not in leave]
     if not written:
         return Built(rows, lake.table(table).version())
@@ -135,6 +126,17 @@ def build(
     return Built(rows, lake.replace(table, kept, where, partition_by=["as_of"], note=note))
 
 
+def compute(engine: Engine, model: config.Model, day: date, source_version: int) -> pa.Table:
+    """The features of a day from one version of their source; nothing is written."""
+    source = model.features.source
+    try:
+        return engine.run(
+            model.features.query, {short(source): known_on(source, day, source_version)}, _settings(model, day)
+        )
+    except QueryError as error:
+        raise StageError(str(error)) from error
+
+
 def _settings(model: config.Model, day: date) -> dict[str, date | int | float | str | bool]:
     return {"as_of": day, "active_days": model.features.active_days}
 
@@ -142,7 +144,7 @@ def _settings(model: config.Model, day: date) -> dict[str, date | int | float | 
 def _recipe(model: config.Model) -> str:
     """16 hex digits that change with the query or its settings."""
     settings = {name: value for name, value in _settings(model, date.min).items() if name != "as_of"}
-    text = query.load("features").spark + repr(sorted(settings.items()))
+    text = query.load(model.features.query).spark + repr(sorted(settings.items()))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -153,9 +155,9 @@ def _entries(
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    marks = days.ingested(sources[INGESTED_DAYS])
+    marks = days.ingested(sources.get(INGESTED_DAYS))
     inputs = days.chain({day: mark.content for day, mark in marks.items()})
-    before, recipe = journal.newest()["features"], _recipe(model)
+    before, recipe = journal.newest(model.model)["features"], _recipe(model)
     return [
         journal.Entry(
             stage="features",
@@ -168,6 +170,7 @@ def _entries(
             own=marks[day].content if day in marks else "",
             recipe=recipe,
             sources=sources,
+            model=model.model,
         )
         for day in args.as_of
     ]
@@ -191,11 +194,3 @@ def _because(
     if before.recipe != recipe:
         why.append("the query or its settings have changed")
     return tuple(why) or ("asked for again",)
-
-
-def known_on(day: date, version: int) -> ds.Dataset:
-    """`silver.customer_days` up to `day`, lazily: later months are not opened, later days not read."""
-    import pyarrow.dataset as ds
-
-    field = ds.field
-    return lake.dataset(CUSTOMER_DAYS, version).filter((field("month") <= day.replace(day=1)) & (field("day") <= day))

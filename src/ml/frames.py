@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-KEYS = ("customer_id", "as_of")
-NOT_FEATURES = (*KEYS, "active", "split")
+NOT_FEATURES = ("as_of", "active", "split")  # nor are key and label, which each model names
 VERSION_SUFFIX = "_version"  # columns that say from which table version a row was made
 
 
@@ -55,9 +54,9 @@ def kind_of(column: str, kind: pa.DataType) -> Literal["number", "category"]:
     raise StageError(f"column {column} is of type {kind}; a feature is a number, a bool or text: cast it or drop it")
 
 
-def feature_columns(schema: pa.Schema, label: str) -> tuple[Feature, ...]:
+def feature_columns(schema: pa.Schema, label: str, key: str) -> tuple[Feature, ...]:
     """Every column of a training set that is neither key, label, bookkeeping nor a source version."""
-    left_out = {*NOT_FEATURES, label}
+    left_out = {*NOT_FEATURES, label, key}
     return tuple(
         Feature(field.name, kind_of(field.name, field.type))
         for field in schema
@@ -127,10 +126,10 @@ def frame(rows: pa.Table, features: Sequence[Feature], categories: Mapping[str, 
     return pd.DataFrame(columns, copy=False)
 
 
-def read_day(table: str, day: date, features: Sequence[Feature]) -> tuple[pa.Table, int]:
-    """The active customers of one day, by customer_id, and the table version they were read from.
+def read_day(table: str, key: str, day: date, features: Sequence[Feature]) -> tuple[pa.Table, int]:
+    """The active customers of one day, by key, and the table version they were read from.
 
-    Columns: customer_id and the features. Raises StageError when the day has no features, when no
+    Columns: the key and the features. Raises StageError when the day has no features, when no
     customer of it is active, or when a feature is missing or of another kind.
     """
     import pyarrow.dataset as ds
@@ -144,12 +143,10 @@ def read_day(table: str, day: date, features: Sequence[Feature]) -> tuple[pa.Tab
     source = lake.scan(opened)
     check_columns(source.schema, features, f"{table} version {version}")
     of_day = ds.field("as_of") == day
-    rows = source.to_table(
-        columns=["customer_id", *(feature.name for feature in features)], filter=of_day & ds.field("active")
-    )
+    rows = source.to_table(columns=[key, *(feature.name for feature in features)], filter=of_day & ds.field("active"))
     if rows.num_rows == 0:
         known = source.count_rows(filter=of_day)
         if known:
             raise StageError(f"{table} version {version}: none of the {known} customers of {day} is active")
         raise StageError(f"{table} version {version} has no rows for {day}: run the stage 'features' for it first")
-    return rows.sort_by("customer_id"), version
+    return rows.sort_by(key), version

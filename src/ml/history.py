@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
     if args.table not in stages:
         raise StageError(f"{args.table} keeps no history of its days; these do: {', '.join(stages)}")
-    found = journal.entries(stage=stages[args.table], day=args.day)
+    found = journal.entries(config.model, stage=stages[args.table], day=args.day)
     for entry in found:
         by = "" if entry.model_version is None else f", by model version {entry.model_version}"
         why = "; ".join(entry.because)

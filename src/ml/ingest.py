@@ -31,6 +31,7 @@ import pyarrow.parquet as pq
 from ml import bronze, cleaning, cli, config, corrections, held_days, lake, land, leases, received, store
 from ml.cli import StageError
 from ml.engine import open_engine
+from ml.known import CUSTOMER_DAYS
 
 if TYPE_CHECKING:
     from ml.bronze import BronzeFile
@@ -47,7 +48,6 @@ log = logging.getLogger(__name__)
 
 QUARANTINE = "quarantine.transactions"
 SILVER = "silver.transactions"
-CUSTOMER_DAYS = "silver.customer_days"
 LEASES = "ops/_leases"  # in the lake: one ingestion of a table at a time, whoever starts it
 LEASE_WAIT = 900  # seconds for another one; a history of years takes minutes
 TOLD_REASONS = 3  # of the most frequent ones, when too many rows are refused

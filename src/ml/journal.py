@@ -43,6 +43,7 @@ class Entry:
     recipe: str = ""  # features: digest of the query and its settings
     model_version: str | None = None  # score, monitor: None when there was no champion and nothing was written
     sources: Mapping[str, int] = field(default_factory=dict)  # versions of the tables that were read
+    model: str | None = None  # whose; None: of every model's, as a day's silver is
     at: datetime | None = None  # set by `write`
 
 
@@ -65,7 +66,7 @@ def write(entries: Sequence[Entry]) -> None:
 def _schema() -> pa.Schema:
     import pyarrow as pa
 
-    texts = dict.fromkeys(("inputs", "own", "recipe", "model_version", "sources"), pa.string())
+    texts = dict.fromkeys(("inputs", "own", "recipe", "model_version", "sources", "model"), pa.string())
     return pa.schema(
         {
             "stage": pa.string(),
@@ -80,8 +81,8 @@ def _schema() -> pa.Schema:
     )
 
 
-def entries(*, stage: Stage | None = None, day: date | None = None) -> list[Entry]:
-    """What was noted (of a stage, of a day), in the order in which it was built."""
+def entries(model: str, *, stage: Stage | None = None, day: date | None = None) -> list[Entry]:
+    """What was noted of a model's days (of a stage, of a day), in the order in which it was built."""
     import pyarrow.dataset as ds
 
     if not lake.exists(TABLE):
@@ -91,13 +92,14 @@ def entries(*, stage: Stage | None = None, day: date | None = None) -> list[Entr
     found = [
         Entry(**row | {"because": tuple(row["because"]), "sources": json.loads(row["sources"])})
         for row in lake.read(TABLE, where=where).to_pylist()
+        if row.get("model") in (None, model)
     ]
     return sorted(found, key=lambda entry: (entry.version, entry.at))
 
 
-def newest(day: date | None = None) -> dict[Stage, dict[date, Entry]]:
-    """Of each stage and day (or of one day), the entry that tells how its partition is now. One read."""
+def newest(model: str, day: date | None = None) -> dict[Stage, dict[date, Entry]]:
+    """Of each stage of a model and each day (or one day), the entry that tells how its partition is now. One read."""
     found: dict[Stage, dict[date, Entry]] = {stage: {} for stage in STAGES}
-    for entry in entries(day=day):
+    for entry in entries(model, day=day):
         found[entry.stage][entry.day] = entry
     return found

@@ -71,10 +71,12 @@ def _measure(config: configs.Model, args: argparse.Namespace, lease: Lease) -> d
     champion = registry.aliased(config.model)
     if champion is None:
         return {"skipped": NO_CHAMPION.format(model=config.model, do="compare")}
-    made = journal.newest(args.day)["features"].get(args.day)  # before the features themselves, as in score
+    made = journal.newest(config.model, args.day)["features"].get(
+        args.day
+    )  # before the features themselves, as in score
     reference = json.loads(registry.artifact(champion, FILE))
     features = tuple(frames.Feature(name, spec["kind"]) for name, spec in reference["features"].items())
-    rows, feature_version = frames.read_day(config.features.table, args.day, features)
+    rows, feature_version = frames.read_day(config.features.table, config.features.key, args.day, features)
     found = compare(rows, reference, config.monitor.psi_threshold)
     drifted = [one["feature"] for one in found if one["drifted"]]
     share = len(drifted) / len(found)
@@ -105,6 +107,7 @@ def _measure(config: configs.Model, args: argparse.Namespace, lease: Lease) -> d
                 rows=rows.num_rows,
                 because=(),
                 model_version=champion.number,
+                model=config.model,
                 sources={config.features.table: feature_version},
             )
         ]

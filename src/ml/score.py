@@ -58,12 +58,13 @@ def _score(config: configs.Model, args: argparse.Namespace, lease: Lease) -> dic
 
     champion = registry.aliased(config.model)
     # the journal first: features that are written in this moment then make these scores stale, and are not missed
-    before = journal.newest(args.day)
+    before = journal.newest(config.model, args.day)
     if champion is None:
         journal.write([_entry(args, before, -1, 0, None, {})])
         return {"skipped": NO_CHAMPION.format(model=config.model, do="score")}
     predictor = registry.load(champion)
-    rows, feature_version = frames.read_day(config.features.table, args.day, predictor.features)
+    key = config.features.key
+    rows, feature_version = frames.read_day(config.features.table, key, args.day, predictor.features)
     scores = predictor.predict(rows)
     if not np.isfinite(scores).all() or scores.min() < 0 or scores.max() > 1:
         raise cli.StageError(f"{champion} gives scores that are no probabilities for {args.day}: nothing was written")
@@ -75,7 +76,7 @@ def _score(config: configs.Model, args: argparse.Namespace, lease: Lease) -> dic
 
     table = pa.table(
         {
-            "customer_id": rows["customer_id"],
+            key: rows[key],
             "score_date": constant(args.day, pa.date32()),
             "score": pa.array(scores),
             "band": pa.array(names).take(pa.array(codes)),
@@ -127,6 +128,7 @@ def _entry(
             why.append(f"champion {model_version or 'none'} instead of {last.model_version or 'none'}")
     return Entry(
         stage="score",
+        model=args.model,
         day=args.day,
         run_key=args.run_key,
         inputs=inputs,

@@ -60,7 +60,7 @@ def _served_before(champion: Version) -> Version:
     """The newest earlier champion that has scored a day and was not taken back itself."""
     from ml import promote, registry
 
-    served = {entry.model_version for entry in journal.entries(stage="score")}
+    served = {entry.model_version for entry in journal.entries(champion.model, stage="score")}
     seen, at = {champion.number}, champion
     while True:
         before = (at.json_tag(promote.TAG) or {}).get("before")

@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING
 from ml import lake
 from ml.cli import StageError
 from ml.config import Model
-from ml.frames import KEYS, VERSION_SUFFIX, Feature, feature_columns
+from ml.frames import VERSION_SUFFIX, Feature, feature_columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TABLE = "features.training_set"
-
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Both parts, sorted by as_of and customer_id, so that the same version gives the same rows in the same order."""
+    """Both parts, sorted by as_of and key, so that the same version gives the same rows in the same order."""
 
     version: int
     features: tuple[Feature, ...]
@@ -40,22 +38,24 @@ def read(config: Model, version: int) -> TrainingSet:
     """Read exactly this version. Raises StageError telling everything that makes it unfit for training."""
     import pyarrow.compute as pc
 
+    table = config.train.table
     try:
-        rows = lake.read(TABLE, version=version)
+        rows = lake.read(table, version=version)
     except FileNotFoundError as error:
         raise StageError(f"{error} (the stage 'training_set' makes it)") from error
     except Exception as error:  # delta-rs has no class of its own for a version that is not there
-        if (newest := lake.table(TABLE).version()) >= version >= 0:
+        if (newest := lake.table(table).version()) >= version >= 0:
             raise
-        raise StageError(f"{TABLE} has no version {version}; the newest is {newest}") from error
+        raise StageError(f"{table} has no version {version}; the newest is {newest}") from error
     label = config.label.name
-    needed = [*KEYS, "split", label]
+    key = config.features.key
+    needed = [key, "as_of", "split", label]
     if missing := [column for column in needed if column not in rows.schema.names]:
-        raise StageError(f"{TABLE} version {version} lacks {', '.join(missing)}; it has {', '.join(rows.schema.names)}")
-    features = feature_columns(rows.schema, label)
+        raise StageError(f"{table} version {version} lacks {', '.join(missing)}; it has {', '.join(rows.schema.names)}")
+    features = feature_columns(rows.schema, label, key)
     if not features:
-        raise StageError(f"{TABLE} version {version} has no feature columns")
-    rows = rows.sort_by([("as_of", "ascending"), ("customer_id", "ascending")])
+        raise StageError(f"{table} version {version} has no feature columns")
+    rows = rows.sort_by([("as_of", "ascending"), (key, "ascending")])
     found = TrainingSet(
         version,
         features,
@@ -68,7 +68,7 @@ def read(config: Model, version: int) -> TrainingSet:
         },
     )
     if problems := _problems(config, rows, found):
-        raise StageError(f"{TABLE} version {version} is unfit for training: {'; '.join(problems)}")
+        raise StageError(f"{table} version {version} is unfit for training: {'; '.join(problems)}")
     return found
 
 

@@ -19,15 +19,13 @@ from typing import TYPE_CHECKING, Any
 from ml import config, journal, lake
 from ml.cli import StageError, a_day
 from ml.engine import QueryError, open_engine
-from ml.features import CUSTOMER_DAYS, build, known_on
-from ml.land import ingested_fingerprints
+from ml.features import build
+from ml.known import days_in, known_on, short
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 log = logging.getLogger(__name__)
-
-TABLE = "features.training_set"
 
 
 @dataclass(frozen=True)
@@ -80,33 +78,34 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     start = time.monotonic()
     model = config.load(args.model)
-    first, missing = _complete_through(args.through)
+    first, missing = _complete_through(model, args.through)
     chosen = cutoffs(model, first, args.through)
-    source = lake.table(CUSTOMER_DAYS).version()
+    source = model.features.source
+    source_version = lake.table(source).version()
     engine = open_engine()
     # days that went through the loop keep their partitions: the journal says what those were made from
     with lake.hold(model.features.table, f"training_set, run key {args.run_key}") as lease:
-        built = build(engine, model, chosen.all, source, lease, leave=journal.newest()["features"])
+        built = build(engine, model, chosen.all, source_version, lease, leave=journal.newest(model.model)["features"])
     active = built.rows.filter(built.rows["active"])
     try:
         labels = engine.run(
-            "labels",
-            {"customers": active, "customer_days": known_on(args.through, source)},
+            model.label.query,
+            {"customers": active, short(source): known_on(source, args.through, source_version)},
             {"horizon_days": model.label.horizon_days},
         )
     except QueryError as error:
         raise StageError(str(error)) from error
-    keys = ["as_of", "customer_id"]
-    rows = active.join(labels.rename_columns({"churned": model.label.name}), keys, join_type="inner")
+    keys = ["as_of", model.features.key]
+    rows = active.join(labels, keys, join_type="inner")
     rows = rows.sort_by([(key, "ascending") for key in keys])
     test = pc.is_in(rows["as_of"], pa.array(chosen.test, pa.date32()))
     rows = rows.append_column("split", pc.if_else(test, "test", "train"))
-    rows = rows.append_column("customer_days_version", pa.repeat(source, rows.num_rows))
+    rows = rows.append_column(f"{short(source)}_version", pa.repeat(source_version, rows.num_rows))
     rows = rows.append_column("features_version", pa.repeat(built.version, rows.num_rows))
     splits = {split: rows.filter(pc.equal(rows["split"], split)) for split in ("train", "test")}
     _refuse_too_few(model, chosen, splits)
     facts = {
-        "version": lake.replace(TABLE, rows, "as_of IS NOT NULL", partition_by=["as_of"]),
+        "version": lake.replace(model.train.table, rows, "as_of IS NOT NULL", partition_by=["as_of"]),
         "through": args.through.isoformat(),
         "rows": {split: part.num_rows for split, part in splits.items()},
         f"{model.label.name}_share": {
@@ -114,7 +113,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         },
         "train_cutoffs": [day.isoformat() for day in chosen.train],
         "test_cutoffs": [day.isoformat() for day in chosen.test],
-        "sources": {CUSTOMER_DAYS: source, model.features.table: built.version},
+        "sources": {source: source_version, model.features.table: built.version},
         "days_without_data": missing,
         "seconds": round(time.monotonic() - start, 3),
     }
@@ -122,12 +121,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return facts
 
 
-def _complete_through(through: date) -> tuple[date, int]:
+def _complete_through(model: config.Model, through: date) -> tuple[date, int]:
     """The first ingested day, and how many days from it to `through` have no data.
 
     Raises StageError when the data ends earlier: customers would seem to have left who were only not seen yet.
     """
-    ingested = sorted(day for day in ingested_fingerprints() if day <= through)
+    ingested = [day for day in days_in(model) if day <= through]
     if not ingested:
         raise StageError(f"no day up to {through} is ingested: there is nothing to learn from")
     if ingested[-1] < through:

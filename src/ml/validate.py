@@ -26,8 +26,6 @@ from ml.ingest import QUARANTINE, SILVER
 
 log = logging.getLogger(__name__)
 
-TRAINING_SET = "features.training_set"
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--suite", choices=["arrival", "silver", "training"], required=True)
@@ -190,7 +188,7 @@ def _silver(model: config.Model, days: Sequence[date]) -> dict[str, pa.Table]:
 def _training(model: config.Model, version: int) -> dict[str, pa.Table]:
     """The training set; `learnt_until` is when a training label was known, `tested_from` the first test cut-off."""
     try:
-        rows = lake.read(TRAINING_SET, version=version)
+        rows = lake.read(model.train.table, version=version)
     except FileNotFoundError as error:
         raise StageError(f"{error} (the stage 'training_set' makes it)") from error
     label = pc.cast(rows[model.label.name], pa.string())

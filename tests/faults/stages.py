@@ -69,7 +69,7 @@ def journal(name: str, day: date) -> list[tuple[str, ...]]:
 
     if name not in journal.STAGES:
         return []
-    found = [entry for entry in journal.entries(day=day) if (entry.stage, entry.run_key) == (name, RUN_KEY)]
+    found = [entry for entry in journal.entries("churn", day=day) if (entry.stage, entry.run_key) == (name, RUN_KEY)]
     return [
         tuple(str(part) for part in (one.rows, one.inputs, one.own, one.recipe, one.model_version)) for one in found
     ]

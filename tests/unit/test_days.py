@@ -81,7 +81,7 @@ def stage(*arguments: str) -> dict[str, Any]:
 
 
 def note(name: journal.Stage, day: date, inputs: str, model_version: str | None = "1", run_key: str = "k") -> None:
-    last = journal.newest(day)[name].get(day)
+    last = journal.newest("churn", day)[name].get(day)
     version = last.version + 1 if last else 0
     journal.write([Entry(name, day, run_key, inputs, version, 1, ("first",), model_version=model_version)])
 
@@ -90,13 +90,13 @@ def finish(*some: date) -> None:
     """Features, scores and drift of these days."""
     feature(*some)
     for day in some:
-        inputs = journal.newest(day)["features"][day].inputs
+        inputs = journal.newest("churn", day)["features"][day].inputs
         note("score", day, inputs)
         note("monitor", day, inputs)
 
 
 def behind() -> dict[date, tuple[str, bool]]:
-    now = days.known()
+    now = days.known("churn")
     return {day: (found.stage, found.brought) for day in D if (found := now.behind(day))}
 
 
@@ -105,7 +105,7 @@ def test_a_day_needs_its_stages_one_after_the_other() -> None:
     assert behind() == {D[0]: ("features", True)}
     feature(D[0])
     assert behind() == {D[0]: ("score", True)}
-    inputs = journal.newest(D[0])["features"][D[0]].inputs
+    inputs = journal.newest("churn", D[0])["features"][D[0]].inputs
     note("score", D[0], inputs)
     assert behind() == {D[0]: ("monitor", True)}
     note("monitor", D[0], inputs)
@@ -139,7 +139,7 @@ def test_a_day_whose_silver_was_refused_rests_and_no_other_is_made_again_with_it
 def test_without_a_champion_a_day_is_done_with_its_features() -> None:
     ingest(D[0])
     feature(D[0])
-    note("score", D[0], journal.newest(D[0])["features"][D[0]].inputs, model_version=None)
+    note("score", D[0], journal.newest("churn", D[0])["features"][D[0]].inputs, model_version=None)
     assert behind() == {}
 
 
@@ -223,22 +223,22 @@ def test_the_same_run_key_is_noted_once() -> None:
     ingest(D[0])
     feature(D[0])
     feature(D[0])
-    assert len(journal.entries(stage="features", day=D[0])) == 1
+    assert len(journal.entries("churn", stage="features", day=D[0])) == 1
     feature(D[0], run_key="other")
-    assert [entry.run_key for entry in journal.entries(stage="features", day=D[0])] == ["features-1", "other"]
+    assert [entry.run_key for entry in journal.entries("churn", stage="features", day=D[0])] == ["features-1", "other"]
 
 
 def test_features_of_a_backfilled_day_know_nothing_of_later_days() -> None:
     ingest(*D[:3])
     feature(D[1])
     before = lake.read("features.customers").to_pylist()
-    entry = journal.newest(D[1])["features"][D[1]]
+    entry = journal.newest("churn", D[1])["features"][D[1]]
     ingest(*D[3:], content="much later")
     ingest(D[2], content="corrected later")
     assert D[1] not in {day for day, (stage_, _) in behind().items() if stage_ == "features"}
     feature(D[1], run_key="backfill")
     assert lake.read("features.customers").to_pylist() == before
-    assert journal.newest(D[1])["features"][D[1]].inputs == entry.inputs
+    assert journal.newest("churn", D[1])["features"][D[1]].inputs == entry.inputs
 
 
 def test_a_correction_that_came_later_is_in_a_rebuilt_day() -> None:
@@ -359,7 +359,7 @@ def test_many_small_files_of_the_journal_are_put_together() -> None:
     for n in range(journal.FILES + 5):
         note("score", D[0], "inputs", run_key=f"k{n}")
     assert len(lake.table(journal.TABLE).file_uris()) < 10
-    assert len(journal.entries(stage="score", day=D[0])) == journal.FILES + 5
+    assert len(journal.entries("churn", stage="score", day=D[0])) == journal.FILES + 5
 
 
 def test_a_commit_tells_which_stage_and_run_made_it() -> None:
@@ -387,7 +387,7 @@ def test_a_lost_journal_entry_of_one_stage_never_hides_another(dead: str) -> Non
     """Scores noted against features that were made again since are behind, whichever entry came last."""
     ingest(*D[:2])
     finish(*D[:2])
-    old = journal.newest(D[1])["features"][D[1]].inputs
+    old = journal.newest("churn", D[1])["features"][D[1]].inputs
     ingest(D[0], content="corrected")
     feature(D[1], run_key="again")
     if dead == "second":

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from ml import cli, config, lake, training_set
+from ml import cli, config, lake
 from ml.cli import StageError
 from ml.training_set import cutoffs
 
@@ -167,7 +167,7 @@ def test_labels_are_refused_where_the_data_ends_before_them(history: Path, capsy
     with pytest.raises(SystemExit):
         run(capsys, day(30))
     assert "the last ingested day is 2024-01-24" in capsys.readouterr().err
-    assert not lake.exists(training_set.TABLE)
+    assert not lake.exists("features.training_set")
 
 
 def test_days_without_data_are_counted(history: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -195,7 +195,7 @@ def test_refuses_what_nothing_can_be_learnt_from(
     with pytest.raises(SystemExit):
         run(capsys, day(24))
     assert why in capsys.readouterr().err
-    assert not lake.exists(training_set.TABLE)
+    assert not lake.exists("features.training_set")
 
 
 def test_a_backfilled_set_sees_nothing_of_the_days_after_it(history: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -233,7 +233,7 @@ def test_silver_that_breaks_a_promise_fails_with_value_row_and_report(
     (held,) = held_days.read().values()
     assert sentence in " ".join(held["reasons"]), "it rests until its files change"
     assert held["fingerprint"] == lake.read("ops.ingested_days")["fingerprint"].to_pylist()[0]
-    assert journal.newest()["validate"] == {}
+    assert journal.newest("churn")["validate"] == {}
 
 
 def test_which_content_has_passed_is_noted(days: Days) -> None:
@@ -241,10 +241,10 @@ def test_which_content_has_passed_is_noted(days: Days) -> None:
     days.ingest()
     of_day("silver")
     content = lake.read("ops.ingested_days")["content"].to_pylist()
-    assert [entry.inputs for entry in journal.newest()["validate"].values()] == content
+    assert [entry.inputs for entry in journal.newest("churn")["validate"].values()] == content
     days.arrive("y.csv", [row(2)])
     days.ingest()
-    assert [entry.inputs for entry in journal.newest()["validate"].values()] != (
+    assert [entry.inputs for entry in journal.newest("churn")["validate"].values()] != (
         lake.read("ops.ingested_days")["content"].to_pylist()
     )
 
