@@ -105,9 +105,9 @@ def test_a_pickled_model_in_the_registry_is_refused_and_its_code_not_run(world: 
     mark = tmp_path / "mark"
     pickled = b"  sklearn:\n    pickled_model: model.pkl\n  python_function:\n    loader_module: mlflow.sklearn\n"
     folder = folder_with(tmp_path / "model", pickled.decode(), model__pkl=pickle.dumps(Bomb(mark)))
-    with mlflow.start_run() as run:
+    with registry.training_run("tests", "pickled-1", {}) as run_id:
         mlflow.log_artifacts(str(folder), "model")
-        mlflow.register_model(f"runs:/{run.info.run_id}/model", "churn")
+        mlflow.register_model(f"runs:/{run_id}/model", "churn")
     with pytest.raises(StageError, match=r"churn version 1 is kept as python_function, sklearn.*register it anew"):
         registry.load(registry.version("churn", "1"))
     assert not mark.exists()
