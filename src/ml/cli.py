@@ -23,6 +23,7 @@ STAGES = {
     "validate": "hold a day's data against its expectations",
     "features": "customers as they were known at a day's end",
     "training_set": "features and matured labels at past cut-offs",
+    "automl_data": "the training part of a training set, for an AutoML job to learn from",
     "train": "fit, evaluate out of time, log and register",
     "evaluate": "measure a version again, beside the champion of now",
     "gate": "may this version become champion?",

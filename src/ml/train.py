@@ -1,5 +1,8 @@
 """Fit, evaluate out of time, log and register: one version per run key, the same bytes from the same inputs.
 
+The model is fitted here, with the config's parameters or with those a sweep has found (`--params`), or AutoML has
+fitted it (`--automl-model`); from there on it is the same for all.
+
 The registered version is the commit marker. Everything it needs (trees, evaluation, drift reference)
 is logged before it, so a version that exists is complete, and whatever an earlier, broken attempt at
 the run key left behind is superseded.
@@ -14,13 +17,19 @@ import logging
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
+from ml import automl_model
 from ml import config as configs
+from ml.cli import StageError
 
 if TYPE_CHECKING:
     import lightgbm
 
+    from ml.predictors import Predictor
     from ml.registry import Version
     from ml.training_rows import TrainingSet
 
@@ -39,6 +48,15 @@ FIXED: dict[str, str | bool | int] = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--training-set-version", type=int, required=True, help="Delta version to learn from")
     parser.add_argument("--run-key", required=True, help="what this training is asked for by; one version per key")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--params", help="JSON: parameters to fit with instead of, or beside, those of the config (a sweep's best)"
+    )
+    how.add_argument(
+        "--automl-model", help="take this model instead of fitting one: AutoML's folder or model.onnx, local or az://"
+    )
+    parser.add_argument("--automl-job", default="", help="the AutoML job that made it; kept with the version")
+    parser.add_argument("--automl-algorithm", default="", help="what that job called it; kept with the version")
     parser.add_argument(
         "--commit",
         default=os.environ.get("ML_COMMIT", "unknown"),
@@ -67,30 +85,57 @@ def importance(booster: lightgbm.Booster) -> list[dict[str, Any]]:
     return [{"feature": name, "gain": round(float(gain) / total, 6)} for name, gain in ranked]
 
 
+@dataclass(frozen=True)
+class Made:
+    """A model before it is evaluated, and what is to be known of how it came about."""
+
+    predictor: Predictor
+    algorithm: str
+    params: Mapping[str, Any]
+    importance: list[dict[str, Any]]
+    tags: Mapping[str, str]
+
+
+def _fitted(config: configs.Model, rows: TrainingSet) -> Made:
+    from ml.predictors import LightGBMPredictor
+
+    booster = fit(config, rows)
+    predictor = LightGBMPredictor("the model just trained", rows.features, booster)
+    params = {**config.train.params, "seed": config.train.seed}
+    return Made(predictor, config.train.algorithm, params, importance(booster), {})
+
+
+def _by_automl(args: argparse.Namespace, rows: TrainingSet) -> Made:
+    """AutoML's model, whose graph must take exactly the training set's features."""
+    from ml.predictors import from_onnx
+
+    content = automl_model.fetch(args.automl_model)
+    predictor = from_onnx(content, f"AutoML's model at {args.automl_model}", rows.features)
+    source = automl_model.told(args, content)
+    return Made(predictor, args.automl_algorithm or "automl", {}, [], source)
+
+
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train once per run key; a key that has its version gets that version back."""
     from ml import evaluate, registry
 
     started = time.monotonic()
-    config = configs.load(args.model)
+    config = with_params(configs.load(args.model), args.params)
     version = registry.by_run_key(config.model, args.run_key)
     reused = version is not None
     if version is None:
-        version = _train(config, args.training_set_version, args.run_key, args.commit)
+        version = _train(config, args)
     registry.finish(version)
     found = json.loads(registry.artifact(version, evaluate.FILE))
-    if reused and found["training_set_version"] != args.training_set_version:
-        from ml.cli import StageError
-
-        raise StageError(
-            f"run key {args.run_key!r} has already made {version} from training set version "
-            f"{found['training_set_version']}, not {args.training_set_version}: use a new run key"
-        )
+    if reused:
+        _refuse_another(args, config, version, found)
     return {
         "version": version.number,
         "run_id": version.run_id,
         "reused": reused,
         "training_set_version": found["training_set_version"],
+        "algorithm": version.tags["algorithm"],
+        "params": found["params"],
         "rows_train": found["rows_train"],
         "rows_test": found["rows"],
         "positives_test": found["positives"],
@@ -102,38 +147,77 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _train(config: configs.Model, table_version: int, run_key: str, commit: str) -> Version:
+def with_params(config: configs.Model, given: str | None) -> configs.Model:
+    """The config with these parameters (JSON) beside or instead of its own. Raises StageError for what it would refuse."""
+    if given is None:
+        return config
+    try:
+        params = json.loads(given)
+    except ValueError as error:
+        raise StageError(f"--params is no JSON: {error}; found {given[:200]!r}") from error
+    if not isinstance(params, dict):
+        raise StageError(f"--params: a JSON object of parameters is needed; found {given[:200]!r}")
+    train = config.train
+    try:
+        checked = configs.Train.model_validate({**dict(train), "params": {**train.params, **params}})
+    except ValidationError as error:
+        told = "; ".join(f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors())
+        raise StageError(f"--params does not fit config train.params: {told}") from error
+    return config.model_copy(update={"train": checked})
+
+
+def _refuse_another(args: argparse.Namespace, config: configs.Model, version: Version, found: dict[str, Any]) -> None:
+    """A run key stands for one training: its version is not what another training asks for."""
+    made, asked = [], []
+    if found["training_set_version"] != args.training_set_version:
+        made.append(f"training set version {found['training_set_version']}")
+        asked.append(f"{args.training_set_version}")
+    if args.automl_model:
+        digest = automl_model.told(args, automl_model.fetch(args.automl_model))[automl_model.DIGEST]
+        if (other := version.tags.get(automl_model.DIGEST)) != digest:
+            made.append(f"AutoML model {other}" if other else "a fit of its own")
+            asked.append(f"AutoML model {digest}")
+    elif found["params"] != {**config.train.params, "seed": config.train.seed}:
+        made.append(f"parameters {found['params'] or 'of AutoML'}")
+        asked.append(f"{config.train.params}")
+    if made:
+        raise StageError(
+            f"run key {args.run_key!r} has already made {version} from {' and '.join(made)}, "
+            f"not {' and '.join(asked)}: use a new run key"
+        )
+
+
+def _train(config: configs.Model, args: argparse.Namespace) -> Version:
     import mlflow
 
     from ml import drift, evaluate, registry, report_html
-    from ml.predictors import LightGBMPredictor
     from ml.training_rows import read
 
-    rows = read(config, table_version)
+    rows = read(config, args.training_set_version)
     settings = config.model_dump_json()
     tags = {
-        "algorithm": config.train.algorithm,
-        "commit": commit,
+        "commit": args.commit,
         "config_digest": hashlib.sha256(settings.encode()).hexdigest()[:16],
         "training_set_version": str(rows.version),
         "trained_through": rows.trained_through.isoformat(),
         **{f"source.{name}": value for name, value in rows.sources.items()},
     }
-    with registry.training_run(config.experiment, run_key, tags) as run_id:
-        booster = fit(config, rows)
-        challenger = LightGBMPredictor("the model just trained", rows.features, booster)
+    made = _by_automl(args, rows) if args.automl_model else None  # refused before there is a run
+    with registry.training_run(config.experiment, args.run_key, tags) as run_id:
+        made = made or _fitted(config, rows)
+        tags |= {"algorithm": made.algorithm, **made.tags}
         champion = registry.aliased(config.model)
         facts = {
-            "run_key": run_key,
-            "commit": commit,
+            "run_key": args.run_key,
+            "commit": args.commit,
             "training_set_version": rows.version,
             "rows_train": rows.train.num_rows,
-            "params": {**config.train.params, "seed": config.train.seed},
-            "importance": importance(booster),
+            "params": made.params,
+            "importance": made.importance,
         }
-        found = evaluate.measure_version(config, rows.test, challenger.predict, facts, champion)
+        found = evaluate.measure_version(config, rows.test, made.predictor.predict, facts, champion)
         counts = {"rows_train": rows.train.num_rows, "rows_test": rows.test.num_rows}
-        mlflow.log_params({**facts["params"], **tags, **counts})
+        mlflow.log_params({**made.params, **tags, **counts})
         mlflow.log_metrics(_flat(found["metrics"]["challenger"]))
         registry.log_files(
             run_id,
@@ -144,10 +228,10 @@ def _train(config: configs.Model, table_version: int, run_key: str, commit: str)
                 "config.json": settings.encode(),
             },
         )
-        uri = registry.log_model(challenger)
+        uri = registry.log_model(made.predictor)
         auc = found["metrics"]["challenger"]["roc_auc"]["value"]
         tags["roc_auc"] = "not measured" if auc is None else f"{auc:.4f}"
-        version = registry.register_once(config.model, uri, run_key, tags)
+        version = registry.register_once(config.model, uri, args.run_key, tags)
         log.info("%s: AUC %s on %d out-of-time rows", version, auc, found["rows"])
         return version
 

@@ -127,8 +127,11 @@ class World:
     def write_features(self, rows: pa.Table, day: date = DAY) -> int:
         return lake.replace(FEATURES, rows, lake.day_predicate("as_of", [day]), partition_by=["as_of"])
 
-    def train(self, version: int, run_key: str = "train-1") -> dict[str, Any]:
-        return train.run(Namespace(model="churn", training_set_version=version, run_key=run_key, commit="abc123"))
+    def train(self, version: int, run_key: str = "train-1", **how: str) -> dict[str, Any]:
+        """Fit with the config's parameters, or as `how` says: `params`, or `automl_model` and what belongs to it."""
+        given = {"params": None, "automl_model": None, "automl_job": "", "automl_algorithm": "", **how}
+        asked = {"training_set_version": version, "run_key": run_key, "commit": "abc123"}
+        return train.run(Namespace(model="churn", **asked, **given))
 
     def gate(self, version: str) -> dict[str, Any]:
         return gate.run(Namespace(model="churn", version=version))
