@@ -39,6 +39,9 @@ class Followed(Protocol):
     def follow(self, cloud: Cloud, jobs: Jobs, job: Document) -> None:
         """Take one look and do what there is to do. Raises ApiError when the job cannot go on: it fails with that."""
 
+    def canceled(self, cloud: Cloud, jobs: Jobs, job: Document) -> None:
+        """What is left to do when a job was cancelled and all its children are over."""
+
 
 class Follower:
     """Follows one job. `run` returns when the job has ended, or when the process is to end."""
@@ -93,4 +96,5 @@ class Follower:
         if own is not None and own.state != "ended":
             compute.stop(job["run"])
         elif not live:
+            self._kind.canceled(self._cloud, self._jobs, job)
             self._jobs.finish(job, "Canceled", job.get("why"))

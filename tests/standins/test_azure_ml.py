@@ -128,7 +128,7 @@ def test_a_wrong_secret_and_an_expired_token_are_refused(
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "ExpiredAuthenticationToken")
 
 
-@pytest.mark.parametrize("job_type", ["Sweep", "AutoML", "Pipeline", "Spark"])
+@pytest.mark.parametrize("job_type", ["Spark", "FineTuning"])
 def test_other_job_types_say_that_they_are_not_implemented(workspace: Standins, job_type: str) -> None:
     with workspace.http() as http:
         answer = http.put(
