@@ -99,6 +99,7 @@ class Train(Frozen):
     train_cutoffs: Days
     step_days: Days
     min_train_rows: Annotated[int, Field(ge=1)]
+    max_auc_alone: Annotated[float, Field(gt=0.5, le=1)]
     seed: int
     params: dict[str, int | float | str | bool]
 

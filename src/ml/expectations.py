@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from great_expectations.datasource.fluent import PandasDatasource
 
 EXAMPLES = 5  # rows shown of those that fail an expectation
-WHERE = ("_file", "_row", "name", "day", "customer_id", "as_of")  # columns that tell which row it is
+WHERE = ("_file", "_row", "name", "example", "day", "customer_id", "as_of")  # columns that tell which row it is
 
 
 class Meta(Frozen):

@@ -126,13 +126,17 @@ def build(
     return Built(rows, lake.replace(table, kept, where, partition_by=["as_of"], note=note))
 
 
-def compute(engine: Engine, model: config.Model, day: date, source_version: int) -> pa.Table:
-    """The features of a day from one version of their source; nothing is written."""
+def compute(
+    engine: Engine, model: config.Model, day: date, source_version: int, *, until: date | None = None
+) -> pa.Table:
+    """The features of a day from one version of their source; nothing is written.
+
+    `until`: the last day that the query is given, for asking whether it looks at later ones; `day` unless told.
+    """
     source = model.features.source
+    rows = known_on(source, until or day, source_version)
     try:
-        return engine.run(
-            model.features.query, {short(source): known_on(source, day, source_version)}, _settings(model, day)
-        )
+        return engine.run(model.features.query, {short(source): rows}, _settings(model, day))
     except QueryError as error:
         raise StageError(str(error)) from error
 

@@ -20,7 +20,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ml import bronze, cleaning, cli, config, expectations, held_days, journal, lake, land, store, validation_html
+from ml import (
+    bronze,
+    cleaning,
+    cli,
+    config,
+    expectations,
+    held_days,
+    journal,
+    lake,
+    land,
+    leaks,
+    store,
+    validation_html,
+)
 from ml.cli import StageError
 from ml.ingest import QUARANTINE, SILVER
 
@@ -186,11 +199,15 @@ def _silver(model: config.Model, days: Sequence[date]) -> dict[str, pa.Table]:
 
 
 def _training(model: config.Model, version: int) -> dict[str, pa.Table]:
-    """The training set; `learnt_until` is when a training label was known, `tested_from` the first test cut-off."""
+    """The training set, and what `ml.leaks` says of each feature.
+
+    `learnt_until` is when a training label was known, `tested_from` the first test cut-off.
+    """
     try:
         rows = lake.read(model.train.table, version=version)
     except FileNotFoundError as error:
         raise StageError(f"{error} (the stage 'training_set' makes it)") from error
+    told = leaks.look(model, rows)
     label = pc.cast(rows[model.label.name], pa.string())
     training = pc.equal(rows["split"], "train")
     horizon = timedelta(days=model.label.horizon_days)
@@ -199,4 +216,4 @@ def _training(model: config.Model, version: int) -> dict[str, pa.Table]:
     rows = rows.append_column("split_and_label", pc.binary_join_element_wise(rows["split"], label, " "))
     rows = rows.append_column("learnt_until", pc.if_else(training, known, None))
     rows = rows.append_column("tested_from", pa.repeat(first_test, rows.num_rows))
-    return {"rows": rows}
+    return {"rows": rows, "features": told}
