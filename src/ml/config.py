@@ -86,10 +86,34 @@ class Features(Frozen):
     restate_days: Days
 
 
+class LabelExport(Frozen):
+    """Labels that people gave in Azure ML Data Labeling; see `ml.labelled`."""
+
+    folder: Annotated[str, Field(pattern=r"^[a-z0-9_-]+(/[a-z0-9_-]+)*$")]  # in the lake's container
+    item: Text  # regular expression with the groups key and as_of, looked for in an item's address
+    positive: Annotated[tuple[Text, ...], Field(min_length=1)]
+    negative: Annotated[tuple[Text, ...], Field(min_length=1)]
+    min_confidence: Share
+    only: bool  # leave out who has no label in it; else the query's label stands
+
+    @model_validator(mode="after")
+    def _tells_apart(self) -> LabelExport:
+        try:
+            groups = set(re.compile(self.item).groupindex)
+        except re.error as error:
+            raise ValueError(f"item {self.item!r} is no regular expression: {error}") from error
+        if groups != {"key", "as_of"}:
+            raise ValueError(f"item {self.item!r} must have the groups (?P<key>…) and (?P<as_of>…), and no other")
+        if both := set(self.positive) & set(self.negative):
+            raise ValueError(f"classes that are both positive and negative: {sorted(both)}")
+        return self
+
+
 class Label(Frozen):
     name: Column
     query: QueryName
     horizon_days: Days
+    export: LabelExport | None
 
 
 class Train(Frozen):

@@ -97,11 +97,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise StageError(str(error)) from error
     keys = ["as_of", model.features.key]
     rows = active.join(labels, keys, join_type="inner")
+    labelled = labelled_by_people(model, rows) if model.label.export else None
+    rows = labelled.rows if labelled else rows
     rows = rows.sort_by([(key, "ascending") for key in keys])
     test = pc.is_in(rows["as_of"], pa.array(chosen.test, pa.date32()))
     rows = rows.append_column("split", pc.if_else(test, "test", "train"))
     rows = rows.append_column(f"{short(source)}_version", pa.repeat(source_version, rows.num_rows))
     rows = rows.append_column("features_version", pa.repeat(built.version, rows.num_rows))
+    if labelled:
+        rows = rows.append_column("label_export_version", pa.repeat(labelled.digest, rows.num_rows))
     splits = {split: rows.filter(pc.equal(rows["split"], split)) for split in ("train", "test")}
     _refuse_too_few(model, chosen, splits)
     facts = {
@@ -115,10 +119,46 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "test_cutoffs": [day.isoformat() for day in chosen.test],
         "sources": {source: source_version, model.features.table: built.version},
         "days_without_data": missing,
+        **(labelled.facts if labelled else {}),
         "seconds": round(time.monotonic() - start, 3),
     }
     log.info("%s: %s", args.run_key, facts)
     return facts
+
+
+@dataclass(frozen=True)
+class ByPeople:
+    """Rows whose labels are those of a labelling export where it has one."""
+
+    rows: pa.Table
+    digest: str
+    facts: dict[str, Any]
+
+
+def labelled_by_people(model: config.Model, rows: pa.Table) -> ByPeople:
+    """Put the labels of the model's labelling export in place of the query's. Raises StageError when none is of these rows."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from ml import labelled
+
+    assert model.label.export is not None
+    export = labelled.read(model)
+    items = zip(rows[model.features.key].to_pylist(), rows["as_of"].to_pylist(), strict=True)
+    people = pa.array([export.of.get((str(who), when)) for who, when in items], pa.int64())
+    used = rows.num_rows - people.null_count
+    if not used:
+        raise StageError(
+            f"none of the {len(export.of)} labels in {model.label.export.folder}/ is of a customer and cut-off of this "
+            "training set: are label.export.item and the cut-offs those of the labelled items?"
+        )
+    at, label = rows.schema.get_field_index(model.label.name), model.label.name
+    rows = rows.set_column(at, label, pc.coalesce(people, rows[label].cast(pa.int64())))
+    if model.label.export.only:
+        rows = rows.filter(people.is_valid())
+    told = {"used": used, "elsewhere": len(export.of) - used, "unsure": export.unsure, "skipped": export.skipped}
+    refused = {"refused": len(export.refused), "why": list(export.refused[: labelled.TOLD])}
+    return ByPeople(rows, export.digest, {"labels_of_people": told | refused})
 
 
 def _complete_through(model: config.Model, through: date) -> tuple[date, int]:
