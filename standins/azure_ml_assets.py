@@ -1,4 +1,4 @@
-"""Azure ML assets with versions: environments, data, models and code.
+"""Azure ML assets with versions: environments, data, models, code and components.
 
 Each has a container (the name) and versions. What a version is cannot change; its description, tags and
 properties can.
@@ -20,7 +20,7 @@ from standins.cloud import Cloud
 from standins.documents import Document, Documents
 from standins.storage import container
 
-KINDS = ("environments", "data", "models", "codes")
+KINDS = ("environments", "data", "models", "codes", "components")
 
 _DEFAULTS: Json = {"isArchived": False, "isAnonymous": False, "tags": {}, "properties": {}}
 _MUTABLE = {"description", "tags", "properties", "isArchived", "autoDeleteSetting", "stage"}

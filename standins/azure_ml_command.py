@@ -89,7 +89,8 @@ def work(cloud: Cloud, workspace: Workspace, name: str, run: str, asked: Json) -
         if (given or {}).get("mode") == _DIRECT:
             values["outputs", key] = uri
         else:
-            uploads.append((f"outputs/{key}", uri))
+            kind = (given or {}).get("jobOutputType")
+            uploads.append((f"outputs/{key}" + ("" if kind == "uri_file" else "/"), uri))
             values["outputs", key] = str(folder / "outputs" / key)
         variables[f"AZURE_ML_OUTPUT_{key}"] = values["outputs", key]
     line = _REFERENCE.sub(lambda at: values[at[1], at[2]], asked["command"])

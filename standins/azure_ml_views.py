@@ -30,6 +30,7 @@ def view(job: Document, port: int) -> Json:
             "isArchived": False,
             **asked,
             **told(job),
+            **({"outputs": job["outputs"]} if job.get("outputs") else {}),
             "status": job["status"],
             "services": {"Tracking": tracking, "Studio": studio},
             "startTimeUtc": iso(job["started"]) if job["started"] else None,

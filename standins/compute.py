@@ -48,7 +48,7 @@ class Work:
 
     `target` is a wheel's package name, a file (local path or blob), a module name, or a shell command. `downloads`
     are (uri, path in the run's folder) fetched before, `uploads` (path in the run's folder, uri) delivered after
-    success. `timeout` in seconds counts from the start; 0 is none.
+    success; one that ends in a slash is a folder, which the run finds made. `timeout` in seconds counts from the start; 0 is none.
     """
 
     kind: Kind

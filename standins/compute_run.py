@@ -223,6 +223,8 @@ def _work(folder: Path, work: dict[str, Any]) -> None:
     except Exception as failure:  # noqa: BLE001 - storage, network, a broken wheel: the run never began, and says so
         _record(folder, failure, setup=True)
         sys.exit(1)
+    for path, _ in work["uploads"]:  # a folder to be delivered is there for the run to write into
+        (folder / path if path.endswith("/") else (folder / path).parent).mkdir(parents=True, exist_ok=True)
     os.chdir(folder / work["working_folder"])
     # What this process imported itself from is the stand-in's, not the run's.
     here = Path(__file__).resolve().parents[1]
