@@ -25,6 +25,7 @@ STAGES = {
     "training_set": "features and matured labels at past cut-offs",
     "automl_data": "the training part of a training set, for an AutoML job to learn from",
     "train": "fit, evaluate out of time, log and register",
+    "rebuild": "train a version again from what is recorded: the same trees?",
     "evaluate": "measure a version again, beside the champion of now",
     "gate": "may this version become champion?",
     "promote": "move the alias champion",

@@ -12,14 +12,15 @@ from __future__ import annotations
 import argparse
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ml import config, journal, lake
 from ml.cli import StageError, a_day
-from ml.engine import QueryError, open_engine
-from ml.features import build
+from ml.engine import Engine, QueryError, open_engine
+from ml.features import build, compute
 from ml.known import days_in, known_on, short
 
 if TYPE_CHECKING:
@@ -86,20 +87,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     # days that went through the loop keep their partitions: the journal says what those were made from
     with lake.hold(model.features.table, f"training_set, run key {args.run_key}") as lease:
         built = build(engine, model, chosen.all, source_version, lease, leave=journal.newest(model.model)["features"])
-    active = built.rows.filter(built.rows["active"])
-    try:
-        labels = engine.run(
-            model.label.query,
-            {"customers": active, short(source): known_on(source, args.through, source_version)},
-            {"horizon_days": model.label.horizon_days},
-        )
-    except QueryError as error:
-        raise StageError(str(error)) from error
-    keys = ["as_of", model.features.key]
-    rows = active.join(labels, keys, join_type="inner")
+    rows = with_labels(engine, model, built.rows, args.through, source_version)
     labelled = labelled_by_people(model, rows) if model.label.export else None
     rows = labelled.rows if labelled else rows
-    rows = rows.sort_by([(key, "ascending") for key in keys])
     test = pc.is_in(rows["as_of"], pa.array(chosen.test, pa.date32()))
     rows = rows.append_column("split", pc.if_else(test, "test", "train"))
     rows = rows.append_column(f"{short(source)}_version", pa.repeat(source_version, rows.num_rows))
@@ -124,6 +114,38 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
     log.info("%s: %s", args.run_key, facts)
     return facts
+
+
+def with_labels(
+    engine: Engine, model: config.Model, features: pa.Table, through: date, source_version: int
+) -> pa.Table:
+    """The active customers of some cut-offs with what they did afterwards, by cut-off and key."""
+    source = model.features.source
+    active = features.filter(features["active"])
+    try:
+        labels = engine.run(
+            model.label.query,
+            {short(model.features.table): active, short(source): known_on(source, through, source_version)},
+            {"horizon_days": model.label.horizon_days},
+        )
+    except QueryError as error:
+        raise StageError(str(error)) from error
+    if model.label.name not in labels.column_names:
+        raise StageError(
+            f"include/sql/{model.label.query}.sql gives {', '.join(labels.column_names)}, and not the column "
+            f"{model.label.name!r} that label.name asks for"
+        )
+    keys = ["as_of", model.features.key]
+    return active.join(labels, keys, join_type="inner").sort_by([(key, "ascending") for key in keys])
+
+
+def rows_as_of(model: config.Model, days: Sequence[date], source_version: int) -> pa.Table:
+    """Features and labels of these cut-offs from one version of their source; nothing is written."""
+    import pyarrow as pa
+
+    engine = open_engine()
+    rows = pa.concat_tables([compute(engine, model, day, source_version) for day in days])
+    return with_labels(engine, model, rows, max(days) + timedelta(model.label.horizon_days), source_version)
 
 
 @dataclass(frozen=True)
