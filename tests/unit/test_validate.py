@@ -340,9 +340,6 @@ def training_set(**changed: list[Any]) -> int:
             "No training label reaches past the first test cut-off",
             id="label-from-the-test-span",
         ),
-        pytest.param(
-            {"recency_days": [-1, 5, 10, 15]}, "No customer's last purchase is after", id="feature-from-future"
-        ),
     ],
 )
 def test_a_training_set_that_would_deceive_fails(days: Days, changed: dict[str, list[Any]], sentence: str) -> None:
