@@ -1,21 +1,25 @@
-"""May the challenger become champion? The gate decides, then the alias moves.
+"""May the challenger go into production? The gate decides, people agree where they are to, then it is promoted.
 
 **What it does.** `decide` tries every rule of `gate` in the model's config on the challenger's evaluation and
 records the decision with all its reasons; what was not measured counts as failed. A rejection is a skip: the
-run is green and the old champion stays. `move_alias` makes an approved version the champion.
+run is green and the old champion stays. Where `approval` names roles for this environment, `ask_approval` waits for a
+person who has one of them (Airflow → the task → **Required Actions**), who sees the numbers, the rules and the report;
+no answer in time is a rejection. `promote_version` records the answer and puts an approved version into production, in
+one step of which two at once have one winner.
 
-**Why was it rejected?** The log and the XCom of `decide` tell every reason; `ops.decisions` and the version's
-tags in MLflow keep them.
+**Why was it rejected?** The logs and XComs of `decide` and `ask_approval` tell every reason; `ops.decisions` keeps
+them: `python -m ml registry history`.
 
-**Back.** Triggered with `back`, which says why, the champion is taken out for good and the version that served
-before is champion again. Score the days that must change with `<model>_on_champion`.
+**When it fails.** Clear the failed task. What was begun is completed; nothing is done twice.
 
 **By hand.** Trigger it with `version`. There is no way past the gate: change the rule in config, with its reason.
+Back to the champion before: `<model>_rollback`.
 """
 
 from airflow.sdk import DAG, Param, task
 
 from ml import config
+from mlops.approval import RoleApprovalOperator
 from mlops.assets import assets_of
 from mlops.defaults import dag_arguments
 
@@ -26,13 +30,6 @@ def build(model: config.Model) -> None:
         "version": Param(
             None, type=["null", "integer"], minimum=1, description="registered version; default: the newest"
         ),
-        "back": Param(
-            None,
-            type=["null", "string"],
-            minLength=1,
-            maxLength=500,
-            description="why the version before shall be champion again",
-        ),
     }
 
     with DAG(
@@ -40,31 +37,36 @@ def build(model: config.Model) -> None:
     ):
 
         @task
-        def decide(name: str, *, params, triggering_asset_events) -> dict:
+        def decide(name: str, *, params, triggering_asset_events, **context) -> dict:
             from airflow.sdk.exceptions import AirflowSkipException
 
-            from ml import gate
+            from ml import approval, gate
+            from mlops.run_keys import asked_by
 
-            if params["back"] is not None:
-                return {"back": params["back"]}
             version = params["version"]
             if version is None:
                 version = triggering_asset_events[assets.challenger][-1].extra["version"]
-            decision = gate.decide_version(name, str(version))
+            decision = gate.decide_version(name, str(version), **asked_by(context))
             if not decision["approved"]:
                 raise AirflowSkipException(f"{name} version {version} stays out: {'; '.join(decision['reasons'])}")
-            return decision
+            return decision | {"question": approval.question(name, decision["id"])}
 
         @task(outlets=[assets.champion])
-        def move_alias(name: str, decision: dict, **context) -> dict:
-            from ml import promote, take_back
-            from mlops.run_keys import run_key
+        def promote_version(name: str, decision: dict, answer: dict | None, **context) -> dict:
+            from airflow.sdk.exceptions import AirflowSkipException
 
-            if "back" in decision:
-                return take_back.take_back(name, decision["back"], run_key=run_key(context))
-            return promote.promote_version(name, decision["version"], run_key=run_key(context))
+            from ml import approval, promote
+            from mlops.run_keys import asked_by, run_key
 
-        move_alias(model.model, decide(model.model))
+            if answer is not None:
+                approval.record(name, decision["id"], answer, run=asked_by(context)["run"])
+                if not answer["approved"]:
+                    raise AirflowSkipException(f"{name} version {decision['version']}: {'; '.join(answer['reasons'])}")
+            return promote.promote_version(name, decision["version"], run_key=run_key(context), **asked_by(context))
+
+        decision = decide(model.model)
+        ask_approval = RoleApprovalOperator(task_id="ask_approval", question=decision["question"])
+        promote_version(model.model, decision, ask_approval.output)
 
 
 for each_model in config.load_all():

@@ -11,7 +11,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Along the loop, so that the page reads as a day goes; a stage that is not here comes after, by name.
-ORDER = ("arrivals", "calendar", "load_history", "ingest", "features", "train", "promote", "on_champion", "score",
+ORDER = ("arrivals", "calendar", "load_history", "ingest", "features", "train", "promote", "rollback", "on_champion", "score",
          "monitor", "report")  # fmt: skip
 
 HEAD = """\

@@ -114,7 +114,7 @@ class Demo:
                 raise LoopFailedError("the gate rejected the model:\n" + "\n".join(lines[-5:]))
             decision = self.airflow.xcom(run, "decide")
             self.add("gate", run, decided(decision))
-            moved = self.airflow.xcom(run, "move_alias")
+            moved = self.airflow.xcom(run, "promote_version")
             self.add("promote", run, f"champion: {moved['before'] or 'none'} → {moved['after']}")
         with self.telling("the champion scores the newest days"):
             chosen = self.follow("on_champion", rescore)

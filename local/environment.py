@@ -68,6 +68,7 @@ def storage(settings: Settings) -> dict[str, str]:
         "AZURE_STORAGE_QUEUE_ENDPOINT": queue,
         "AZURE_STORAGE_CONNECTION_STRING": ";".join(f"{name}={value}" for name, value in connection.items()) + ";",
         "ML_COMMIT": commit(),
+        "ML_ENVIRONMENT": "local",
         "MLFLOW_TRACKING_URI": settings.url("mlflow"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "GX_ANALYTICS_ENABLED": "false",

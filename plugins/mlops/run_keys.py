@@ -56,6 +56,13 @@ def run_key(context: Context, generation: int = 1) -> str:
     return readable[: MAX_LENGTH - len(tail)] + tail
 
 
+def asked_by(context: Context) -> dict[str, str]:
+    """Which run asks, and who triggered it: kept with what is decided. Nobody did when a schedule or an asset started it."""
+    dag_run = context["dag_run"]
+    person = getattr(dag_run, "triggering_user_name", None)
+    return {"run": f"{dag_run.dag_id}/{dag_run.run_id}", "by": person or dag_run.dag_id}
+
+
 def tries_of(context: Context) -> int:
     """How many tries the task has begun since it was last cleared, this one included."""
     return max(1, context["ti"].try_number - _clears(context))

@@ -9,9 +9,11 @@ stage tells by that line that doing the same again would be refused again.
 from __future__ import annotations
 
 import argparse
+import getpass
 import importlib
 import json
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from datetime import date, timedelta
@@ -28,7 +30,8 @@ STAGES = {
     "rebuild": "train a version again from what is recorded: the same trees?",
     "evaluate": "measure a version again, beside the champion of now",
     "gate": "may this version become champion?",
-    "promote": "move the alias champion",
+    "promote": "put an approved version into production",
+    "rollback": "put the version that served before into production again",
     "score": "the champion's scores of a day",
     "monitor": "drift of a day's features against the training reference",
     "days": "how far each day has come, and what to do about those that are behind",
@@ -38,6 +41,14 @@ STAGES = {
 
 class StageError(RuntimeError):
     """A stage refuses or fails for a reason its message tells in full; no traceback is needed."""
+
+
+def person() -> str:
+    """Who runs this, as the operating system says; kept with what they decide."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"user {os.getuid()}"
 
 
 def a_day(text: str) -> date:

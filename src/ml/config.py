@@ -167,6 +167,25 @@ class Gate(Frozen):
     rules: Annotated[tuple[Rule, ...], Field(min_length=1)]
 
 
+class Approvers(Frozen):
+    """Who has to agree in one environment: one person with one of the roles. No roles: the gate alone decides."""
+
+    roles: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")], ...]
+    hours: Annotated[int, Field(ge=1, le=24 * 30)] | None = None
+
+    @model_validator(mode="after")
+    def _a_limit(self) -> Approvers:
+        if bool(self.roles) != (self.hours is not None):
+            raise ValueError("roles and hours belong together: within how many hours must one of them have answered?")
+        return self
+
+
+class Approval(Frozen):
+    environments: Annotated[
+        dict[Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,49}$")], Approvers], Field(min_length=1)
+    ]
+
+
 class Band(Frozen):
     name: Text
     at_least: Share
@@ -232,6 +251,7 @@ class Model(Frozen):
     train: Train
     evaluate: Evaluate
     gate: Gate
+    approval: Approval
     score: Score
     monitor: Monitor
     compute: Compute

@@ -229,13 +229,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure a registered version on its own test rows again, against the champion of now."""
-    from ml import registry, report_html
+    from ml import production, registry, report_html
     from ml.training_rows import read
 
     config = configs.load(args.model)
     version = registry.version(config.model, args.version)
     before = json.loads(registry.artifact(version, FILE))
-    champion = registry.aliased(config.model)
+    champion = production.champion(config.model)
     if champion is not None and champion.number == version.number:
         champion = None  # a champion is not its own challenger
     rows = read(config, int(before["training_set_version"])).test

@@ -1,7 +1,7 @@
 """May this version become champion? Every rule is tried and every reason told; what was not measured has failed.
 
 `decide` is pure. The stage binds a decision to the evaluation it read, to the rules of the config and
-to the champion of that moment, and keeps it in `ops.decisions` and as a tag of the version. A
+to the champion of that moment, and keeps it in `ops.decisions` (see `ml.audit`) and as a tag of the version. A
 rejection is a result, not an error.
 """
 
@@ -13,17 +13,16 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ml import config as configs
 from ml.cli import StageError
 
 if TYPE_CHECKING:
+    from ml import audit
     from ml.registry import Version
 
-TABLE = "ops.decisions"
-TAG = "decision"
+TAG = "decision"  # of a version in MLflow, for people who look there; what counts stands in `ops.decisions`
 SLACK = 1e-9  # 0.84 - 0.82 is a hair above 0.02 in floating point; at the limit is within it
 
 
@@ -111,21 +110,22 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return decide_version(args.model, args.version)
 
 
-def decide_version(model: str, number: str) -> dict[str, Any]:
+def decide_version(model: str, number: str, *, run: str = "", by: str = "") -> dict[str, Any]:
     """Decide on a registered version by its evaluation, and record it; the same question gives the recorded answer.
 
-    Raises StageError when the evaluation compared it with another champion than today's.
+    `run` (a Dag's run) and `by` (who asked) are kept with it. Raises StageError when the evaluation compared it with
+    another champion than today's.
     """
-    from ml import evaluate, registry
+    from ml import audit, evaluate, production, registry
 
     config = configs.load(model)
     version = registry.version(config.model, number)
     content = registry.artifact(version, evaluate.FILE)
     evaluation = json.loads(content)
     key = _key(version, content, config.gate)
-    recorded = version.json_tag(TAG)
-    champion = registry.aliased(config.model)
-    serving = champion.number if champion else None
+    recorded = audit.newest(config.model, "gate", version.number)
+    champion = production.settle(config.model)
+    serving = champion.version if champion else None
     if serving == version.number and recorded is not None:
         return _facts(recorded)  # decided, promoted, and asked again
     if serving != evaluation["champion"]:
@@ -134,59 +134,62 @@ def decide_version(model: str, number: str) -> dict[str, Any]:
             f"the champion is now {serving or 'none'}; evaluate again "
             f"(python -m ml evaluate --model {config.model} --version {version.number})"
         )
-    if recorded is None or recorded["id"] != key:
-        recorded = _record(version, evaluation, key, evaluate.digest(content), decide(config.gate, evaluation))
-        registry.tag(version, TAG, recorded)
+    if recorded is None or recorded.id != key:
+        recorded = _record(version, evaluation, key, evaluate.digest(content), decide(config.gate, evaluation), run, by)
+    if (version.json_tag(TAG) or {}).get("id") != recorded.id:
+        registry.tag(version, TAG, {"id": recorded.id, **_facts(recorded)})
     return _facts(recorded)
 
 
 def _key(version: Version, evaluation: bytes, gate: configs.Gate) -> str:
-    """One decision per version, evaluation and set of rules."""
-    parts = f"{version.model}/{version.number}/{gate.model_dump_json()}/".encode() + evaluation
-    return hashlib.sha256(parts).hexdigest()[:16]
+    """One decision per version, its files, evaluation and set of rules."""
+    from ml.audit import event_id
+
+    digest = hashlib.sha256(evaluation).hexdigest()
+    return event_id("gate", version.model, version.number, version.digest, gate.model_dump_json(), digest)
 
 
 def _record(
-    version: Version, evaluation: Mapping[str, Any], key: str, digest: str, decision: Decision
-) -> dict[str, Any]:
+    version: Version,
+    evaluation: Mapping[str, Any],
+    key: str,
+    digest: str,
+    decision: Decision,
+    run: str,
+    by: str,
+) -> audit.Event:
     """Keep a decision in `ops.decisions`; one already there (a process died before tagging) is the one that counts."""
-    import pyarrow as pa
-    import pyarrow.dataset as ds
+    from ml import audit
 
-    from ml import lake
-
-    if lake.exists(TABLE):
-        before = lake.read(TABLE, columns=["decision"], where=ds.field("id") == key)["decision"].to_pylist()
-        if before:
-            return dict(json.loads(before[0]))
-    now = datetime.now(UTC)
-    told = {
-        "id": key,
-        "version": version.number,
-        "champion": evaluation["champion"],
-        "evaluation": digest,
-        "decided_at": now.isoformat(timespec="seconds"),
-        **asdict(decision),
-    }
-    text = json.dumps(told, sort_keys=True)
-    row = pa.table(
-        {
-            "id": pa.array([key]),
-            "model": pa.array([version.model]),
-            "version": pa.array([version.number]),
-            "champion": pa.array([evaluation["champion"]], pa.string()),
-            "evaluation": pa.array([digest]),
-            "approved": pa.array([decision.approved]),
-            "reasons": pa.array([list(decision.reasons)], pa.list_(pa.string())),
-            "decided_at": pa.array([now], pa.timestamp("us", "UTC")),
-            "run_key": pa.array([evaluation["run_key"]]),
-            "decision": pa.array([text]),
-        }
+    return audit.record(
+        audit.Event(
+            id=key,
+            event="gate",
+            model=version.model,
+            version=version.number,
+            before=evaluation["champion"],
+            after=evaluation["champion"],
+            approved=decision.approved,
+            reasons=decision.reasons,
+            evaluation=digest,
+            model_digest=version.digest,
+            training_set_version=str(evaluation["training_set_version"]),
+            rules=tuple(asdict(check) for check in decision.checks),
+            by=by,
+            run_key=evaluation["run_key"],
+            run=run,
+        )
     )
-    lake.replace(TABLE, row, f"id = '{key}'")
-    return dict(json.loads(text))  # as whoever asks again will get it
 
 
-def _facts(recorded: Mapping[str, Any]) -> dict[str, Any]:
-    kept = ("approved", "reasons", "checks", "version", "champion", "evaluation", "decided_at")
-    return {name: recorded[name] for name in kept}
+def _facts(recorded: audit.Event) -> dict[str, Any]:
+    return {
+        "id": recorded.id,
+        "approved": recorded.approved,
+        "reasons": list(recorded.reasons),
+        "checks": [dict(rule) for rule in recorded.rules],
+        "version": recorded.version,
+        "champion": recorded.before,
+        "evaluation": recorded.evaluation,
+        "decided_at": recorded.at.isoformat() if recorded.at else None,
+    }

@@ -66,9 +66,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _measure(config: configs.Model, args: argparse.Namespace, lease: Lease) -> dict[str, Any]:
-    from ml import frames, journal, lake, registry, store
+    from ml import frames, journal, lake, production, registry, store
 
-    champion = registry.aliased(config.model)
+    champion = production.champion(config.model)
     if champion is None:
         return {"skipped": NO_CHAMPION.format(model=config.model, do="compare")}
     made = journal.newest(config.model, args.day)["features"].get(

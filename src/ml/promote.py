@@ -1,96 +1,125 @@
-"""Move the alias `champion` to an approved version; the one before becomes `previous`.
+"""Put an approved version into production: one atomic write after the entry it was decided against (`ml.production`).
 
-MLflow's aliases know no compare-and-set, so the compare is done just before and checked just after:
-the decision names the champion it was made against, and a promotion is refused once that has moved.
+What has died on the way is completed by whoever comes next: before that write nothing has happened, and after it
+everything else follows from it.
 """
 
 from __future__ import annotations
 
 import argparse
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ml import config as configs
-from ml import gate
-from ml.cli import StageError
+from ml.cli import StageError, person
 
 if TYPE_CHECKING:
+    from ml.audit import Event
+    from ml.production import Entry
     from ml.registry import Version
-
-TAG = "promotion"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--version", help="registered and approved version")
-    which.add_argument("--back", metavar="WHY", help="take the champion out: the one that served before comes back")
+    parser.add_argument("--version", required=True, help="registered and approved version")
     parser.add_argument("--run-key", required=True, help="what this promotion is asked for by")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    if args.back is not None:
-        from ml.take_back import take_back
-
-        return take_back(args.model, args.back, run_key=args.run_key)
-    return promote_version(args.model, args.version, run_key=args.run_key)
+    return promote_version(args.model, args.version, run_key=args.run_key, by=person())
 
 
-def promote_version(model: str, number: str, *, run_key: str) -> dict[str, Any]:
-    """Promote once; asked again while the version is champion, it changes nothing and says so.
+def promote_version(model: str, number: str, *, run_key: str, run: str = "", by: str = "") -> dict[str, Any]:
+    """Promote once; asked again while the version is in production, or with the same run key, it changes nothing.
 
-    Raises StageError without an approval that still holds: of this evaluation, against this champion.
+    Facts: before and after (versions), changed, and a note when nothing was. Raises StageError without an approval
+    that still holds (of these files, as evaluated, against this champion), and when another promotion came first.
     """
-    from ml import registry
+    from ml import production, registry
 
     config = configs.load(model)
     version = registry.version(config.model, number)
-    champion = registry.aliased(config.model)
-    if champion is not None and champion.number == version.number:
-        before = registry.aliased(config.model, registry.PREVIOUS)
-        done = version.json_tag(TAG) or _note(version, before.number if before else None, run_key)
-        note = f"{version} is champion already"
-        return {"before": done["before"], "after": version.number, "changed": False, "note": note}
-    old = champion.number if champion else None
-    _require_approval(version, old)
-    if old is not None:
-        registry.move_alias(config.model, registry.PREVIOUS, old)
-    registry.move_alias(config.model, registry.CHAMPION, version.number)
-    now = registry.aliased(config.model)
-    if now is None or now.number != version.number:
-        raise StageError(
-            f"{version} was made champion and {now or 'nothing'} is: somebody promoted at the same moment; "
-            "decide again which one it should be"
-        )
-    _note(version, old, run_key)
-    return {"before": old, "after": version.number, "changed": True}
+    now = production.settle(config.model)  # whatever died before this one is completed first
+    if done := _done(config.model, version.number, run_key, now):
+        return done
+    decision = require_approval(config, version, now)
+    registry.verify(version)
+    entry = production.claim(_entry(config, version, decision, now, run_key, run, by), now)
+    production.settle(config.model)
+    return {"before": entry.before, "after": entry.version, "changed": True}
 
 
-def _require_approval(version: Version, champion: str | None) -> None:
-    """Raise StageError unless the recorded decision approves this version, as evaluated, against this champion."""
-    from ml import evaluate, registry, take_back
+def _done(model: str, number: str, run_key: str, now: Entry | None) -> dict[str, Any] | None:
+    """The facts of a promotion that has happened: of the version that is in production, or by this run key."""
+    from ml import production
 
-    if taken := version.json_tag(take_back.TAG):
-        raise StageError(
-            f"{version} was champion and was taken back ({taken['why']}): its approval does not count any more. "
-            "Train another version"
-        )
-    decision = version.json_tag(gate.TAG)
+    if now is None:
+        return None
+    if now.version == number:
+        note = f"{model} version {number} is champion already"
+        return {"before": now.before, "after": number, "changed": False, "note": note}
+    for entry in production.history(model):
+        if (entry.kind, entry.version, entry.run_key) == ("promotion", number, run_key):
+            note = f"this run key has promoted it before; since then: {now}"
+            return {"before": entry.before, "after": number, "changed": False, "note": note}
+    return None
+
+
+def _entry(
+    config: configs.Model, version: Version, decision: Event, now: Entry | None, run_key: str, run: str, by: str
+) -> Entry:
+    from ml import approval, production
+
+    agreed = approval.granted(config, decision)
+    why = f"approved by the gate against {now.version if now else 'none'} (decision {decision.id})"
+    said = (f"approved by {agreed.approver} (approval {agreed.id})",) if agreed else ()
+    return production.Entry(
+        number=0,
+        kind="promotion",
+        model=config.model,
+        version=version.number,
+        before=now.version if now else None,
+        digest=version.digest,
+        run_key=run_key,
+        run=run,
+        by=by,
+        why=(why, *said),
+        decision=decision.id,
+        approval=agreed.id if agreed else None,
+        approver=agreed.approver if agreed else None,
+        evaluation=decision.evaluation,
+        training_set_version=decision.training_set_version,
+    )
+
+
+def require_approval(config: configs.Model, version: Version, now: Entry | None) -> Event:
+    """The decision that approves this version, with these files, as evaluated, against this champion.
+
+    Raises StageError when there is none, or a person's is missing.
+    """
+    from ml import approval, audit, evaluate, production, registry
+
+    champion = now.version if now else None
+    for entry in production.history(config.model):
+        if entry.kind == "rollback" and entry.before == version.number:
+            raise StageError(
+                f"{version} was champion and was taken back ({'; '.join(entry.why)}): its approval does not count any "
+                "more. Train another version"
+            )
+    decision = audit.newest(config.model, "gate", version.number)
     if decision is None:
         raise StageError(f"{version} has no recorded decision: run the stage 'gate' first")
-    if not decision["approved"]:
-        raise StageError(f"{version} was rejected by the gate: {'; '.join(decision['reasons'])}")
-    if decision["champion"] != champion:
+    if not decision.approved:
+        raise StageError(f"{version} was rejected by the gate: {'; '.join(decision.reasons)}")
+    if decision.before != champion:
         raise StageError(
-            f"{version} was approved against champion {decision['champion'] or 'none'}, and the champion is now "
-            f"{champion or 'none'}: evaluate and decide again"
+            f"{version} was approved against champion {decision.before or 'none'}, and the champion is now "
+            f"{champion or 'none'} ({now or 'nothing was promoted'}): evaluate and decide again"
         )
-    if decision["evaluation"] != evaluate.digest(registry.artifact(version, evaluate.FILE)):
+    if decision.evaluation != evaluate.digest(registry.artifact(version, evaluate.FILE)):
         raise StageError(f"{version} was evaluated again after the decision: run the stage 'gate' again")
-
-
-def _note(version: Version, before: str | None, run_key: str) -> dict[str, Any]:
-    from ml import registry
-
-    told = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "before": before, "run_key": run_key}
-    registry.tag(version, TAG, told)
-    return told
+    if decision.model_digest != version.digest:
+        raise StageError(
+            f"{version} was approved with files of digest {decision.model_digest}, and its record says {version.digest} "
+            "now: somebody has changed it. Train another version"
+        )
+    approval.granted(config, decision)
+    return decision

@@ -6,6 +6,7 @@ whoever runs at the same time. Importing mlflow takes two seconds, so it happens
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import tempfile
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.models import ModelSignature
 
-CHAMPION = "champion"
+CHAMPION = "champion"  # aliases follow `ml.production`, which says what is in production
 PREVIOUS = "previous"
+DIGEST = "model_digest"  # tag of a version: sha256 of its files, as they were registered
+ADDED = "registered_model_meta"  # a note that MLflow's client puts beside what it downloads
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,15 @@ class Version:
 
     def __str__(self) -> str:
         return f"{self.model} version {self.number}"
+
+    @property
+    def digest(self) -> str:
+        """What its files must hash to. Raises StageError for a version without: it must not be served."""
+        if DIGEST not in self.tags:
+            raise StageError(
+                f"{self} was registered without the digest of its files, so it may not serve: train it anew"
+            )
+        return self.tags[DIGEST]
 
     def json_tag(self, key: str) -> dict[str, Any] | None:
         """What `tag` wrote under this key, or None."""
@@ -72,18 +84,24 @@ def version(model: str, number: str) -> Version:
         raise StageError(f"{model} version {number} is not in the registry at {where}") from error
 
 
-def aliased(model: str, alias: str = CHAMPION) -> Version | None:
-    """The version that bears an alias; None when the model or the alias is not there."""
+def aliases(model: str) -> dict[str, str]:
+    """The version number that each alias of a model points at; none when the model is not there."""
     asked = client()
     from mlflow.exceptions import MlflowException
 
     try:
-        aliases = asked.get_registered_model(model).aliases
+        found = asked.get_registered_model(model).aliases
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
             raise
-        return None
-    return version(model, str(aliases[alias])) if alias in aliases else None
+        return {}
+    return {alias: str(number) for alias, number in found.items()}
+
+
+def aliased(model: str, alias: str = CHAMPION) -> Version | None:
+    """The version that bears an alias, for people; stages ask `production.champion`, which nobody moves by hand."""
+    found = aliases(model)
+    return version(model, found[alias]) if alias in found else None
 
 
 def move_alias(model: str, alias: str, number: str) -> None:
@@ -93,8 +111,7 @@ def move_alias(model: str, alias: str, number: str) -> None:
 
 def drop_alias(model: str, alias: str) -> None:
     """Take an alias away; one that is not there is no error."""
-    if aliased(model, alias) is not None:
-        client().delete_registered_model_alias(model, alias)
+    client().delete_registered_model_alias(model, alias)
 
 
 def tag(of: Version, key: str, value: Mapping[str, Any]) -> None:
@@ -121,14 +138,55 @@ def artifact(of: Version, path: str) -> bytes:
             raise StageError(f"{of}: artifact {path} of run {of.run_id} cannot be read: {error}") from error
 
 
-def load(of: Version) -> Predictor:
-    """Download a version and read it. Raises StageError when it is of a format that could execute code (`ml.predictors`)."""
+def page(of: Version, path: str) -> str:
+    """Where a person's browser finds an artifact of the run that made a version."""
+    asked = client()
+    where = os.environ["MLFLOW_TRACKING_URI"].rstrip("/")
+    return f"{where}/#/experiments/{asked.get_run(of.run_id).info.experiment_id}/runs/{of.run_id}/artifacts/{path}"
+
+
+def digest_of(folder: Path) -> str:
+    """sha256 over the names and contents of a model's files."""
+    total = hashlib.sha256()
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and name != ADDED:
+            total.update(f"{len(name.encode())}:{name}:{path.stat().st_size}:".encode())
+            total.update(path.read_bytes())
+    return total.hexdigest()
+
+
+@contextmanager
+def files(of: Version) -> Iterator[Path]:
+    """A version's files in a folder of their own, after they were found to be those that were registered.
+
+    Raises StageError naming both digests when they are not: nothing of them has been read then.
+    """
     from mlflow.artifacts import download_artifacts
 
-    from ml import predictors
-
+    expected = of.digest
     with tempfile.TemporaryDirectory() as folder:
         path = Path(download_artifacts(artifact_uri=f"models:/{of.model}/{of.number}", dst_path=folder))
+        found = digest_of(path)
+        if found != expected:
+            raise StageError(
+                f"{of}: its files hash to {found}, and {expected} was recorded: somebody has changed them, or the "
+                "record. It may not serve; find out who, and train another version"
+            )
+        yield path
+
+
+def verify(of: Version) -> None:
+    """Raise StageError unless a version's files are those that were registered."""
+    with files(of):
+        pass
+
+
+def load(of: Version) -> Predictor:
+    """Check a version's files and read it. Raises StageError when it is of a format that could execute code (`ml.predictors`)."""
+    from ml import predictors
+
+    with files(of) as path:
         return predictors.read(path, str(of))
 
 
@@ -203,14 +261,17 @@ def log_files(run_id: str, files: Mapping[str, bytes]) -> None:
 
 
 def register_once(model: str, uri: str, run_key: str, tags: Mapping[str, str]) -> Version:
-    """Register a logged model as the version of a run key; of two at once the lower number stays.
+    """Register a logged model as the version of a run key, with the digest of its files; of two at once the lower
+    number stays.
 
     Version numbers grow in the order of the commits, so whoever finds a lower one than its own knows
     that it came second, and takes its own away.
     """
     import mlflow
 
-    mine = _version(mlflow.register_model(uri, model, tags={**tags, "run_key": run_key}))
+    with tempfile.TemporaryDirectory() as folder:
+        digest = digest_of(Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=folder)))
+    mine = _version(mlflow.register_model(uri, model, tags={**tags, "run_key": run_key, DIGEST: digest}))
     first = by_run_key(model, run_key)
     if first is None:
         raise StageError(f"{mine} is registered and not found by its run key {run_key!r}: was it deleted meanwhile?")

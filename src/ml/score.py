@@ -54,9 +54,9 @@ def _score(config: configs.Model, args: argparse.Namespace, lease: Lease) -> dic
     import numpy as np
     import pyarrow as pa
 
-    from ml import frames, journal, lake, registry
+    from ml import frames, journal, lake, production, registry
 
-    champion = registry.aliased(config.model)
+    champion = production.champion(config.model)
     # the journal first: features that are written in this moment then make these scores stale, and are not missed
     before = journal.newest(config.model, args.day)
     if champion is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -42,6 +43,9 @@ class Store(Protocol):
 
     def write(self, name: str, content: bytes, content_type: str = "application/octet-stream") -> None:
         """Write or replace a file in one step: readers see the old content or the new."""
+
+    def create(self, name: str, content: bytes) -> bool:
+        """Write a file that is not there yet, in one step; of several at once exactly one does. False when it is there."""
 
     def delete(self, name: str) -> None:
         """Remove a file; one that is not there is no error."""
@@ -84,6 +88,19 @@ class FolderStore:
         temporary.write_bytes(content)
         temporary.replace(path)
 
+    def create(self, name: str, content: bytes) -> bool:
+        path = self._path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".tmp-{os.getpid()}-{threading.get_ident()}-{path.name}")
+        temporary.write_bytes(content)
+        try:
+            path.hardlink_to(temporary)  # unlike a rename, it never replaces
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+        return True
+
     def delete(self, name: str) -> None:
         self._path(name).unlink(missing_ok=True)
 
@@ -122,6 +139,16 @@ class AzureStore:
         self.client.upload_blob(
             name, content, overwrite=True, content_settings=ContentSettings(content_type=content_type)
         )
+
+    def create(self, name: str, content: bytes) -> bool:
+        from azure.core.exceptions import ResourceExistsError
+
+        try:
+            self.client.upload_blob(name, content, overwrite=False)  # If-None-Match: *
+        except ResourceExistsError:
+            # the SDK asks again when an answer was lost: then it is ours that is there
+            return self.read(name) == content
+        return True
 
     def delete(self, name: str) -> None:
         from azure.core.exceptions import ResourceNotFoundError

@@ -190,7 +190,7 @@ def _refuse_another(args: argparse.Namespace, config: configs.Model, version: Ve
 def _train(config: configs.Model, args: argparse.Namespace) -> Version:
     import mlflow
 
-    from ml import drift, evaluate, registry, report_html
+    from ml import drift, evaluate, production, registry, report_html
     from ml.training_rows import read
 
     rows = read(config, args.training_set_version)
@@ -206,7 +206,7 @@ def _train(config: configs.Model, args: argparse.Namespace) -> Version:
     with registry.training_run(config.experiment, args.run_key, tags) as run_id:
         made = made or _fitted(config, rows)
         tags |= {"algorithm": made.algorithm, **made.tags}
-        champion = registry.aliased(config.model)
+        champion = production.champion(config.model)
         facts = {
             "run_key": args.run_key,
             "commit": args.commit,

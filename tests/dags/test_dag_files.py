@@ -22,7 +22,7 @@ HEAVY = [
     "pandas", "pyarrow", "sklearn",
 ]  # fmt: skip
 STAGES = {
-    "arrivals", "calendar", "features", "ingest", "load_history", "monitor", "on_champion", "promote", "report",
+    "arrivals", "calendar", "features", "ingest", "load_history", "monitor", "on_champion", "promote", "report", "rollback",
     "score", "train",
 }  # fmt: skip
 

@@ -30,7 +30,7 @@ NONSENSE = [
 
 
 # A sentence for people: any text of bounded length, kept as data; no template, shell or SQL sees it.
-SENTENCES = {("churn_promote", "back")}
+SENTENCES = {("churn_rollback", "why")}
 
 
 def params_of(dag: Any) -> ParamsDict:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from ml import lake, registry, store
+from ml import audit, lake, production, registry, store
 
 MODEL = "churn"
 RUN_KEY = "boundaries"
@@ -144,43 +144,46 @@ def train(version: int) -> Stage:
 
 def gate(number: str) -> Stage:
     def reset() -> None:
-        if lake.exists("ops.decisions"):
-            lake.table("ops.decisions").delete(f"version = '{int(number)}'")
+        without_files("ops/decisions/")  # the table itself forgets nothing; what is in production is recorded anew
         without_tag(number, "decision")
 
     def parts() -> Parts:
         import pyarrow.dataset as ds
 
         told = registry.version(MODEL, number).json_tag("decision")
-        made = rows("ops.decisions", ds.field("version") == number)
+        made = rows("ops.decisions", (ds.field("version") == number) & (ds.field("event") == "gate"))
         kept = {"approved": told["approved"], "checks": told["checks"]} if told else None
-        return {"tag": kept, "rows": [[text for text in row if not text.startswith("decision=")] for row in made]}
+        return {"tag": kept, "rows": made}
 
     return Stage("gate", lambda: ["gate", "--version", number], reset, parts)
 
 
 def promote(number: str) -> Stage:
-    champion, previous = registry.aliased(MODEL), registry.aliased(MODEL, registry.PREVIOUS)
-    assert champion is not None
+    last = production.current(MODEL)
+    assert last is not None
 
     def reset() -> None:
-        registry.move_alias(MODEL, registry.CHAMPION, champion.number)
-        if previous is None:
-            registry.client().delete_registered_model_alias(MODEL, registry.PREVIOUS)
-        else:
-            registry.move_alias(MODEL, registry.PREVIOUS, previous.number)
+        without_files(f"ops/_production/{MODEL}/", after=f"{last.number:08}")
+        production.settle(MODEL)
         without_tag(number, "promotion")
 
     def parts() -> Parts:
-        now, before = registry.aliased(MODEL), registry.aliased(MODEL, registry.PREVIOUS)
-        told = registry.version(MODEL, number).json_tag("promotion")
+        now, told = production.current(MODEL), registry.version(MODEL, number).json_tag("promotion")
         return {
-            "champion": now and now.number,
-            "previous": before and before.number,
+            "in production": now and (now.number, now.version, now.before, now.digest),
+            "aliases": registry.aliases(MODEL),
             "promotion": told and told["before"],
+            "recorded": now and audit.recorded(now.event),
         }
 
     return Stage("promote", lambda: ["promote", "--version", number, "--run-key", "boundaries"], reset, parts)
+
+
+def without_files(folder: str, after: str = "") -> None:
+    """Remove what is in a folder of the lake, or only the files whose names come after one."""
+    for blob in store.lake().list(folder):
+        if blob.name[len(folder) :].split(".")[0] > after:
+            store.lake().delete(blob.name)
 
 
 def without_tag(number: str, key: str) -> None:

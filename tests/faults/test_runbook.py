@@ -205,7 +205,7 @@ def test_the_champion_was_wrong_for_three_days(machine: Machine, shop_days: list
         shell(machine, back)  # twice is once
         shell(machine, again)
     else:
-        asked = machine.airflow.trigger("churn_promote", conf={"back": "it calls everybody lost"})
+        asked = machine.airflow.trigger("churn_rollback", conf={"why": "it calls everybody lost"})
         machine.airflow.wait(asked)
         conf = {"first": str(days[0]), "last": str(days[-1])}
         machine.airflow.wait(machine.airflow.trigger("churn_on_champion", conf=conf))
@@ -215,11 +215,8 @@ def test_the_champion_was_wrong_for_three_days(machine: Machine, shop_days: list
         versions = [one["model_version"] for one in written(machine, SCORES, day)]
         assert versions[-1] == right
         assert wrong in versions
-    code = "from ml import lake; import json; print(json.dumps([r['reasons'] for r in lake.read('ops.decisions').to_pylist()]))"
-    assert (
-        f"churn version {wrong} was taken back by a person: it calls everybody lost"
-        in machine.python("-c", code).stdout
-    )
+    told = machine.python("-m", "ml", "registry", "history").stdout
+    assert "it calls everybody lost" in told
 
 
 def served_by(machine: Machine, day: date) -> str:
@@ -234,11 +231,11 @@ def another_champion(machine: Machine) -> str:
     version = str(machine.airflow.xcom(run, "train_model")["version"])
     machine.airflow.wait_for_new("churn_promote", before)
     code = (
-        "import sys; from ml import promote, registry\n"
-        "old, new = registry.aliased('churn'), registry.version('churn', sys.argv[1])\n"
-        "if old.number != new.number:\n"
-        "    registry.move_alias('churn', 'previous', old.number); registry.move_alias('churn', 'champion', new.number)\n"
-        "    promote._note(new, old.number, 'test')\n"
+        "import sys; from dataclasses import replace; from ml import production, registry\n"
+        "now, new = production.current('churn'), registry.version('churn', sys.argv[1])\n"
+        "if now.version != new.number:\n"
+        "    entry = replace(now, kind='promotion', version=new.number, before=now.version, digest=new.digest, run_key='test')\n"
+        "    production.claim(entry, now); production.settle('churn')\n"
     )
     machine.python("-c", code, version)
     return version

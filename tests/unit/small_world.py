@@ -6,6 +6,8 @@ import atexit
 import shutil
 import tempfile
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
@@ -15,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ml import config, gate, lake, monitor, promote, score, train
+from ml import config, gate, lake, monitor, promote, rollback, score, train
 
 TEST_DAY = date(1998, 4, 1)
 DAY = date(1998, 6, 30)
@@ -110,6 +112,7 @@ class World:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         monkeypatch.setenv("LAKE_URI", f"file://{folder}/lake")
         monkeypatch.setenv("REPORTS_URI", f"file://{folder}/reports")
+        monkeypatch.setenv("ML_ENVIRONMENT", "local")
         (folder / "lake").mkdir()
         churn = config.load("churn")
         quick = churn.evaluate.model_copy(update={"bootstrap": 100})
@@ -137,10 +140,10 @@ class World:
         return gate.run(Namespace(model="churn", version=version))
 
     def promote(self, version: str, run_key: str = "promote-1") -> dict[str, Any]:
-        return promote.run(Namespace(model="churn", version=version, back=None, run_key=run_key))
+        return promote.run(Namespace(model="churn", version=version, run_key=run_key))
 
-    def take_back(self, why: str, run_key: str = "back-1") -> dict[str, Any]:
-        return promote.run(Namespace(model="churn", version=None, back=why, run_key=run_key))
+    def roll_back(self, why: str, run_key: str | None = "back-1", version: str | None = None) -> dict[str, Any]:
+        return rollback.run(Namespace(model="churn", version=version, why=why, run_key=run_key))
 
     def score(self, day: date = DAY, run_key: str = "score-1") -> dict[str, Any]:
         return score.run(Namespace(model="churn", day=day, run_key=run_key))
@@ -157,3 +160,18 @@ class World:
         """In an untouched world: the same version, approved and promoted."""
         shutil.copytree(_world_with("promoted"), self.folder, dirs_exist_ok=True)
         return "1"
+
+
+@contextmanager
+def tampered(number: str) -> Iterator[None]:
+    """Another leaf in a version's trees where the registry keeps them, as somebody with access to the storage could."""
+    from ml import registry
+
+    folder = Path(registry.client().get_model_version_download_uri("churn", number))
+    (trees,) = (path for path in folder.rglob("*") if path.is_file() and b"\nleaf_value=" in path.read_bytes())
+    before = trees.read_bytes()
+    trees.write_bytes(before.replace(b"\nleaf_value=", b"\nleaf_value=1", 1))
+    try:
+        yield
+    finally:
+        trees.write_bytes(before)  # worlds share the artifacts of their template

@@ -211,9 +211,9 @@ CLOCK_READERS = {
     ("leases.py", "hold"),  # since when somebody writes, for whoever waits
     ("journal.py", "write"),  # when a day was built
     ("received.py", "_newest_day"),  # a day that has not begun cannot have happened
-    ("gate.py", "_record"),  # when a decision was made
-    ("take_back.py", "_record"),  # when a person decided
-    ("promote.py", "_note"),  # when the alias moved
+    ("audit.py", "record"),  # when something was decided
+    ("production.py", "claim"),  # when something went into production
+    ("approval.py", "execute_complete"),  # when nobody had answered
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
-from ml import config, evaluate, gate, lake, registry
+from ml import audit, config, evaluate, lake, registry
 from ml.cli import StageError
 from ml.config import Gate, Rule
 from ml.gate import decide
@@ -117,7 +117,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def decisions() -> list[dict[str, Any]]:
-    return list(lake.read(gate.TABLE).to_pylist())
+    return [row for row in lake.read(audit.TABLE).to_pylist() if row["event"] == "gate"]
 
 
 def test_unknown_version_is_named(world: World) -> None:
@@ -141,6 +141,8 @@ def test_decision_is_recorded_once_however_often_it_is_asked(world: World) -> No
     assert json.loads(json.dumps(first)) == json.loads(json.dumps(again))
     (row,) = decisions()
     assert (row["version"], row["approved"], row["reasons"], row["run_key"]) == (version, True, [], "train-1")
+    assert (row["event"], row["model_digest"]) == ("gate", registry.version("churn", version).digest)
+    assert [rule["rule"] for rule in json.loads(row["rules"])] == [check["rule"] for check in first["checks"]]
 
 
 def test_process_that_dies_before_the_tag_decides_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

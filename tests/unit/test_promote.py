@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from ml import evaluate, promote, registry
+from ml import approval, audit, evaluate, gate, lake, production, registry
 from ml.cli import StageError
-from tests.unit.small_world import World, training_set
+from tests.unit.small_world import World, customers, tampered, training_set
 
 
 @pytest.fixture
@@ -85,52 +84,179 @@ def test_evaluation_made_again_after_the_decision_refuses(world: World) -> None:
         world.promote(version)
 
 
-def test_somebody_promoting_at_the_same_moment_is_noticed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_at_the_same_moment_the_second_is_told_who_came_first(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, other = world.trained(), world.train(0, "train-2")["version"]
     world.gate(one)
-    move = registry.move_alias
+    world.gate(other)
+    verify = registry.verify
 
-    def race(model: str, alias: str, number: str) -> None:
-        move(model, alias, number)
-        move(model, alias, other)
+    def meanwhile(version: registry.Version) -> None:
+        monkeypatch.setattr(registry, "verify", verify)
+        world.promote(other, "promote-other")
 
-    monkeypatch.setattr(registry, "move_alias", race)
-    with pytest.raises(StageError, match=f"made champion and churn version {other} is: somebody promoted"):
+    monkeypatch.setattr(registry, "verify", meanwhile)
+    with pytest.raises(StageError, match=f"came second: promotion 1 of churn: version {other} .*'promote-other'"):
         world.promote(one)
+    assert (champion(), previous()) == (other, None)
+    assert [row.version for row in audit.events("churn", kind="promotion")] == [other]
 
 
-@pytest.mark.parametrize(
-    ("dies_at", "moved"),
-    [
-        pytest.param(1, False, id="before-the-first-alias"),
-        pytest.param(2, False, id="between-the-two-aliases"),
-        pytest.param(3, True, id="before-it-is-noted"),
-    ],
-)
-def test_process_that_dies_is_completed_by_the_next_try(
-    world: World, monkeypatch: pytest.MonkeyPatch, dies_at: int, moved: bool
-) -> None:
+def test_the_same_run_key_after_another_promotion_changes_nothing(world: World) -> None:
     first = world.champion()
     second: str = world.train(0, "train-2")["version"]
     world.gate(second)
-    steps = 0
+    world.promote(second, "promote-2")
+    again = world.promote(first, "promote-1")
+    assert (again["changed"], champion()) == (False, second)
+    assert again["note"].startswith("this run key has promoted it before; since then: promotion 2")
 
-    def until_it_dies(step: Any) -> Any:
-        def run(*args: Any) -> None:
-            nonlocal steps
-            steps += 1
-            if steps == dies_at:
-                raise KeyboardInterrupt
-            step(*args)
 
-        return run
+def test_a_decision_that_is_only_a_tag_does_not_count(world: World) -> None:
+    """Whoever may write tags in MLflow is not the gate."""
+    version = world.trained()
+    registry.tag(registry.version("churn", version), gate.TAG, {"id": "x", "approved": True, "champion": None})
+    with pytest.raises(StageError, match="has no recorded decision"):
+        world.promote(version)
 
-    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):  # noqa: PT012 - replaced only inside
-        broken.setattr(registry, "move_alias", until_it_dies(registry.move_alias))
-        broken.setattr(registry, "tag", until_it_dies(registry.tag))
-        world.promote(second, "promote-2")
-    assert world.promote(second, "promote-2")["changed"] is not moved
-    assert (champion(), previous()) == (second, first)
-    note = registry.version("churn", second).json_tag(promote.TAG)
-    assert note is not None
-    assert (note["before"], note["run_key"]) == (first, "promote-2")
+
+def test_an_alias_moved_by_hand_puts_nothing_into_production(world: World) -> None:
+    first = world.champion()
+    second: str = world.train(0, "train-2")["version"]
+    registry.move_alias("churn", registry.CHAMPION, second)
+    now = production.champion("churn")
+    assert now is not None
+    assert now.number == first
+    world.promote(first)
+    assert champion() == first, "the next run puts the alias back"
+
+
+class TestTheDigest:
+    def test_changed_files_are_not_promoted(self, world: World) -> None:
+        version = world.trained()
+        world.gate(version)
+        expected = registry.version("churn", version).digest
+        with (
+            tampered(version),
+            pytest.raises(StageError, match=f"churn version 1: its files hash to .* and {expected}"),
+        ):
+            world.promote(version)
+        assert production.current("churn") is None
+
+    def test_changed_files_do_not_serve(self, world: World) -> None:
+        version = world.champion()
+        world.write_features(customers(50))
+        with tampered(version), pytest.raises(StageError, match="It may not serve"):
+            world.score()
+        assert not lake.exists("gold.customer_churn_scores")
+
+    def test_changed_files_with_a_tag_to_match_do_not_serve(self, world: World) -> None:
+        """What was promoted stands in the log of production, which MLflow's users cannot write."""
+        version = world.champion()
+        world.write_features(customers(50))
+        with tampered(version):
+            forged = registry.digest_of(Path(registry.client().get_model_version_download_uri("churn", version)))
+            registry.client().set_model_version_tag("churn", version, registry.DIGEST, forged)
+            with pytest.raises(StageError, match=f"its files hash to {forged}"):
+                world.score()
+
+    def test_a_tag_changed_since_the_decision_is_refused(self, world: World) -> None:
+        version = world.trained()
+        world.gate(version)
+        registry.client().set_model_version_tag("churn", version, registry.DIGEST, "0" * 64)
+        with pytest.raises(StageError, match=f"its record says {'0' * 64} now: somebody has changed it"):
+            world.promote(version)
+
+    def test_a_version_without_is_refused(self, world: World) -> None:
+        version = world.trained()
+        registry.client().delete_model_version_tag("churn", version, registry.DIGEST)
+        with pytest.raises(StageError, match="registered without the digest of its files"):
+            world.gate(version)
+
+
+class TestAPersonsApproval:
+    @pytest.fixture
+    def decided(self, world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+        """Version 1 has passed the gate, in an environment whose approvers must agree."""
+        monkeypatch.setenv("ML_ENVIRONMENT", "production")
+        world.gate(world.trained())
+        return world
+
+    def answer(self, world: World, *, approved: bool, person: str | None = "alice", minute: int = 0) -> audit.Event:
+        decision = audit.newest("churn", "gate", "1")
+        assert decision is not None
+        told = {"person": person, "at": f"2026-11-03T10:{minute:02}:00+00:00", "comment": ""}
+        why = [] if approved else ["not before Christmas"]
+        return approval.record("churn", decision.id, told | {"approved": approved, "reasons": why}, run="r")
+
+    def test_without_one_nothing_moves(self, decided: World) -> None:
+        with pytest.raises(StageError, match="needs the approval of ml-approvers in production: trigger churn_promote"):
+            decided.promote("1")
+        assert production.current("churn") is None
+
+    def test_with_one_it_says_who(self, decided: World) -> None:
+        given = self.answer(decided, approved=True)
+        decided.promote("1")
+        (row,) = audit.events("churn", kind="promotion")
+        assert (row.approver, row.told["approval"]) == ("alice", given.id)
+
+    def test_a_rejection_counts_with_its_reason(self, decided: World) -> None:
+        self.answer(decided, approved=False)
+        with pytest.raises(StageError, match="was not approved by a person: not before Christmas"):
+            decided.promote("1")
+
+    def test_the_last_answer_counts(self, decided: World) -> None:
+        self.answer(decided, approved=True)
+        self.answer(decided, approved=False, minute=1)
+        with pytest.raises(StageError, match="was not approved by a person"):
+            decided.promote("1")
+
+    def test_one_of_another_environment_does_not_count(self, decided: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("ML_ENVIRONMENT", "local")
+        self.answer(decided, approved=True)
+        monkeypatch.setenv("ML_ENVIRONMENT", "production")
+        with pytest.raises(StageError, match="needs the approval"):
+            decided.promote("1")
+
+    def test_one_of_another_decision_does_not_count(self, decided: World) -> None:
+        self.answer(decided, approved=True)
+        decided.configure(gate={"min_rows": 700})
+        decided.gate("1")
+        with pytest.raises(StageError, match="needs the approval"):
+            decided.promote("1")
+
+    @pytest.mark.parametrize("name", ["", "prodution"])
+    def test_an_environment_that_is_not_known_is_refused(
+        self, decided: World, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        """A misspelt name must not be the way past the people who are to be asked."""
+        monkeypatch.setenv("ML_ENVIRONMENT", name)
+        with pytest.raises(StageError, match=f"ML_ENVIRONMENT is '{name}': .* for local, production only"):
+            decided.promote("1")
+
+    def test_the_same_answer_is_recorded_once(self, decided: World) -> None:
+        assert self.answer(decided, approved=True).id == self.answer(decided, approved=True).id
+        assert len(audit.events("churn", kind="approval")) == 1
+
+    def test_the_question_shows_both_models_the_rules_and_the_report(self, decided: World) -> None:
+        decision = audit.newest("churn", "gate", "1")
+        assert decision is not None
+        asked = approval.question("churn", decision.id)
+        assert asked is not None
+        assert (asked["roles"], asked["hours"]) == (["ml-approvers"], 24)
+        assert asked["subject"] == "churn: version 1 into production, instead of none?"
+        run = registry.version("churn", "1").run_id
+        for part in ("| roc_auc | 0.8662 (", "| rows | 800 | at least 500 |", f"/runs/{run}/artifacts/report.html"):
+            assert part in asked["body"]
+
+    def test_nobody_is_asked_about_what_is_in_production(self, decided: World) -> None:
+        decision = self.answer(decided, approved=True).told["decision"]
+        decided.promote("1")
+        assert approval.question("churn", decision) is None
+
+    def test_nobody_is_asked_where_no_role_is_named(self, decided: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        decision = audit.newest("churn", "gate", "1")
+        assert decision is not None
+        monkeypatch.setenv("ML_ENVIRONMENT", "local")
+        assert approval.question("churn", decision.id) is None

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ml import lake, registry
-from ml.cli import StageError
-from tests.unit.small_world import World, customers
+from ml.cli import StageError, person
+from tests.unit.small_world import World, customers, tampered
 
 
 @pytest.fixture
@@ -43,7 +41,7 @@ def served(world: World) -> World:
 
 def test_the_version_that_served_before_is_champion_again(served: World) -> None:
     second = serve(served, "train-2")
-    assert served.take_back("it calls everybody lost") == {
+    assert served.roll_back("it calls everybody lost") == {
         "before": second, "after": "1", "changed": True, "why": "it calls everybody lost",
     }  # fmt: skip
     assert aliases() == ("1", None)
@@ -56,40 +54,41 @@ def test_a_version_that_never_scored_a_day_is_passed_over(served: World) -> None
     served.gate(second)
     served.promote(second)
     third = serve(served, "train-3")
-    assert served.take_back("wrong")["before"] == third
+    assert served.roll_back("wrong")["before"] == third
     assert aliases()[0] == "1"
 
 
 def test_further_back_takes_another_decision(served: World) -> None:
     second, third = serve(served, "train-2"), serve(served, "train-3")
-    assert served.take_back("wrong", "back-1")["after"] == second
+    assert served.roll_back("wrong", "back-1")["after"] == second
     assert aliases() == (second, "1")
-    assert served.take_back("wrong too", "back-2")["after"] == "1"
+    assert served.roll_back("wrong too", "back-2")["after"] == "1"
     with pytest.raises(StageError, match="no version served before churn version 1"):
-        served.take_back("everything is wrong", "back-3")
+        served.roll_back("everything is wrong", "back-3")
     assert third != second
 
 
 def test_the_same_run_key_goes_back_once(served: World) -> None:
     serve(served, "train-2")
     serve(served, "train-3")
-    first = served.take_back("wrong")
-    assert served.take_back("wrong") == first | {"changed": False}
+    first = served.roll_back("wrong")
+    assert served.roll_back("wrong") == first | {"changed": False}
 
 
 def test_it_is_kept_with_the_decisions(served: World) -> None:
     second = serve(served, "train-2")
-    served.take_back("it calls everybody lost", "key-7")
+    served.roll_back("it calls everybody lost", "key-7")
     rows = lake.read("ops.decisions").to_pylist()
     (row,) = (row for row in rows if row["run_key"] == "key-7")
-    assert (row["version"], row["champion"], row["approved"]) == ("1", second, True)
-    assert row["reasons"] == [f"churn version {second} was taken back by a person: it calls everybody lost"]
-    assert json.loads(row["decision"])["why"] == "it calls everybody lost"
+    assert (row["event"], row["version"], row["before"], row["after"]) == ("rollback", "1", second, "1")
+    assert row["reasons"] == ["it calls everybody lost"]
+    assert row["by"] == person()
+    assert row["model_digest"] == registry.version("churn", "1").digest
 
 
 def test_a_version_that_was_taken_back_is_not_promoted_again(served: World) -> None:
     second = serve(served, "train-2")
-    served.take_back("it calls everybody lost")
+    served.roll_back("it calls everybody lost")
     with pytest.raises(StageError, match=f"version {second} was champion and was taken back .it calls everybody lost."):
         served.promote(second)
     assert aliases()[0] == "1"
@@ -97,46 +96,49 @@ def test_a_version_that_was_taken_back_is_not_promoted_again(served: World) -> N
 
 def test_a_champion_that_moved_meanwhile_is_left_alone(served: World) -> None:
     serve(served, "train-2")
-    served.take_back("wrong", "back-1")
+    served.roll_back("wrong", "back-1")
     third = serve(served, "train-3")
-    with pytest.raises(StageError, match=f"the champion is now churn version {third}: somebody promoted meanwhile"):
-        served.take_back("wrong", "back-1")
+    with pytest.raises(StageError, match=f"version {third} since .*somebody promoted meanwhile"):
+        served.roll_back("wrong", "back-1")
     assert aliases()[0] == third
 
 
 @pytest.mark.parametrize("why", ["", "  "])
 def test_a_reason_is_needed(served: World, why: str) -> None:
     with pytest.raises(StageError, match="say why"):
-        served.take_back(why)
+        served.roll_back(why)
 
 
 def test_without_a_champion_there_is_nothing_to_go_back_from(world: World) -> None:
     with pytest.raises(StageError, match="churn has no champion"):
-        world.take_back("wrong")
+        world.roll_back("wrong")
 
 
-@pytest.mark.parametrize("dies_at", [1, 2, 3], ids=["before-the-mark", "before-the-alias", "before-the-older-alias"])
-def test_process_that_dies_is_completed_by_the_next_try(
-    served: World, monkeypatch: pytest.MonkeyPatch, dies_at: int
-) -> None:
+def test_without_a_name_the_reason_is_the_decision_s_name(served: World) -> None:
+    """So the same command twice does not go back twice."""
     second = serve(served, "train-2")
-    third = serve(served, "train-3")
-    steps = 0
+    serve(served, "train-3")
+    assert served.roll_back("wrong", None)["after"] == second
+    assert not served.roll_back("wrong", None)["changed"]
+    assert served.roll_back("wrong, too", None)["after"] == "1"
 
-    def until_it_dies(step: Any) -> Any:
-        def run(*args: Any) -> None:
-            nonlocal steps
-            steps += 1
-            if steps == dies_at:
-                raise KeyboardInterrupt
-            step(*args)
 
-        return run
+def test_further_back_in_one_step_to_a_version_that_is_named(served: World) -> None:
+    serve(served, "train-2")
+    serve(served, "train-3")
+    assert served.roll_back("both are wrong", version="1")["after"] == "1"
+    assert aliases() == ("1", None)
 
-    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):  # noqa: PT012 - replaced only inside
-        broken.setattr(registry, "move_alias", until_it_dies(registry.move_alias))
-        broken.setattr(registry, "tag", until_it_dies(registry.tag))
-        served.take_back("wrong")
-    assert served.take_back("wrong")["after"] == second
-    assert aliases() == (second, "1")
-    assert registry.version("churn", third).json_tag("taken_back") is not None
+
+@pytest.mark.parametrize("version", ["2", "7"], ids=["the-champion-itself", "never-promoted"])
+def test_only_an_earlier_champion_can_be_named(served: World, version: str) -> None:
+    serve(served, "train-2")
+    with pytest.raises(StageError, match=f"version {version} is no earlier champion that has scored a day"):
+        served.roll_back("wrong", version=version)
+
+
+def test_files_that_were_changed_meanwhile_do_not_come_back(served: World) -> None:
+    serve(served, "train-2")
+    with tampered("1"), pytest.raises(StageError, match="churn version 1: its files hash to"):
+        served.roll_back("wrong")
+    assert aliases()[0] == "2"
