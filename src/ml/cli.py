@@ -26,6 +26,7 @@ STAGES = {
     "features": "customers as they were known at a day's end",
     "training_set": "features and matured labels at past cut-offs",
     "automl_data": "the training part of a training set, for an AutoML job to learn from",
+    "trial": "try parameters on the training part alone, for a sweep",
     "train": "fit, evaluate out of time, log and register",
     "rebuild": "train a version again from what is recorded: the same trees?",
     "evaluate": "measure a version again, beside the champion of now",
