@@ -64,7 +64,7 @@ def work(cloud: Cloud, workspace: Workspace, name: str, run: str, asked: Json) -
     """What the compute is to do for the job `name` as its run `run`. Raises ApiError."""
     folder = cloud.one(Compute).folder / run
     values: dict[tuple[str, str], str] = {}
-    variables = _variables(workspace, name, asked)
+    variables = job_variables(workspace, name, asked)
     downloads: list[tuple[str, str]] = []
     uploads: list[tuple[str, str]] = []
     if code := asked.get("codeId"):
@@ -76,7 +76,7 @@ def work(cloud: Cloud, workspace: Workspace, name: str, run: str, asked: Json) -
         if given.get("jobInputType") == "literal":
             values["inputs", key] = str(given.get("value", ""))
             continue
-        uri = _address(cloud, workspace, given)
+        uri = address(cloud, workspace, given)
         if given.get("mode") == _DIRECT:
             values["inputs", key] = uri
         else:
@@ -106,7 +106,7 @@ def work(cloud: Cloud, workspace: Workspace, name: str, run: str, asked: Json) -
     )
 
 
-def _address(cloud: Cloud, workspace: Workspace, given: dict[str, Any]) -> str:
+def address(cloud: Cloud, workspace: Workspace, given: dict[str, Any]) -> str:
     """Where an input is: a datastore's path, or a data asset's or model's."""
     uri = str(given.get("uri") or "")
     for kind, field in (("data", "dataUri"), ("models", "modelUri")):
@@ -117,7 +117,7 @@ def _address(cloud: Cloud, workspace: Workspace, given: dict[str, Any]) -> str:
     return resolve(cloud, workspace, uri)
 
 
-def _variables(workspace: Workspace, name: str, asked: Json) -> dict[str, str]:
+def job_variables(workspace: Workspace, name: str, asked: Json) -> dict[str, str]:
     """What a job finds in its environment on the service, of what says something here."""
     experiment = asked.get("experimentName") or "Default"
     return {

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from standins import azure_ml_command, azure_ml_pipeline, azure_ml_sweep, run_faults
+from standins import azure_ml_automl, azure_ml_command, azure_ml_pipeline, azure_ml_sweep, run_faults
 from standins.auth import Claims
 from standins.azure_ml_api import Json, Workspace, not_found, stamp, user_error
 from standins.azure_ml_followers import Followed, Follower
@@ -28,7 +28,7 @@ ALL = "azure_ml.job"  # every job of every workspace, by its id
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}")
 _COMMAND = "Command"
-_FOLLOWED: dict[str, Followed] = {"Sweep": azure_ml_sweep, "Pipeline": azure_ml_pipeline}
+_FOLLOWED: dict[str, Followed] = {"AutoML": azure_ml_automl, "Sweep": azure_ml_sweep, "Pipeline": azure_ml_pipeline}
 
 
 class Jobs:

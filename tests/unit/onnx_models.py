@@ -23,7 +23,7 @@ def table(rows: pa.Table, features: Sequence[Feature]) -> Any:
     )
 
 
-def pipeline(rows: pa.Table, label: str = "churned") -> tuple[Any, tuple[Feature, ...]]:
+def pipeline(rows: pa.Table) -> tuple[Any, tuple[Feature, ...]]:
     """A logistic regression over imputed, scaled and one-hot encoded columns, fitted."""
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
@@ -31,7 +31,7 @@ def pipeline(rows: pa.Table, label: str = "churned") -> tuple[Any, tuple[Feature
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-    features = feature_columns(rows.schema, label)
+    features = feature_columns(rows.schema, "churned", "customer_id")
     columns = {kind: [f.name for f in features if f.kind == kind] for kind in ("number", "category")}
     prepare = ColumnTransformer(
         [
@@ -40,7 +40,7 @@ def pipeline(rows: pa.Table, label: str = "churned") -> tuple[Any, tuple[Feature
         ]
     )
     model = make_pipeline(prepare, LogisticRegression())
-    return model.fit(table(rows, features), rows[label].to_numpy()), features
+    return model.fit(table(rows, features), rows["churned"].to_numpy()), features
 
 
 def onnx_of(model: Any, features: Sequence[Feature], zipmap: bool = False) -> bytes:

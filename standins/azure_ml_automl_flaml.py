@@ -1,0 +1,22 @@
+"""What AutoML jobs use of FLAML, imported so that the import works.
+
+FLAML looks for pyspark, finds a client without its server, and breaks: for as long as it is imported, there is none.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+_HIDDEN = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "pyspark"}
+for _name in _HIDDEN:
+    del sys.modules[_name]
+sys.modules["pyspark"] = None  # type: ignore[assignment]
+try:
+    flaml_models: Any = importlib.import_module("flaml.automl.model")
+    task_factory: Any = importlib.import_module("flaml.automl.task.factory").task_factory
+    CFO: Any = importlib.import_module("flaml.tune.searcher.blendsearch").CFO
+finally:
+    del sys.modules["pyspark"]
+    sys.modules |= _HIDDEN
