@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import html
+import re
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Body, Query, Response
+from fastapi import APIRouter, Body, Header, Query, Response
 from fastapi.responses import HTMLResponse
 
 from standins.azure_ml_api import DATA_PLANE, PATH, Json, Where, WhoReads, Workspace, iso, not_found
@@ -83,8 +84,16 @@ def routes(cloud: Cloud) -> APIRouter:
         return {"value": list(_experiments(jobs.within(where)).values()), "continuationToken": None, "nextLink": None}
 
     @router.get(f"/azureml/logs/{{secret}}/{LOG}")
-    def log(secret: str) -> Response:
-        return Response(jobs.log(jobs.by_secret(secret)), media_type="text/plain; charset=utf-8")
+    def log(secret: str, asked: Annotated[str, Header(alias="range")] = "") -> Response:
+        content, kind = jobs.log(jobs.by_secret(secret)), "text/plain; charset=utf-8"
+        found = re.fullmatch(r"bytes=(\d+)-", asked)
+        if found is None:
+            return Response(content, media_type=kind)
+        start, size = int(found[1]), len(content)  # as Blob Storage, where the service keeps its logs
+        if start >= size:
+            return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
+        part = {"Content-Range": f"bytes {start}-{size - 1}/{size}"}
+        return Response(content[start:], 206, headers=part, media_type=kind)
 
     @router.get("/azureml/runs/{run}")
     def page(run: str, wsid: Annotated[str, Query()]) -> HTMLResponse:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
 
+from azure_ml.history import RunHistory
 from mlops.remote_runs import RemoteRun
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 SERVICE = "Azure ML"
 DONE = ("Completed", "Failed", "Canceled")
 CANCELLED_WITHIN = 20  # seconds to wait for the word that a job is being cancelled; it is asked for in any case
-LOG = "user_logs/std_log.txt"
-SCOPE = "https://management.azure.com/.default"
 
 
 def make_client(conn: Connection) -> MLClient:
@@ -73,6 +72,7 @@ class AzureMLHook(BaseHook):
         super().__init__()
         self.conn_id = conn_id
         self._client: MLClient | None = None
+        self._history: RunHistory | None = None
 
     def get_conn(self) -> MLClient:
         if self._client is None:
@@ -97,30 +97,12 @@ class AzureMLHook(BaseHook):
         if not self.get(name).done:
             self.get_conn().jobs.begin_cancel(name).wait(CANCELLED_WITHIN)
 
+    def children(self, name: str) -> list[Job]:
+        """The jobs that a sweep, an AutoML job or a pipeline has started, as far as the run history tells of them."""
+        return list(self.get_conn().jobs.list(parent_job_name=name))
+
     def read_history(self, name: str) -> tuple[str, str]:
-        """Why the job failed and what it printed, from the workspace's run history; "" where there is nothing.
-
-        The SDK streams logs to the terminal only, so this asks the same addresses it does.
-        """
-        import requests
-
-        client = self.get_conn()
-        workspace = client.workspaces.get(client.workspace_name)
-        token = client._credential.get_token(SCOPE).token  # the SDK has no public way to its credential
-        headers = {"Authorization": f"Bearer {token}"}
-        discovery = requests.get(str(workspace.discovery_url), headers=headers, timeout=30)
-        discovery.raise_for_status()
-        details = requests.get(
-            f"{discovery.json()['history']}/history/v1.0{workspace.id}/runs/{name}/details",
-            headers=headers,
-            timeout=30,
-        )
-        details.raise_for_status()
-        told = details.json()
-        error = ((told.get("error") or {}).get("error") or {}).get("message") or ""
-        address = (told.get("logFiles") or {}).get(LOG)
-        if not address:
-            return error, ""
-        log = requests.get(address, timeout=60)
-        log.raise_for_status()
-        return error, log.text
+        """Why the job failed and what it printed; "" where there is nothing."""
+        if self._history is None:
+            self._history = RunHistory(self.get_conn())
+        return self._history.read(name)

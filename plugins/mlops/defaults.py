@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 # soon, because it mostly attaches to work that is done; later ones give a service time to come back.
 RETRIES = 3
 RETRY_DELAY = timedelta(seconds=3)
-MAX_RETRY_DELAY = timedelta(minutes=5)
+# Airflow counts all tries of a task for its delay, also those from before a person cleared it: with no more than
+# the third retry has, a task that was cleared twice does not wait five minutes for a hiccup.
+MAX_RETRY_DELAY = timedelta(minutes=1)
 
 
 def dag_arguments(model: Model, stage: str, doc: str) -> dict[str, Any]:

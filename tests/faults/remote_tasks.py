@@ -164,7 +164,11 @@ def newest(machine: Machine, name: str) -> Task:
     good = [run for run in machine.airflow.runs(kind.dag_id) if run.state == "success"]
     assert good, f"no run of {kind.dag_id} has succeeded yet"
     tasks = (Task(machine, kind, run.run_id) for run in good)
-    return next(task for task in tasks if task.look()["state"] == "success")
+    found = next((task for task in tasks if task.look()["state"] == "success"), None)
+    assert found, (
+        f"{kind.task_id} has succeeded in no run of {kind.dag_id}, or was cleared and has not ended: see the test before"
+    )
+    return found
 
 
 @contextmanager

@@ -24,6 +24,8 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.ends_with_tests import ending_with_tests
+
 ROOT = Path(__file__).resolve().parents[2]
 AZURITE = ROOT / "local" / "azurite" / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
 ACCOUNTS = [f"account{n}" for n in range(60)]
@@ -100,7 +102,7 @@ class Standins:
         command = [sys.executable, "-m", "standins", "--state", str(self.state)]
         command += ["--port", str(self.port), "--proxy-port", str(self.proxy_port)]
         with (self.state / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(ending_with_tests(command, ROOT), env=environment, stdout=log, stderr=log)
         deadline = time.monotonic() + 30
         while not address.exists():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -157,7 +159,7 @@ class Standins:
 
 
 @pytest.fixture(scope="session")
-def azurite() -> Iterator[tuple[str, str]]:
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
     """The blob and queue addresses of an Azurite with many accounts, all in memory."""
     if not AZURITE.exists():
         pytest.skip(f"Azurite is not installed at {AZURITE.parents[3]}: `make up` installs it")
@@ -170,7 +172,10 @@ def azurite() -> Iterator[tuple[str, str]]:
         command += [f"--{service}Host", "127.0.0.1", f"--{service}Port", "0"]
     accounts = ";".join(f"{name}:{KEY}" for name in ACCOUNTS)
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "AZURITE_ACCOUNTS": accounts}
+        ending_with_tests(command, tmp_path_factory.mktemp("azurite")),
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "AZURITE_ACCOUNTS": accounts},
     )
     assert process.stdout is not None
     found: dict[str, str] = {}

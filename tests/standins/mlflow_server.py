@@ -13,6 +13,8 @@ from pathlib import Path
 
 import httpx
 
+from tests.ends_with_tests import ending_with_tests
+
 
 @contextmanager
 def mlflow_server(folder: Path) -> Iterator[str]:
@@ -30,7 +32,9 @@ def mlflow_server(folder: Path) -> Iterator[str]:
     ]
     variables = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=folder, env=os.environ | variables, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            ending_with_tests(command, folder), env=os.environ | variables, stdout=log, stderr=log
+        )
     deadline = time.monotonic() + 120
     while True:
         try:
