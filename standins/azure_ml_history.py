@@ -26,12 +26,13 @@ _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{name} â€
 <style>
 body {{ font: 14px/1.4 system-ui, sans-serif; margin: 2rem; color: #222; }}
 pre {{ background: #f6f6f6; padding: .8rem; overflow-x: auto; white-space: pre-wrap; }}
+td {{ padding: .2rem .8rem .2rem 0; vertical-align: top; }}
 .Completed {{ color: #176f2c; }} .Failed, .Canceled {{ color: #b00020; }} .Running {{ color: #0057b8; }}
 </style>
 <h1>{name}</h1>
 <p>Job of the local Azure ML: <b class="{status}">{status}</b>. {error}</p>
 <p>Workspace {workspace}, experiment {experiment}. Started {started}, ended {ended} (UTC).</p>
-<pre>{command}</pre><h2>{log_name}</h2><pre>{log}</pre>
+<pre>{command}</pre>{children}<h2>{log_name}</h2><pre>{log}</pre>
 <p><a href="/ledger?service=azure_ml">All submissions</a></p></html>"""
 
 
@@ -101,7 +102,7 @@ def routes(cloud: Cloud) -> APIRouter:
         if len(parts) != 8:
             raise not_found(f"Workspace {wsid}")
         job = jobs.get(Workspace(parts[1], parts[3], parts[7]), run)
-        return HTMLResponse(_page(job, jobs.log(job).decode(errors="replace")))
+        return HTMLResponse(_page(job, jobs.children(job), wsid, jobs.log(job).decode(errors="replace")))
 
     return router
 
@@ -142,7 +143,22 @@ def _experiments(jobs: list[Document]) -> dict[str, Json]:
     return found
 
 
-def _page(job: Document, log: str) -> str:
+def _children(children: list[Document], wsid: str) -> str:
+    """The trials of a sweep, the steps of a pipeline: each with its page, how it is, and what it tells of itself."""
+    if not children:
+        return ""
+    rows = ""
+    for child in children:
+        shown = told(child)
+        says = ", ".join(f"{k} {v}" for k, v in {**shown["tags"], **shown["properties"]}.items())
+        cells = [child["status"], child["error"] or "", says]
+        page = f"/azureml/runs/{quote(child['name'])}?wsid={quote(wsid)}"
+        rows += f'<tr><td><a href="{page}">{html.escape(child["name"])}</a>'
+        rows += "".join(f"<td>{html.escape(str(cell))}" for cell in cells)
+    return f"<h2>Jobs it has started</h2><table>{rows}</table>"
+
+
+def _page(job: Document, children: list[Document], wsid: str, log: str) -> str:
     def clock(seconds: float | None) -> str:
         return iso(seconds)[:19].replace("T", " ") if seconds else "â€“"
 
@@ -154,7 +170,8 @@ def _page(job: Document, log: str) -> str:
         experiment=html.escape(job["asked"].get("experimentName") or "Default"),
         started=clock(job["started"]),
         ended=clock(job["ended"]),
-        command=html.escape(job["asked"].get("command") or ""),
+        command=html.escape(job["asked"].get("command") or (job["asked"].get("trial") or {}).get("command") or ""),
+        children=_children(children, wsid.partition("&")[0]),
         log_name=LOG,
         log=html.escape(log[-_LAST:]),
         refresh="" if job["status"] in DONE else '<meta http-equiv="refresh" content="2">',

@@ -119,6 +119,12 @@ def test_trials_run_and_the_best_one_is_told(client: MLClient, workspace: Standi
     assert found.properties["best_child_run_id"] == best
     assert float(found.properties["score"]) == pytest.approx(rates[best])
     assert log_of(workspace, best) == json.dumps({"rate": rates[best]}) + "\n"
+    with workspace.http() as http:
+        page = http.get(found.services["Studio"].endpoint).raise_for_status().text
+        assert [name in page for name in rates] == [True] * 3, "its page leads to its trials"
+        child = re.search(r'href="(/azureml/runs/best_1[^"]*)"', page)
+        assert child
+        assert "best_1" in http.get(child[1].replace("&amp;", "&")).raise_for_status().text
     client.jobs.create_or_update(sweep(workspace, "best"))  # again: the same job
     entries = workspace.ledger(run_key="best")
     assert [entry["outcome"] for entry in entries] == ["Completed", "already asked"]
