@@ -33,6 +33,7 @@ STAGES = {
     "gate": "may this version become champion?",
     "promote": "put an approved version into production",
     "rollback": "put the version that served before into production again",
+    "registry": "what is and was in production, why, what it came from and what it fed",
     "score": "the champion's scores of a day",
     "monitor": "drift of a day's features against the training reference",
     "days": "how far each day has come, and what to do about those that are behind",
@@ -50,6 +51,16 @@ def person() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
         return f"user {os.getuid()}"
+
+
+def table(rows: Sequence[Sequence[object]]) -> None:
+    """Print rows for people, columns in line; what is None is told as such, and not left out."""
+    texts = [["–" if cell is None else str(cell) for cell in row] for row in rows]
+    widths = [
+        max(len(row[place]) for row in texts if place < len(row)) for place in range(max(map(len, texts), default=0))
+    ]
+    for row in texts:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip())
 
 
 def a_day(text: str) -> date:

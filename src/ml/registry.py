@@ -6,6 +6,7 @@ whoever runs at the same time. Importing mlflow takes two seconds, so it happens
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -54,6 +55,19 @@ class Version:
     def json_tag(self, key: str) -> dict[str, Any] | None:
         """What `tag` wrote under this key, or None."""
         return json.loads(self.tags[key]) if key in self.tags else None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from ml import registry_questions
+
+    registry_questions.add_arguments(parser)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """`python -m ml registry …`: see `ml.registry_questions`."""
+    from ml import registry_questions
+
+    return registry_questions.run(args)
 
 
 def client() -> MlflowClient:
@@ -117,6 +131,12 @@ def drop_alias(model: str, alias: str) -> None:
 def tag(of: Version, key: str, value: Mapping[str, Any]) -> None:
     """Write one tag, as JSON: a single write, so what belongs together is never seen by halves."""
     client().set_model_version_tag(of.model, of.number, key, json.dumps(value, sort_keys=True))
+
+
+def versions(model: str) -> list[Version]:
+    """Every registered version of a model, oldest first."""
+    found = client().search_model_versions(f"name = '{model}'", max_results=10000)
+    return sorted(map(_version, found), key=lambda one: int(one.number))
 
 
 def by_run_key(model: str, run_key: str) -> Version | None:
