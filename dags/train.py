@@ -1,22 +1,25 @@
-"""Trains a challenger on Azure ML: weekly, when something asks for it, or by hand.
+"""A challenger on Azure ML: weekly, when something asks for it, or by hand.
 
 **What it does.** Builds the training set (features as known at past cut-offs, labels only where their
-horizon is over, the newest cut-offs kept for the test) and validates it on Databricks, then runs the training job on
-Azure ML, which fits, evaluates challenger and champion on the same later rows, logs to MLflow and registers a version.
-`<model>_promote` decides what becomes of it.
+horizon is over, the newest cut-offs kept for the test) and validates it on Databricks: a leak fails it here. Then
+`train.method` in the model's config decides. `job` trains with the config's parameters. `sweep` looks for better ones
+first, on the training part. `automl` has Azure ML's AutoML look through algorithm families, also on the training part,
+and takes its best model as ONNX. In each case `train_model` evaluates challenger and champion on the same later rows,
+logs to MLflow and registers a version. `<model>_promote` decides what becomes of it.
 
 **By hand.** Trigger it; `through` is the last day it may know (default: the newest ingested day).
 
-**When it fails.** The training job's link leads to its page and log; the error shows the end of the log. Clear the
+**When it fails.** The job's link leads to its page and log; the error shows the end of the log. Clear the
 failed task: a finished job is taken as it is, a failed one is asked for again.
 """
 
-from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, Param, task
+from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, Param, chain, task
 
 from azure_ml.operators import AzureMLCommandJobOperator
 from ml import config
 from mlops.assets import assets_of
 from mlops.defaults import dag_arguments
+from mlops.searches import VERSION, search, words
 from mlops.stages import stage_task
 
 
@@ -52,17 +55,18 @@ def build(model: config.Model) -> None:
             {"training_set": ["--through", "{{ ti.xcom_pull(task_ids='choose_day') }}"]},
             per_day=False,
         )
-        version = "{{ ti.xcom_pull(task_ids='build_training_set')['training_set']['version'] | int }}"
         validate_training_set = stage_task(
             model,
             "validate_training_set",
-            {"validate.training": ["--suite", "training", "--version", version]},
+            {"validate.training": ["--suite", "training", "--version", VERSION]},
             per_day=False,
         )
+        found = search(model)
         azure_ml = model.compute.azure_ml
         train_model = AzureMLCommandJobOperator(
             task_id="train_model",
-            command=f"python -m ml train --model {model.model} --training-set-version {version} --run-key {{run_key}}",
+            command=words(model, "train", "--run-key", "{run_key}", *found.arguments),
+            inputs=found.inputs,
             environment=azure_ml.environment,
             compute=azure_ml.compute,
             experiment=model.experiment,
@@ -70,7 +74,7 @@ def build(model: config.Model) -> None:
             outlets=[assets.challenger],
         )
 
-        choose_day(model.model) >> build_training_set >> validate_training_set >> train_model
+        chain(choose_day(model.model), build_training_set, validate_training_set, *found.tasks, train_model)
 
 
 for each_model in config.load_all():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -33,22 +34,33 @@ __all__ = (
 class AzureMLCommandJobOperator(AzureMLJobOperator):
     """A command job; returns the facts it printed last, as one JSON object in a line.
 
-    :param command: what the job runs
+    :param command: what the job runs: a shell's line; or words, which are quoted, so nothing that comes from
+        elsewhere is more than a word
     :param environment: name@label or name:version of the job's environment
+    :param inputs: values by name, `${{inputs.<name>}}` in the command; an address as `{"type": "uri_folder", "path": …}`
     """
 
-    template_fields: Sequence[str] = ("command", "environment", "compute", "experiment", "conn_id")
+    template_fields: Sequence[str] = ("command", "environment", "inputs", "compute", "experiment", "conn_id")
 
-    def __init__(self, *, command: str, environment: str, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        command: str | Sequence[str],
+        environment: str,
+        inputs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.command = command
         self.environment = environment
+        self.inputs = inputs
 
     def definition(self) -> Definition:
         return {
             "type": "command",
-            "command": self.command,
+            "command": line(self.command),
             "environment": named(self.environment),
+            "inputs": self.inputs,
             "limits": {"timeout": self.timeout},
         }
 
@@ -59,7 +71,7 @@ class AzureMLSweepJobOperator(AzureMLJobOperator):
     `{"job", "best_trial", "parameters", "metric": {"name", "goal", "value"}, "trials": {outcome: number}, "facts"}`,
     where `facts` is what the best trial printed last.
 
-    :param command: what a trial runs, with `${{search_space.<name>}}` where a parameter belongs
+    :param command: what a trial runs (a line or words, as a command job's), with `${{search_space.<name>}}` where a parameter belongs
     :param environment: name@label or name:version of the trials' environment
     :param search_space: each parameter's distribution as Azure ML's YAML has it, e.g.
         `{"type": "uniform", "min_value": 0.01, "max_value": 0.3}` or `{"type": "choice", "values": [7, 15]}`
@@ -75,7 +87,7 @@ class AzureMLSweepJobOperator(AzureMLJobOperator):
     def __init__(
         self,
         *,
-        command: str,
+        command: str | Sequence[str],
         environment: str,
         search_space: Mapping[str, Any],
         metric: str,
@@ -102,7 +114,7 @@ class AzureMLSweepJobOperator(AzureMLJobOperator):
     def definition(self) -> Definition:
         return {
             "type": "sweep",
-            "trial": {"command": self.command, "environment": named(self.environment)},
+            "trial": {"command": line(self.command), "environment": named(self.environment)},
             "search_space": self.search_space,
             "sampling_algorithm": self.sampling,
             "objective": {"primary_metric": self.metric, "goal": self.goal},
@@ -312,6 +324,11 @@ class AzureMLCancelJobOperator(RemoteRunOperator, BaseOperator):
 
     def finish(self, context: Context, run: RemoteRun) -> dict[str, Any]:  # noqa: ARG002
         return {"job": run.run_id, "state": run.state}
+
+
+def line(command: str | Sequence[str]) -> str:
+    """A shell's line; of words, each one quoted."""
+    return command if isinstance(command, str) else shlex.join(command)
 
 
 def outcomes(jobs: Any) -> dict[str, int]:

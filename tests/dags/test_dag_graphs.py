@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import shlex
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -216,12 +217,89 @@ def understood(words: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     return asked[0]
 
 
+def asked(dag: Any, task_id: str, xcoms: dict[tuple[str, str], Any] = XCOMS) -> str:
+    """The line that an Azure ML job is asked to run."""
+    found = rendered(dag.task_dict[task_id], xcoms).definition()
+    line: str = found.get("command") or found["trial"]["command"]
+    return line
+
+
+@pytest.fixture(scope="session")
+def of_method(dags_of: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+    """The train Dags of models that look for their model in each way."""
+    methods = ("job", "sweep", "automl")
+    found = dags_of(*({"model": method, "train": {"method": method}} for method in methods))
+    return {method: found[f"{method}_train"] for method in methods}
+
+
+class TestTheSearchForAModel:
+    """`train.method` chooses; the training job is told what was found, each thing as one word."""
+
+    @pytest.mark.parametrize(
+        ("method", "steps"),
+        [
+            pytest.param("job", [], id="job"),
+            pytest.param("sweep", ["search_model"], id="sweep"),
+            pytest.param("automl", ["export_rows", "search_model"], id="automl"),
+        ],
+    )
+    def test_stands_between_validation_and_training(
+        self, of_method: dict[str, Any], method: str, steps: list[str]
+    ) -> None:
+        at, found = of_method[method].task_dict["validate_training_set"], []
+        while at.downstream_task_ids:
+            (after,) = at.downstream_task_ids
+            found.append(after)
+            at = of_method[method].task_dict[after]
+        assert found == [*steps, "train_model"]
+
+    def test_a_trial_takes_each_parameter_from_azure_ml(
+        self, of_method: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        line = asked(of_method["sweep"], "search_model")
+        assert "num_leaves=${{search_space.num_leaves}}" in line
+        tried = shlex.split(line.replace("${{search_space.", "").replace("}}", ""))
+        assert understood(tried[3:], monkeypatch).set == [
+            "learning_rate=learning_rate",
+            "min_child_samples=min_child_samples",
+            "n_estimators=n_estimators",
+            "num_leaves=num_leaves",
+        ]
+
+    @pytest.mark.parametrize("evil", ["'; rm -rf / #", "$(id)", '"', "`id`"])
+    def test_the_best_parameters_are_one_word(
+        self, of_method: dict[str, Any], monkeypatch: pytest.MonkeyPatch, evil: str
+    ) -> None:
+        best = {"num_leaves": 5, "boosting": evil}
+        xcoms = XCOMS | {("search_model", "return_value"): {"parameters": best}}
+        words = shlex.split(asked(of_method["sweep"], "train_model", xcoms))
+        assert json.loads(understood(words[3:], monkeypatch).params) == best
+
+    @pytest.mark.parametrize("algorithm", ["LightGBM", "'; rm -rf / #", "$(id)"])
+    def test_automl_s_model_is_an_input_of_the_job(
+        self, of_method: dict[str, Any], monkeypatch: pytest.MonkeyPatch, algorithm: str
+    ) -> None:
+        found = {"job": "j-1", "algorithm": algorithm, "best_model": "azureml://datastores/x/paths/automl/j-1/"}
+        xcoms = XCOMS | {("search_model", "return_value"): found}
+        words = shlex.split(asked(of_method["automl"], "train_model", xcoms))
+        args = understood(words[3:], monkeypatch)
+        assert (args.automl_model, args.automl_job, args.automl_algorithm) == (
+            "${{inputs.best_model}}",
+            "j-1",
+            algorithm,
+        )
+        assert rendered(of_method["automl"].task_dict["train_model"], xcoms).inputs["best_model"] == {
+            "type": "uri_folder",
+            "path": found["best_model"],
+        }
+
+
 class TestTheTrainingJob:
     """The one command line that a shell reads."""
 
     def test_is_a_stage_of_the_same_package(self, dags: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-        command = rendered(dags["churn_train"].task_dict["train_model"]).command
-        assert command == "python -m ml train --model churn --training-set-version 7 --run-key {run_key}"
+        command = asked(dags["churn_train"], "train_model")
+        assert command == "python -m ml train --model churn --training-set-version 7 --run-key '{run_key}'"
         words = shlex.split(command)
         assert words[:3] == ["python", "-m", "ml"]
         assert understood(words[3:], monkeypatch).training_set_version == 7
@@ -229,8 +307,8 @@ class TestTheTrainingJob:
     @pytest.mark.parametrize("evil", ["7; rm -rf /", "$(id)", "7 --model other", "`id`", {"a": 1}, None, ""])
     def test_takes_nothing_from_a_run_but_a_number(self, dags: dict[str, Any], evil: Any) -> None:
         xcoms = XCOMS | {("build_training_set", "return_value"): {"training_set": {"version": evil}}}
-        command = rendered(dags["churn_train"].task_dict["train_model"], xcoms).command
-        assert command == "python -m ml train --model churn --training-set-version 0 --run-key {run_key}"
+        command = asked(dags["churn_train"], "train_model", xcoms)
+        assert command == "python -m ml train --model churn --training-set-version 0 --run-key '{run_key}'"
 
     def test_is_the_only_task_that_a_shell_reads(self, dags: dict[str, Any]) -> None:
         with_command = {

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Any
 
 import pytest
 from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowException, ParamValidationError
+
+from azure_ml.operators import line
 
 NONSENSE = [
     pytest.param("'; DROP TABLE x; --", id="sql"),
@@ -69,10 +72,13 @@ def test_every_param_says_its_type_and_what_it_is(dags: dict[str, Any]) -> None:
 
 
 def test_what_reaches_a_shell_is_a_number_or_said_by_the_code(dags: dict[str, Any]) -> None:
-    """An Azure ML job's command is a shell's line: a template in it must end as an integer."""
+    """An Azure ML job's command is a shell's line: words are quoted into it, and in a line a template ends as an integer."""
     commands = [task.command for dag in dags.values() for task in dag.tasks if hasattr(task, "command")]
     assert commands
     for command in commands:
+        if isinstance(command, list):
+            assert shlex.split(line(command)) == command
+            continue
         for template in re.findall(r"{{(.*?)}}", command):
             assert re.search(r"\|\s*int\s*$", template), command
 

@@ -62,7 +62,7 @@ def test_named_settings_are_there(page: Path) -> None:
     sections = config.Model.model_fields
     text = page.read_text(encoding="utf-8")
     named = {key for key in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)`", text) if key.split(".")[0] in sections}
-    others = {"features.customers", "features.training_set"} | {key for key in named if key.endswith(".sql")}
+    others = {"features.customers", "features.training_set"} | {key for key in named if key.endswith((".onnx", ".sql"))}
     assert sorted(key for key in named - others if not known(config.Model, key.split("."))) == []
 
 
