@@ -48,6 +48,7 @@ def day(shop_days: list[date]) -> date:
 
 @pytest.fixture(scope="module")
 def undisturbed(machine: Machine, day: date) -> Content:
+    walks.quiet(machine)
     found = content(machine, day)
     assert all(found[table] for table in found if not table.startswith("quarantine")), "the walk made this day"
     return found

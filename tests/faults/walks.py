@@ -44,6 +44,25 @@ def patiently(ask: Callable[[], Any], timeout: float = 180) -> Any:
             time.sleep(1)
 
 
+QUIET = 15  # seconds without a run: an event's run is there within ten
+
+
+def quiet(machine: Machine, timeout: float = 600) -> None:
+    """Wait until nothing moves days or champions any more: what a test before has set off may still be on its way."""
+    stages = (*STAGES, "train", "promote", "on_champion")
+    end, still = time.monotonic() + timeout, time.monotonic()
+    while time.monotonic() < still + QUIET:
+        busy = [
+            run
+            for stage in stages
+            for run in patiently(lambda dag_id=f"churn_{stage}": machine.airflow.runs(dag_id))
+            if run.state not in OVER
+        ]
+        assert not busy or time.monotonic() < end, f"still on its way: {busy}"
+        still = time.monotonic() if busy else still
+        time.sleep(1)
+
+
 def runs(machine: Machine, stage: str, day: date) -> list[DagRun]:
     found: list[DagRun] = patiently(lambda: machine.airflow.runs(f"churn_{stage}", partition_key=str(day)))
     return found
