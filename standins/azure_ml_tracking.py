@@ -24,6 +24,7 @@ class Tracking:
 
     def __init__(self, cloud: Cloud) -> None:  # noqa: ARG002 - made by `cloud.one`
         self.uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+        self._experiments: dict[str, str] = {}
         self._http = httpx.Client(base_url=f"{self.uri}/api/2.0/mlflow", timeout=20, trust_env=False)
 
     @property
@@ -57,11 +58,14 @@ class Tracking:
         self._post("runs/update", {"run_id": run, "status": status, "end_time": _now()})
 
     def _experiment(self, name: str) -> str:
-        answer = self._http.get("experiments/get-by-name", params={"experiment_name": name})
-        if answer.status_code == 404:
-            answer = self._http.post("experiments/create", json={"name": name})
-            return str(answer.raise_for_status().json()["experiment_id"])
-        return str(answer.raise_for_status().json()["experiment"]["experiment_id"])
+        if name not in self._experiments:
+            answer = self._http.get("experiments/get-by-name", params={"experiment_name": name})
+            if answer.status_code == 404:
+                answer = self._http.post("experiments/create", json={"name": name})
+                self._experiments[name] = str(answer.raise_for_status().json()["experiment_id"])
+            else:
+                self._experiments[name] = str(answer.raise_for_status().json()["experiment"]["experiment_id"])
+        return self._experiments[name]
 
     def _get(self, path: str, parameters: dict[str, str]) -> Json:
         answer: dict[str, Any] = self._http.get(path, params=parameters).raise_for_status().json()

@@ -17,6 +17,7 @@ from azure.ai.ml.sweep import (
     BayesianSamplingAlgorithm,
     Choice,
     GridSamplingAlgorithm,
+    MedianStoppingPolicy,
     Objective,
     RandomSamplingAlgorithm,
     SweepJob,
@@ -24,10 +25,12 @@ from azure.ai.ml.sweep import (
     Uniform,
 )
 
+from ml import lake
 from tests.standins.conftest import Account, Standins
 from tests.standins.mlflow_server import mlflow_server
 from tests.standins.small_mlflow import SmallMlflow, small_mlflow
 from tests.standins.test_azure_ml import connect, ended, log_of, ready, wait_until
+from tests.unit.small_world import TRAINING_SET, training_set
 
 TRIAL = """
 import json, os, sys, time, urllib.request
@@ -261,20 +264,37 @@ def test_a_killed_stand_in_goes_on_with_the_next_trial(
 
 
 @pytest.mark.faults
-def test_with_a_real_mlflow(
+def test_the_stage_and_a_real_mlflow(
     new_account: Callable[[], Account], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """`ml trial` in a sweep that ends the hopeless, over a training set, logging to a real server."""
+    monkeypatch.setenv("LAKE_URI", f"file://{tmp_path}/lake")
+    (tmp_path / "lake").mkdir()
     (tmp_path / "mlflow").mkdir()
+    version = lake.replace(TRAINING_SET, training_set(), "as_of IS NOT NULL", partition_by=["as_of"])
     with mlflow_server(tmp_path / "mlflow") as url:
         cloud = standins_with(url, tmp_path / "state", new_account())
+        cloud.variables |= {"LAKE_URI": f"file://{tmp_path}/lake", "STANDINS_WARM": "start"}
         cloud.state.mkdir()
         (cloud.state / "trial.py").write_text(TRIAL)
         cloud.start()
         try:
             client = connect(cloud, monkeypatch)
             ready(client)
-            client.jobs.create_or_update(sweep(cloud, "real"))
-            assert ended(client, "real", 90).status == "Completed"
+            line = f"python -m ml trial --training-set-version {version} --set num_leaves=${{{{search_space.leaves}}}}"
+            asked = sweep(
+                cloud, "stage",
+                search_space={"leaves": Choice([3, 7, 15])},
+                objective=Objective(goal="maximize", primary_metric="validation_roc_auc"),
+                early_termination=MedianStoppingPolicy(evaluation_interval=1, delay_evaluation=2),
+            )  # fmt: skip
+            asked.trial = command(command=line, environment="ml@latest")
+            client.jobs.create_or_update(asked)
+            found = ended(client, "stage", 180)
+            assert found.status == "Completed"
+            facts = json.loads(log_of(cloud, found.properties["best_child_run_id"]).splitlines()[-1])
+            best = max(facts["curve"].values())
+            assert float(found.properties["score"]) == pytest.approx(best, abs=1e-5)
             client.jobs.create_or_update(sweep(cloud, "silent", "silent"))
             assert ended(client, "silent", 90).status == "Failed"
             assert "logged no metric" in cloud.ledger(run_key="silent")[0]["detail"]
