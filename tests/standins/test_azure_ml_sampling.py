@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from standins.azure_ml_search_space import Drawn, check_sampling, draw, read_space, values
 from standins.azure_ml_stopping import check_policy, verdict
+from standins.azure_ml_tracking import Tracking
 from standins.errors import ApiError
+from tests.standins.small_mlflow import small_mlflow
 
 RANDOM: dict[str, Any] = {"samplingAlgorithmType": "Random"}
 BAYESIAN = {"samplingAlgorithmType": "Bayesian"}
@@ -145,3 +148,17 @@ def test_policies_end_the_hopeless_and_nobody_else(
     policy: dict[str, Any], goal: Any, mine: list[float], others: list[list[float]], ends: bool
 ) -> None:
     assert bool(verdict(policy, goal, mine, others)) == ends
+
+
+def test_a_trials_run_is_found_again_by_whoever_died_before_noting_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    with small_mlflow() as (mlflow, url):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+        first = Tracking(SimpleNamespace()).run_of("e", "job_0")  # type: ignore[arg-type]
+        again = Tracking(SimpleNamespace())  # type: ignore[arg-type]
+        assert again.run_of("e", "job_0") == first
+        assert again.run_of("e", "job_1") != first
+        mlflow.runs[first]["logged"] += [
+            {"key": "auc", "value": value, "step": step, "timestamp": 1}
+            for step, value in ((2, 0.2), (1, 0.1), (3, "NaN"))
+        ]
+        assert again.logged(first, "auc") == [0.1, 0.2], "in the order of steps, without what was not measured"

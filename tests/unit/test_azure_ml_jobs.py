@@ -24,6 +24,7 @@ from azure_ml.operators import (
 )
 from mlops.remote_runs import RemoteRunFailed, RemoteRunRefused
 from mlops.run_keys import run_key
+from tests.standins.automl_data import customers, put
 from tests.standins.conftest import Account, Standins
 from tests.standins.small_mlflow import small_mlflow
 from tests.standins.test_azure_ml_sweep import TRIAL
@@ -100,8 +101,8 @@ def steps_file(folder: Path, **lines: str) -> str:
     return str(folder / "pipeline.yml")
 
 
-def over(name: str) -> str:
-    deadline = time.monotonic() + 30
+def over(name: str, seconds: float = 30) -> str:
+    deadline = time.monotonic() + seconds
     while not (run := AzureMLHook().get(name)).done:
         assert time.monotonic() < deadline, run.state
         time.sleep(0.1)
@@ -235,6 +236,44 @@ def test_automl_asks_for_what_it_was_told() -> None:
     assert details["limitSettings"]["timeout"] == "PT1M"
     assert details["limitSettings"]["maxTrials"] == 4
     assert details["trainingSettings"]["allowedTrainingAlgorithms"] == ["LightGBM"]
+
+
+@pytest.mark.faults  # not for its faults: a search takes a minute
+def test_automl_returns_the_best_trial_and_where_its_model_is(
+    new_account: Callable[[], Account], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, context: Any, ti: Ti
+) -> None:
+    account = new_account()
+    put(account.container("azureml-blobstore"), "churn", customers())
+    cloud = Standins(tmp_path / "standins", account, {"STANDINS_WARM": "never"})
+    cloud.start()
+    try:
+        for name, value in variables_of(cloud).items():
+            monkeypatch.setenv(name, value)
+        where = "azureml://datastores/workspaceblobstore/paths"
+        operator = AzureMLAutoMLJobOperator(
+            **{name: value for name, value in COMMON.items() if name != "environment"} | {"timeout": 300},
+            training_data=f"{where}/churn/",
+            target="churned",
+            metric="auc_weighted",
+            cross_validations=3,
+            best_model=f"{where}/models/{{run_key}}/",
+            limits={"max_trials": 2, "max_concurrent_trials": 1},
+            training={"allowed_training_algorithms": ["logistic_regression"], "enable_onnx_compatible_models": True},
+        )
+        deferred_by(operator, context)
+        key = run_key(context)
+        assert over(key, 240) == "Completed"
+        found = operator.execute(context_of(ti.retried()))
+        assert found["job"] == key
+        assert found["best_trial"] in {f"{key}_{number}" for number in range(4)}
+        assert found["metric"]["name"] == "auc_weighted"
+        assert 0.6 < found["metric"]["value"] < 1
+        assert sum(found["trials"].values()) >= 2
+        assert found["best_model"] == f"{where}/models/{key}/"
+        container = account.container("azureml-blobstore")
+        assert [blob.name for blob in container.list_blobs(name_starts_with=f"models/{key}/")]
+    finally:
+        cloud.stop()
 
 
 class TestCancelling:
