@@ -108,13 +108,15 @@ def _parameter(name: str, given: Any) -> Parameter:
     return Parameter(name, kind, tuple(arguments))
 
 
-def check_sampling(sampling: Json, space: Sequence[Parameter]) -> None:
+def check_sampling(sampling: Json, space: Sequence[Parameter], ends_early: bool = False) -> None:
     """Refuse a sampling that does not go with a space, as the service does. Raises ApiError."""
     kind = sampling.get("samplingAlgorithmType") or "Random"
     if kind not in ("Random", "Bayesian", "Grid"):
         raise user_error(f"samplingAlgorithm: {kind!r} is none of Random, Bayesian, Grid")
     if str(sampling.get("rule") or "random").lower() != "random" or sampling.get("logbase"):
         raise NotImplementedHere("Random sampling by a Sobol sequence, or with a base of logarithms")
+    if kind == "Bayesian" and ends_early:
+        raise user_error("Bayesian sampling does not support early termination policies: leave earlyTermination out.")
     allowed = {"Bayesian": _BAYESIAN, "Grid": ("choice",)}.get(kind)
     if allowed and (strays := [f"{p.name} ({p.kind})" for p in space if p.kind not in allowed]):
         raise user_error(f"{kind} sampling takes {', '.join(allowed)}; not so: {', '.join(strays)}")

@@ -36,8 +36,9 @@ def check(cloud: Cloud, workspace: Workspace, asked: Json) -> None:
     if not cloud.one(Tracking).is_there:
         raise NotImplementedHere("A sweep without an MLflow server in MLFLOW_TRACKING_URI of the stand-ins")
     space = read_space(asked.get("searchSpace") or {})
-    check_sampling(asked.get("samplingAlgorithm") or {}, space)
-    if policy := asked.get("earlyTermination"):
+    policy = asked.get("earlyTermination")
+    check_sampling(asked.get("samplingAlgorithm") or {}, space, ends_early=bool(policy))
+    if policy:
         check_policy(policy)
     objective = asked.get("objective") or {}
     if str(objective.get("goal")).lower() not in ("minimize", "maximize") or not objective.get("primaryMetric"):

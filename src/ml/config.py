@@ -166,6 +166,17 @@ class Sweep(Frozen):
     early_termination: EarlyTermination | None
     space: dict[str, Annotated[Choice | Uniform, Field(discriminator="type")]]
 
+    @model_validator(mode="after")
+    def _as_azure_ml_takes_it(self) -> Sweep:
+        allowed = {"bayesian": ("choice", "uniform"), "grid": ("choice",)}.get(self.sampling)
+        if allowed and (strays := sorted(name for name, told in self.space.items() if told.type not in allowed)):
+            raise ValueError(
+                f"{self.sampling} sampling takes {' and '.join(allowed)} only; not so: {', '.join(strays)}"
+            )
+        if self.sampling == "bayesian" and self.early_termination:
+            raise ValueError("bayesian sampling ends no trial early: early_termination must be null")
+        return self
+
 
 class AutoMl(Frozen):
     """`train.method: automl`: the limits of Azure ML's AutoML, in its own words."""

@@ -58,6 +58,11 @@ def test_a_sampling_that_does_not_take_the_space_is_refused(sampling: Any, kind:
         check_sampling(sampling, read_space({"x": kind}))
 
 
+def test_bayesian_sampling_ends_no_trial_early() -> None:
+    with pytest.raises(ApiError, match="does not support early termination"):
+        check_sampling(BAYESIAN, read_space({"x": ["uniform", [0, 1]]}), ends_early=True)
+
+
 @pytest.mark.parametrize(
     ("kind", "within"),
     [

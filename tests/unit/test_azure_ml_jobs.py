@@ -15,6 +15,7 @@ import yaml
 
 from azure_ml.history import RunHistory
 from azure_ml.hook import AzureMLHook
+from azure_ml.job_operator import filled
 from azure_ml.operators import (
     AzureMLAutoMLJobOperator,
     AzureMLCancelJobOperator,
@@ -22,8 +23,12 @@ from azure_ml.operators import (
     AzureMLPipelineJobOperator,
     AzureMLSweepJobOperator,
 )
+from ml import config, trial
 from mlops.remote_runs import RemoteRunFailed, RemoteRunRefused
 from mlops.run_keys import run_key
+from mlops.searches import search
+from standins.azure_ml_search_space import check_sampling, read_space
+from standins.azure_ml_stopping import check_policy
 from tests.standins.automl_data import customers, put
 from tests.standins.conftest import Account, Standins
 from tests.standins.small_mlflow import small_mlflow
@@ -223,8 +228,6 @@ def test_automl_asks_for_what_it_was_told() -> None:
         limits={"max_trials": 4, "max_concurrent_trials": 2, "trial_timeout_minutes": 1, "exit_score": 0.9},
         training={"allowed_training_algorithms": ["light_gbm"], "enable_stack_ensemble": False},
     )
-    from azure_ml.job_operator import filled
-
     job: Any = operator.load(filled({"name": "k1", "compute": "azureml:cpu-cluster", **operator.definition()}, "k1"))
     asked = json.loads(json.dumps(job._to_rest_object().as_dict()))["properties"]
     assert asked["outputs"]["best_model"] == {
@@ -236,6 +239,21 @@ def test_automl_asks_for_what_it_was_told() -> None:
     assert details["limitSettings"]["timeout"] == "PT1M"
     assert details["limitSettings"]["maxTrials"] == 4
     assert details["trainingSettings"]["allowedTrainingAlgorithms"] == ["LightGBM"]
+
+
+def test_the_sweep_of_each_model_is_one_that_azure_ml_takes() -> None:
+    """As the Dag writes it; what the service refuses, the stand-in refuses."""
+    for model in config.load_all():
+        sweeping = model.model_copy(update={"train": model.train.model_copy(update={"method": "sweep"})})
+        (task,) = search(sweeping).tasks
+        assert isinstance(task, AzureMLSweepJobOperator)
+        asked = task.load({"name": "k", "compute": "azureml:cpu-cluster", **filled(task.definition(), "k")})
+        told = json.loads(json.dumps(asked._to_rest_object().as_dict()))["properties"]
+        policy = told.get("earlyTermination")
+        check_sampling(told["samplingAlgorithm"], read_space(told["searchSpace"]), ends_early=bool(policy))
+        if policy:
+            check_policy(policy)
+        assert told["objective"] == {"goal": "maximize", "primaryMetric": trial.METRIC}, "what the stage logs"
 
 
 @pytest.mark.faults  # not for its faults: a search takes a minute

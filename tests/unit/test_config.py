@@ -88,6 +88,11 @@ def refusal(path: Path) -> str:
             id="misspelt-key-in-a-band",
         ),
         # a key that is not there
+        pytest.param(
+            put("train.sweep.sampling", "bayesian"),
+            ["train.sweep", "bayesian sampling takes choice and uniform only; not so: learning_rate"],
+            id="bayesian-and-loguniform",
+        ),
         pytest.param(drop("gate"), ["gate: missing"], id="section-missing"),
         pytest.param(drop("gate.min_rows"), ["gate.min_rows: missing"], id="key-missing"),
         pytest.param(put("gate.rules.0", {"at_least": 0.6}), ["gate.rules.0.metric: missing"], id="rule-without-metric"),
