@@ -192,6 +192,9 @@ def test_what_made_the_version_is_written_on_it(world: World) -> None:
         "algorithm": "lightgbm",
         "commit": "abc123",
         "config_digest": version.tags["config_digest"],
+        "model_digest": registry.digest_of(
+            Path(registry.client().get_model_version_download_uri("churn", version.number))
+        ),
         "roc_auc": f"{trained['roc_auc']['value']:.4f}",
         "run_key": "train-1",
         "source.customer_days_version": "7",
