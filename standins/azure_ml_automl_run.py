@@ -21,7 +21,7 @@ from standins import azure_ml_mltable
 from standins.azure_ml_automl_families import MAX_TEXTS, STACK, VOTE, Columns, UnusableError, ensemble, pipeline
 from standins.azure_ml_automl_log import Tracking
 from standins.azure_ml_automl_onnx import NotConvertibleError, save, to_onnx
-from standins.azure_ml_automl_search import Search, Trial, enough, in_processes
+from standins.azure_ml_automl_search import AT_ONCE, Search, Trial, enough, in_processes
 from standins.azure_ml_automl_spec import Spec
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Job:
 
     def __init__(self, folder: Path, spec: Spec) -> None:
         self.folder, self.spec = folder, spec
-        self.threads = max(1, (os.cpu_count() or 1) // spec.concurrent)
+        self.threads = max(1, (os.cpu_count() or 1) // min(spec.concurrent, AT_ONCE))
         table = azure_ml_mltable.read(folder / "inputs" / "training")
         self.columns = columns_of(table, spec.target)
         self.rows, self.labels = prepared(table, self.columns, spec.target)

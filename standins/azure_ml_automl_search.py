@@ -23,6 +23,7 @@ from standins.azure_ml_automl_spec import Spec
 
 # The service stops when the last ten trials brought nothing, and not within the first twenty.
 EARLIEST, PATIENCE = 20, 10
+AT_ONCE = max(2, os.cpu_count() or 1)
 
 
 @dataclass
@@ -95,10 +96,19 @@ class Search:
 def in_processes(
     trials: Sequence[Trial], work: Callable[[Trial], float], limit: float, deadline: float, folder: Path
 ) -> None:
-    """Score trials, each in a process of its own, all at once; one that takes longer than `limit` seconds is ended.
+    """Score trials, each in a process of its own; one that takes longer than `limit` seconds is ended.
 
-    Forked: the data is there already, and what a trial does to its process (threads, a crash) stays in it.
+    As many at once as there are processors, however many more the job allows: a cluster has a node for each, here they
+    would only wait for one another, and for their time limit. Forked: the data is there already, and what a trial does
+    to its process (threads, a crash) stays in it.
     """
+    for start in range(0, len(trials), AT_ONCE):
+        _at_once(trials[start : start + AT_ONCE], work, limit, deadline, folder)
+
+
+def _at_once(
+    trials: Sequence[Trial], work: Callable[[Trial], float], limit: float, deadline: float, folder: Path
+) -> None:
     context = multiprocessing.get_context("fork")
     running = []
     for trial in trials:

@@ -19,7 +19,7 @@ from standins import azure_ml_automl_onnx as onnx
 from standins import azure_ml_automl_run as automl
 from standins.azure_ml_automl_families import FAMILIES, STACK, VOTE, UnusableError
 from standins.azure_ml_automl_log import Tracking
-from standins.azure_ml_automl_search import Search, Trial, enough, in_processes
+from standins.azure_ml_automl_search import AT_ONCE, Search, Trial, enough, in_processes
 from standins.azure_ml_automl_spec import FAMILIES as NAMES
 from standins.azure_ml_automl_spec import METRICS, Spec
 from tests.standins.automl_data import MLTABLE, customers
@@ -131,6 +131,13 @@ def test_trials_end_with_the_jobs_time(tmp_path: Path) -> None:
     in_processes([trial], ends_badly, 60, start + 0.5, tmp_path)
     assert time.monotonic() - start < 10
     assert (trial.status, trial.error) == ("Canceled", "the job's time was over")
+
+
+def test_more_trials_than_processors_take_turns_and_all_are_scored(tmp_path: Path) -> None:
+    trials = [Trial(n, "works", {}) for n in range(2 * AT_ONCE + 1)]
+    in_processes(trials, ends_badly, 30, time.monotonic() + 60, tmp_path)
+    assert [trial.score for trial in trials] == [0.5] * len(trials)
+    assert min(t.started for t in trials[AT_ONCE:]) >= max(t.started for t in trials[:AT_ONCE])
 
 
 def scored(*scores: float) -> list[Trial]:
