@@ -72,8 +72,11 @@ class Tracking:
         return answer
 
     def _post(self, path: str, body: Json) -> Json:
-        answer: dict[str, Any] = self._http.post(path, json=body).raise_for_status().json()
-        return answer
+        answer = self._http.post(path, json=body)
+        if answer.is_error:  # the experiment may be gone, with the server's database: ask for its id again
+            self._experiments.clear()
+        told: dict[str, Any] = answer.raise_for_status().json()
+        return told
 
 
 def _now() -> int:

@@ -1,1 +1,1 @@
-"""Azure ML for Airflow 3: hook, operator, trigger. Written so that it can become a provider package."""
+"""Azure ML for Airflow 3: hook, operators, trigger. Written so that it can become a provider package."""
