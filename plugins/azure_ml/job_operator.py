@@ -13,7 +13,7 @@ from airflow.sdk import BaseOperator
 from azure_ml.hook import SERVICE, AzureMLHook
 from azure_ml.triggers import AzureMLJobTrigger
 from mlops.remote_operators import RemoteRunOperator
-from mlops.remote_runs import VANISHED, RemoteRun, facts_of, succeed_or_raise
+from mlops.remote_runs import VANISHED, RemoteRun, ReportLink, facts_of, succeed_or_raise
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -40,6 +40,7 @@ class AzureMLJobOperator(RemoteRunOperator, BaseOperator):
     """
 
     service = SERVICE
+    operator_extra_links = (*RemoteRunOperator.operator_extra_links, ReportLink())
     needs = (
         "check client id and secret of the Connection, and give that client the role AzureML Data Scientist on the "
         "workspace"

@@ -26,7 +26,7 @@ from mlops.remote_runs import VANISHED, RemoteRun, RemoteRunLink, RemoteRunTrigg
 from mlops.run_keys import attach_or_submit, forget
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import BaseOperatorLink, Context
 
 SHORT = 10.0  # seconds: a worker may sleep that long; deferring takes some seconds itself
 CANCELS = 3  # requests to cancel, before a worker that is being killed gives up
@@ -47,7 +47,7 @@ class RemoteRunOperator:
 
     service: ClassVar[str]
     needs: ClassVar[str]  # which credentials and role the service wants: told with a 401 or 403
-    operator_extra_links = (RemoteRunLink(),)
+    operator_extra_links: tuple[BaseOperatorLink, ...] = (RemoteRunLink(),)
 
     if TYPE_CHECKING:
         log: Any

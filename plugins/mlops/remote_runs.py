@@ -81,6 +81,18 @@ class RemoteRunLink(BaseOperatorLink):
         return XCom.get_value(key=URL_KEY, ti_key=ti_key) or ""
 
 
+class ReportLink(BaseOperatorLink):
+    """The page for people that a job has made: what its facts call `page`."""
+
+    name = "Report"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:  # noqa: ARG002 (Airflow's)
+        from airflow.sdk.execution_time.xcom import XCom
+
+        facts = XCom.get_value(key="return_value", ti_key=ti_key)
+        return str(facts.get("page") or "") if isinstance(facts, dict) else ""
+
+
 def show_link(context: Context, run: RemoteRun) -> None:
     """Make the link work while the run is going, not only when Airflow stores links at the end."""
     ti = context["ti"]

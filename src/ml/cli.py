@@ -30,6 +30,7 @@ STAGES = {
     "train": "fit, evaluate out of time, log and register",
     "rebuild": "train a version again from what is recorded: the same trees?",
     "evaluate": "measure a version again, beside the champion of now",
+    "explain": "why a customer has this probability",
     "gate": "may this version become champion?",
     "promote": "put an approved version into production",
     "rollback": "put the version that served before into production again",

@@ -11,8 +11,7 @@ import argparse
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ml import config as configs
@@ -20,12 +19,14 @@ from ml.cli import StageError
 
 if TYPE_CHECKING:
     import numpy as np
-    import pyarrow as pa
     from numpy.typing import NDArray
 
     from ml.registry import Version
+    from ml.training_rows import TrainingSet
 
 CURVE_POINTS = 200  # finer than a screen shows
+SAME = 1e-9  # probabilities that differ by less are the same: formats round
+LINE = ("slope", "intercept")  # of calibration
 FILE = "evaluation.json"
 PAGE = "report.html"
 
@@ -91,6 +92,42 @@ def _confusion(y: NDArray[Any], p: NDArray[Any], threshold: float) -> dict[str, 
     }
 
 
+def _same(p: NDArray[np.float64], champion: NDArray[np.float64] | None) -> bool | None:
+    """Whether two models give every row the same probability: then they are one. None: there is nothing to tell by."""
+    import numpy as np
+
+    if champion is None or not len(p) or not np.isfinite(p).all() or not np.isfinite(champion).all():
+        return None
+    return bool(np.abs(p - champion).max() <= SAME)
+
+
+def _calibration(point: Mapping[str, Any], drawn: Mapping[str, Any]) -> dict[str, Any]:
+    """Slope and intercept with their intervals, and what they say, in words."""
+    from ml.metrics import interval
+
+    found: dict[str, Any] = {}
+    for name in LINE:
+        low, high = interval(float(point[name][0]), drawn[name])
+        found[name] = {"value": _number(float(point[name][0])), "low": _number(low), "high": _number(high)}
+    return found | {"statement": _calibration_told(found["slope"], found["intercept"])}
+
+
+def _calibration_told(slope: Mapping[str, float | None], intercept: Mapping[str, float | None]) -> str:
+    low, high, under, over = slope["low"], slope["high"], intercept["low"], intercept["high"]
+    if low is None or high is None or under is None or over is None:
+        return "whether probabilities mean what they say was not measured"
+    said = []
+    if high < 1:
+        said.append("too extreme: high ones too high, low ones too low")
+    elif low > 1:
+        said.append("too timid: high ones too low, low ones too high")
+    if over < 0:
+        said.append("too high on the whole")
+    elif under > 0:
+        said.append("too low on the whole")
+    return f"probabilities are {' and '.join(said)}" if said else "no sign that probabilities are off"
+
+
 def _problems(who: str, p: NDArray[Any], y: NDArray[Any], metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """One sentence for whatever could not be measured, and why."""
     import numpy as np
@@ -125,10 +162,11 @@ def evaluation(
     """
     import numpy as np
 
-    from ml.metrics import METRICS, measure, resamples
+    from ml.metrics import METRICS, calibration_line, measure, resamples
 
     def measured(p: NDArray[np.float64], weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
-        return measure(y, p, weights, threshold=settings.threshold, bins=settings.calibration_bins)
+        line = calibration_line(y, p, weights)
+        return measure(y, p, weights, threshold=settings.threshold, bins=settings.calibration_bins) | line
 
     once = np.ones((1, len(y)))
     models = {"challenger": challenger} | ({} if champion is None else {"champion": champion})
@@ -138,7 +176,7 @@ def evaluation(
         for who, p in models.items():
             parts[who].append(measured(p, weights))
     drawn = {
-        who: {name: np.concatenate([part[name] for part in found] or [np.empty(0)]) for name in METRICS}
+        who: {name: np.concatenate([part[name] for part in found] or [np.empty(0)]) for name in (*METRICS, *LINE)}
         for who, found in parts.items()
     }
     metrics = {who: _metrics(points[who], drawn[who]) for who in models}
@@ -153,6 +191,8 @@ def evaluation(
         "rows": len(y),
         "positives": int(y.sum()),
         "metrics": {"challenger": metrics["challenger"], "champion": metrics.get("champion"), "difference": difference},
+        "same_predictions": _same(challenger, champion),
+        "calibration": {who: _calibration(points[who], drawn[who]) for who in models},
         "confusion": _confusion(y, challenger, settings.threshold),
         "curves": {who: _curves(y, p, settings.calibration_bins) for who, p in models.items()},
         "problems": [line for who, p in models.items() for line in _problems(who, p, y, metrics[who])],
@@ -160,49 +200,65 @@ def evaluation(
 
 
 def measure_version(
-    config: configs.Model, rows: pa.Table, predict: Any, facts: Mapping[str, Any], champion: Version | None
+    config: configs.Model, rows: TrainingSet, predictor: Any, facts: Mapping[str, Any], champion: Version | None
 ) -> dict[str, Any]:
-    """The evaluation of one model on the test rows, next to the champion when there is one.
+    """The evaluation of one model on the test rows, next to the champion when there is one: all that the gate asks for.
 
-    `predict` takes the rows and gives probabilities; `facts` (version or run key, table version, …) are
-    kept with the result. A champion that cannot score these rows is told in `problems`.
+    `predictor` is a model in memory; `facts` (version or run key, table version, …) are kept with the result. A
+    champion that cannot score these rows is told in `problems`.
     """
     import numpy as np
 
-    from ml import registry
+    from ml import behaviour, cohorts, evidence, explanations, fairness, registry
 
-    y = rows[config.label.name].to_numpy().astype(float)
-    groups = rows[config.features.key].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.intp)
-    as_of = sorted({day.isoformat() for day in rows["as_of"].to_pylist()})
-    old, problems = None, []
+    test = rows.test
+    y = test[config.label.name].to_numpy().astype(float)
+    groups = test[config.features.key].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.intp)
+    as_of = sorted({day.isoformat() for day in test["as_of"].to_pylist()})
+    test_from = as_of[0] if as_of else None
+    learnt = evidence.learnt_through(config, rows, champion)
+    old, problems = None, evidence.hindsight(learnt, test_from, champion)
     if champion is not None:
         try:
-            old = registry.load(champion).predict(rows)
+            old = registry.load(champion).predict(test)
         except StageError as error:
             old = np.full(len(y), np.nan)
-            problems.append(f"champion {champion.number} could not score the test rows: {error}")
-        problems += _hindsight(champion, as_of, config.label.horizon_days)
-    found = evaluation(y, predict(rows), old, groups, config.evaluate, config.train.seed)
+            problems.insert(0, f"champion {champion.number} could not score the test rows: {error}")
+    p = predictor.predict(test)
+    seed = config.train.seed
+    found = evaluation(y, p, old, groups, config.evaluate, seed)
+    names = {feature.name for feature in predictor.features}
+    usable = bool(len(y)) and bool(np.isfinite(p).all())
+    wrong = (p >= config.evaluate.threshold) != (y == 1)
+    more = {
+        "validation": evidence.validation(config, rows.version, rows.train.num_rows + test.num_rows),
+        "schema": evidence.schema(config, predictor.features),
+        "groups": fairness.by_groups(test, y, p, config.evaluate),
+        "behaviour": behaviour.behaviours(test, predictor.predict, p, names, config.evaluate),
+        "cohorts": cohorts.error_cohorts(test, predictor.features, wrong, groups, seed) if usable else [],
+        "explanations": explanations.summary(predictor, test, seed) if usable else None,
+        "cost": evidence.cost(predictor, test),
+    }
     return {
         **facts,
         **found,
+        **more,
         "model": config.model,
         "champion": champion.number if champion else None,
         "test_as_of": as_of,
-        "problems": problems + found["problems"],
+        "test_from": test_from,
+        "learnt_through": learnt,
+        "problems": problems + found["problems"] + _unmeasured(more),
     }
 
 
-def _hindsight(champion: Version, test_days: Sequence[str], horizon_days: int) -> list[str]:
-    """A sentence when the champion learnt from labels that reach past the first test day."""
-    cutoff = champion.tags.get("trained_through")
-    if cutoff is None or not test_days:
-        return []
-    learnt = date.fromisoformat(cutoff) + timedelta(days=horizon_days)
-    if learnt <= date.fromisoformat(test_days[0]):
-        return []
-    why = f"learnt from labels up to {learnt}, the test starts at {test_days[0]}: the comparison favours it"
-    return [f"champion {champion.number} {why}"]
+def _unmeasured(more: Mapping[str, Any]) -> list[str]:
+    """Sentences for what stands beside the metrics."""
+    told = [f"data validation: {why}"] if (why := more["validation"].get("problem")) else []
+    told += [f"input schema: {why}" for why in more["schema"]["problems"]]
+    told += [f"groups by {name}: {why}" for name, part in more["groups"].items() if (why := part.get("problem"))]
+    told += [f"behaviour {name}: {why}" for name, part in more["behaviour"].items() if (why := part.get("problem"))]
+    return told
 
 
 def digest(content: bytes) -> str:
@@ -238,10 +294,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     champion = production.champion(config.model)
     if champion is not None and champion.number == version.number:
         champion = None  # a champion is not its own challenger
-    rows = read(config, int(before["training_set_version"])).test
+    rows = read(config, int(before["training_set_version"]))
     predictor = registry.load(version)
     kept = ("run_key", "training_set_version", "commit", "importance", "rows_train", "params")
-    found = measure_version(config, rows, predictor.predict, {name: before[name] for name in kept}, champion)
+    found = measure_version(config, rows, predictor, {name: before[name] for name in kept}, champion)
     registry.log_files(version.run_id, {FILE: to_json(found), PAGE: report_html.model_page(config, found)})
     return {
         "version": version.number,

@@ -10,32 +10,20 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from ml import config as configs
+from ml import gate_rules
 from ml.cli import StageError
+from ml.gate_rules import Check
 
 if TYPE_CHECKING:
     from ml import audit
     from ml.registry import Version
 
 TAG = "decision"  # of a version in MLflow, for people who look there; what counts stands in `ops.decisions`
-SLACK = 1e-9  # 0.84 - 0.82 is a hair above 0.02 in floating point; at the limit is within it
-
-
-@dataclass(frozen=True)
-class Check:
-    """One rule tried. Numbers are None where they were not measured or do not apply."""
-
-    rule: str
-    measured: float | None
-    bound: str
-    champion: float | None
-    passed: bool
-    reason: str  # why it failed; empty when it passed
 
 
 @dataclass(frozen=True)
@@ -43,63 +31,43 @@ class Decision:
     approved: bool
     reasons: tuple[str, ...]
     checks: tuple[Check, ...]
+    against: str  # a sentence: how it stands to the champion
 
 
 def decide(gate: configs.Gate, evaluation: Mapping[str, Any]) -> Decision:
     """Try every rule, so that one rejection names all its causes.
 
     `evaluation` is what `ml.evaluate` gives. Whether there is a champion to beat is told by its
-    `champion` being a version: a champion without measurements fails the rules that compare with it.
+    `champion`, a version or None: one that is not told, or not measured, fails the rules that compare with it.
     """
-    metrics = evaluation.get("metrics") or {}
-    new = metrics.get("challenger") or {}
-    old = (metrics.get("champion") or {}) if evaluation.get("champion") is not None else None
-    rows = evaluation.get("rows") or 0
-    enough = rows >= gate.min_rows
-    why = "" if enough else f"evaluated on {rows} rows; {gate.min_rows} needed"
-    checks = [Check("rows", rows, f"at least {gate.min_rows}", None, enough, why)]
+    champion = evaluation.get("champion", "that is not named")
+    checks = [*gate_rules.evidence(gate, evaluation), gate_rules.validation(evaluation), gate_rules.schema(evaluation)]
+    checks += gate_rules.out_of_time(evaluation, champion)
+    if champion is not None:
+        checks.append(gate_rules.not_itself(evaluation, champion))
     for rule in gate.rules:
-        checks.append(_bound(rule, _value(new, rule.metric)))
-        if rule.max_loss is not None and old is not None:
-            checks.append(_loss(rule, _value(new, rule.metric), _value(old, rule.metric), evaluation["champion"]))
+        checks.append(gate_rules.bound(rule, evaluation))
+        if rule.max_loss is not None and champion is not None:
+            checks.append(gate_rules.loss(rule, evaluation, champion))
+    if champion is not None:
+        checks.append(gate_rules.equal(gate, evaluation, champion))
+    checks += [gate_rules.fairness(rule, evaluation) for rule in gate.fairness]
+    checks += [gate_rules.behaviour(name, most, evaluation) for name, most in sorted(gate.max_violations.items())]
+    checks += gate_rules.cost(gate, evaluation)
     reasons = tuple(check.reason for check in checks if not check.passed)
-    return Decision(not reasons, reasons, tuple(checks))
+    return Decision(not reasons, reasons, tuple(checks), _against(gate, evaluation, champion))
 
 
-def _value(metrics: Mapping[str, Any], name: str) -> float:
-    """A measured metric; NaN, which passes no comparison, when it was not measured."""
-    value = (metrics.get(name) or {}).get("value")
-    return math.nan if value is None else float(value)
-
-
-def _told(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
-def _bound(rule: configs.Rule, new: float) -> Check:
-    if rule.at_least is not None:
-        bound, passed = f"at least {rule.at_least:g}", new >= rule.at_least - SLACK
-    else:
-        assert rule.at_most is not None  # the config sees to it that one of the two is set
-        bound, passed = f"at most {rule.at_most:g}", new <= rule.at_most + SLACK
-    if math.isnan(new):
-        why = f"{rule.metric} was not measured; must be {bound}"
-    else:
-        why = "" if passed else f"{rule.metric} is {new:.4f}; must be {bound}"
-    return Check(rule.metric, _told(new), bound, None, passed, why)
-
-
-def _loss(rule: configs.Rule, new: float, old: float, champion: str) -> Check:
-    loss = old - new if rule.at_least is not None else new - old
-    passed = loss <= (rule.max_loss or 0) + SLACK
-    bound = f"at most {rule.max_loss:g} worse than champion {champion}"
-    if math.isnan(old):
-        why = f"{rule.metric} of champion {champion} was not measured; the challenger must be {bound}"
-    elif math.isnan(new):
-        why = f"{rule.metric} was not measured; must be {bound}, which has {old:.4f}"
-    else:
-        why = "" if passed else f"{rule.metric} is {new:.4f}, {loss:.4f} worse than the champion; must be {bound}"
-    return Check(f"{rule.metric} against the champion", _told(new), bound, _told(old), passed, why)
+def _against(gate: configs.Gate, evaluation: Mapping[str, Any], champion: str | None) -> str:
+    """Better, worse or equal, as far as the paired intervals can tell."""
+    if champion is None:
+        return "there is no champion to be compared with"
+    gains = [gate_rules.gain(rule, evaluation) for rule in gate.rules if rule.max_loss is not None]
+    if not all(by.measured for by in gains):
+        return f"not measured against champion {champion}"
+    better, worse = any(by.better for by in gains), any(by.high < -gate_rules.SLACK for by in gains)
+    word = "neither better nor worse than" if better == worse else "better than" if better else "worse than"
+    return f"{word} champion {champion}: {', '.join(map(str, gains))}"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

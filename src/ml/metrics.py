@@ -78,6 +78,42 @@ def measure(y: Floats, p: Floats, w: Floats, *, threshold: float, bins: int) -> 
     }
 
 
+def calibration_line(y: Floats, p: Floats, w: Floats) -> dict[str, Floats]:
+    """Slope and intercept of the true log-odds over the predicted ones, each of shape (resamples,).
+
+    1 and 0 when probabilities mean what they say; a slope below 1: too extreme, above 1: too timid; an intercept
+    below 0: too high. Fitted by Newton's method (logistic recalibration, Cox 1958). NaN where there is no such line:
+    one class only, one probability only, or perfect separation.
+    """
+    unknown = np.full(len(w), np.nan)
+    if len(y) == 0 or not np.isfinite(p).all():
+        return {"slope": unknown, "intercept": unknown}
+    sure = np.clip(p, 1e-6, 1 - 1e-6)
+    x = np.log(sure / (1 - sure))
+    with np.errstate(all="ignore"):  # what cannot be fitted becomes NaN, and is taken out below
+        once = _line(y, x, np.ones((1, len(y))), np.zeros(1), np.ones(1))
+        slope, intercept, last = _line(y, x, w, np.full(len(w), once[1][0]), np.full(len(w), once[0][0]))
+        fitted = np.isfinite(slope) & np.isfinite(intercept) & (np.abs(slope) < 50) & (last < 1e-4)
+    return {"slope": np.where(fitted, slope, np.nan), "intercept": np.where(fitted, intercept, np.nan)}
+
+
+def _line(y: Floats, x: Floats, w: Floats, intercept: Floats, slope: Floats) -> tuple[Floats, Floats, Floats]:
+    """Newton's steps from a start: slope, intercept, and how far the last step went."""
+    last = np.full(len(w), np.inf)
+    squares = x * x
+    for _ in range(15):
+        said = 1 / (1 + np.exp(-(intercept[:, None] + slope[:, None] * x)))
+        gap, weight = w * (y - said), w * said * (1 - said)
+        d0, d1 = gap.sum(axis=1), gap @ x
+        h00, h01, h11 = weight.sum(axis=1), weight @ x, weight @ squares
+        by = h00 * h11 - h01 * h01
+        up, across = (h11 * d0 - h01 * d1) / by, (h00 * d1 - h01 * d0) / by
+        intercept, slope, last = intercept + up, slope + across, np.maximum(np.abs(up), np.abs(across))
+        if not (last > 1e-6).any():
+            break
+    return slope, intercept, last
+
+
 def resamples(groups: NDArray[np.intp], count: int, seed: int) -> Iterator[Floats]:
     """Bootstrap weights, in chunks of shape (some, rows): whole groups are drawn with replacement.
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from ml import report_plots, report_sections
 from ml.config import Model
-from ml.pages import BLUE, GREY, INK, bar, notes, page, table, tiles
+from ml.pages import notes, page, table, tiles
 
-TOP_FEATURES = 20
 LOWER_IS_BETTER = ("log_loss", "ece")
 NAMES = {
     "roc_auc": ("ROC AUC", "a random churner ranks above a random stayer"),
@@ -55,52 +54,6 @@ def _metric_table(found: Mapping[str, Any]) -> str:
     return table(head, rows)
 
 
-def _plots(found: Mapping[str, Any]) -> str:
-    """ROC, precision-recall and calibration as one inline SVG; the same bytes for the same evaluation."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    style = {
-        "svg.fonttype": "none", "svg.hashsalt": "ml", "font.family": "sans-serif", "font.size": 9,
-        "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY, "axes.labelcolor": INK,
-        "xtick.color": INK, "ytick.color": INK, "axes.grid": True, "grid.color": "#e9edf1", "axes.titlesize": 10,
-    }  # fmt: skip
-    curves, rows, positives = found["curves"], found["rows"], found["positives"]
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(10.4, 3.6), layout="constrained")
-        roc, recall, calibration = figure.subplots(1, 3)
-        for who, color, label, order in (
-            ("champion", GREY, f"champion {found['champion']}", 2), ("challenger", BLUE, "this model", 3),
-        ):  # fmt: skip
-            drawn = curves.get(who)
-            if drawn is None:
-                continue
-            if drawn["roc"]:
-                roc.plot(*zip(*drawn["roc"], strict=True), color=color, label=label, zorder=order)
-                recall.plot(*zip(*drawn["precision_recall"], strict=True), color=color, label=label, zorder=order)
-            if drawn["calibration"]:
-                points = [(part["predicted"], part["observed"]) for part in drawn["calibration"]]
-                calibration.plot(*zip(*points, strict=True), "o-", color=color, label=label, markersize=4, zorder=order)
-        for axes in (roc, calibration):
-            axes.plot([0, 1], [0, 1], "--", color=INK, linewidth=0.8, zorder=1)
-        if rows:
-            recall.axhline(positives / rows, linestyle="--", color=INK, linewidth=0.8, zorder=1)
-        for axes, title, x, y in (
-            (roc, "ROC", "false positive rate", "true positive rate"),
-            (recall, "Precision and recall", "recall", "precision"),
-            (calibration, "Calibration", "predicted probability", "observed share"),
-        ):
-            axes.set(title=title, xlabel=x, ylabel=y, xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
-            axes.set_aspect("equal")
-        if roc.get_legend_handles_labels()[0]:
-            roc.legend(loc="lower right", frameon=False)
-        drawing = io.StringIO()
-        figure.savefig(drawing, format="svg", metadata={"Date": None, "Creator": None})
-    text = drawing.getvalue()
-    legend = "<p class='soft small'>Dashed: no knowledge, or perfect calibration. Test rows only.</p>"
-    return text[text.index("<svg") :] + legend
-
-
 def _confusion(found: Mapping[str, Any], label: str) -> str:
     cells = found["confusion"]
     if cells is None:
@@ -120,6 +73,15 @@ def _confusion(found: Mapping[str, Any], label: str) -> str:
     )
 
 
+def _calibration(found: Mapping[str, Any]) -> str:
+    """Whether probabilities mean what they say, in words and as the line's slope and intercept."""
+    told = (found.get("calibration") or {}).get("challenger")
+    if told is None:
+        return ""
+    slope, intercept = (_value(told[name]).replace("<br>", " ") for name in ("slope", "intercept"))
+    return f"<p>Calibration: {escape(told['statement'])}. Slope {slope}, intercept {intercept}; 1 and 0 are exact.</p>"
+
+
 def model_page(config: Model, found: Mapping[str, Any]) -> bytes:
     """One self-contained HTML page of an evaluation (see `ml.evaluate`)."""
     own = found["metrics"]["challenger"]
@@ -131,9 +93,8 @@ def model_page(config: Model, found: Mapping[str, Any]) -> bytes:
 
     rows, positives = found["rows"], found["positives"]
     share = f"{positives / rows:.0%} {config.label.name}" if rows else "nothing to test on"
-    gains = [entry for entry in found["importance"][:TOP_FEATURES] if entry["gain"] > 0]
-    widest = max((entry["gain"] for entry in gains), default=0) or 1
-    bars = "".join(bar(entry["feature"], entry["gain"] / widest, f"{entry['gain']:.1%}") for entry in gains)
+    told = found.get("explanations")
+    drawn = report_plots.swarm(told) if told and told["features"] else ""
     provenance = {
         "run key": found["run_key"],
         "code commit": found["commit"],
@@ -141,20 +102,24 @@ def model_page(config: Model, found: Mapping[str, Any]) -> bytes:
         "test cut-offs": ", ".join(found["test_as_of"]) or "none",
         "label": f"{config.label.name}: no purchase within {config.label.horizon_days} days after the cut-off",
         "intervals": f"95 %, {config.evaluate.bootstrap} bootstrap resamples of customers, the same for both models",
+        **dict(report_sections.evidence(found)),
         "parameters": ", ".join(f"{key} {value}" for key, value in found["params"].items()),
     }
     made_from = [[escape(k), f'<div style="text-align:left">{escape(v)}</div>'] for k, v in provenance.items()]
-    gain_of = '<p class="soft small">Share of the total gain of all splits.</p>'
     return page(
         f"{config.model}: evaluation of {found['run_key']}",
         config.description,
         [
             notes(found["problems"]),
             tiles([tile("roc_auc"), tile("average_precision"), tile("ece"), ("Out-of-time rows", f"{rows:,}", share)]),
+            report_sections.gate(config, found),
             f"<h2>Metrics</h2><section>{_metric_table(found)}</section>",
-            f"<h2>Curves</h2><section>{_plots(found)}</section>",
-            f'<div class="two"><div><h2>What it looks at</h2><section>{bars}{gain_of}</section></div>',
-            f"<div><h2>Right and wrong</h2><section>{_confusion(found, config.label.name)}</section></div></div>",
+            f"<h2>Curves</h2><section>{report_plots.curves(found)}{_calibration(found)}</section>",
+            report_sections.importance(found, drawn),
+            f"<h2>Right and wrong</h2><section>{_confusion(found, config.label.name)}</section>",
+            report_sections.cohorts(found),
+            report_sections.groups(config, found),
+            report_sections.behaviour(config, found),
             "<h2>Made from</h2><section>",
             table(["", ""], made_from),
             "</section>",

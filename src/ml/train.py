@@ -143,6 +143,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "champion": found["champion"],
         "problems": found["problems"],
         "report": evaluate.publish(version),
+        "page": registry.page(version, evaluate.PAGE),
         "seconds": round(time.monotonic() - started, 2),
     }
 
@@ -215,7 +216,7 @@ def _train(config: configs.Model, args: argparse.Namespace) -> Version:
             "params": made.params,
             "importance": made.importance,
         }
-        found = evaluate.measure_version(config, rows.test, made.predictor.predict, facts, champion)
+        found = evaluate.measure_version(config, rows, made.predictor, facts, champion)
         counts = {"rows_train": rows.train.num_rows, "rows_test": rows.test.num_rows}
         mlflow.log_params({**made.params, **tags, **counts})
         mlflow.log_metrics(_flat(found["metrics"]["challenger"]))

@@ -25,6 +25,7 @@ from ml import (
     cleaning,
     cli,
     config,
+    evidence,
     expectations,
     held_days,
     journal,
@@ -88,6 +89,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             for o in outcomes
         ],
     }
+    if args.suite == "training":  # a version is of one table: the evaluation asks whether it was this one
+        of_table = lake.table(model.train.table, args.version)
+        result["table"] = {"name": model.train.table, "version": args.version, "id": evidence.table_id(of_table)}
     store.reports().write(f"{name}.json", json.dumps(result, indent=1, default=str).encode(), "application/json")
     for outcome in failed:
         log.warning("%s: %s", outcome.expectation.severity, outcome.sentence)

@@ -77,6 +77,7 @@ def test_tasks_link_to_their_remote_runs(machine: Machine, demo: Demo) -> None:
         path = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task}/links"
         links = machine.airflow.call("GET", path)["extra_links"]
         assert links["Remote run"].startswith(machine.settings.url("standins", "https"))
+    assert links["Report"].endswith("/report.html")  # of the model that was trained
 
 
 def test_power_bi_shows_the_newest_scores(machine: Machine, demo: Demo, shop_days: list[date]) -> None:

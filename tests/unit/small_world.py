@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import json
 import shutil
 import tempfile
 from argparse import Namespace
@@ -17,10 +18,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ml import config, gate, lake, monitor, promote, rollback, score, train
+from ml import config, gate, lake, monitor, promote, rollback, score, store, train
 
 TEST_DAY = date(1998, 4, 1)
 DAY = date(1998, 6, 30)
+BEFORE = date(1997, 1, 1)  # of a feature table that knows nobody of interest yet
 FEATURES = "features.customers"
 TRAINING_SET = "features.training_set"
 
@@ -125,14 +127,44 @@ class World:
         self.config = self.config.model_copy(update=changed)
 
     def write_training_set(self, rows: pa.Table) -> int:
-        return lake.replace(TRAINING_SET, rows, "as_of IS NOT NULL", partition_by=["as_of"])
+        """With all that goes before it: the feature table it was made from, and its validation, which has passed."""
+        if not lake.exists(FEATURES):
+            self.write_features(customers(1, BEFORE), BEFORE)
+        version = lake.replace(TRAINING_SET, rows, "as_of IS NOT NULL", partition_by=["as_of"])
+        self.validated(version)
+        return version
+
+    def validated(self, version: int, **other: Any) -> None:
+        """What the stage 'validate' writes of a training set; `other` is what it shall say instead."""
+        table = lake.table(TRAINING_SET, version)
+        outcome = {
+            "passed": True,
+            "rows": {"rows": lake.dataset(TRAINING_SET, version).count_rows()},
+            "outcomes": [{"description": "Every label is 0 or 1", "passed": True}],
+            "table": {"name": TRAINING_SET, "version": version, "id": table.metadata().id},
+        }
+        name = f"validation/churn/training/version-{version}.json"
+        store.reports().write(name, json.dumps(outcome | other).encode())
 
     def write_features(self, rows: pa.Table, day: date = DAY) -> int:
+        if lake.exists(FEATURES) and set(lake.dataset(FEATURES).schema.names) != set(rows.schema.names):
+            self.forget_features()
         return lake.replace(FEATURES, rows, lake.day_predicate("as_of", [day]), partition_by=["as_of"])
 
+    def forget_features(self) -> None:
+        """The feature table is gone: for a test that wants none, or other columns."""
+        shutil.rmtree(self.folder / "lake" / "features" / "customers", ignore_errors=True)
+
     def train(self, version: int, run_key: str = "train-1", **how: str) -> dict[str, Any]:
-        """Fit with the config's parameters, or as `how` says: `params`, or `automl_model` and what belongs to it."""
-        given = {"params": None, "automl_model": None, "automl_job": "", "automl_algorithm": "", **how}
+        """Fit with the config's parameters, or as `how` says: `params`, or `automl_model` and what belongs to it.
+
+        `train-2` makes another model of the same rows than `train-1`, with two trees more: the gate takes no
+        challenger that is the champion again. Who wants the same one says `params="{}"`.
+        """
+        trees = self.config.train.params["n_estimators"]
+        attempt = int(run_key.removeprefix("train-")) if run_key.startswith("train-") else 1
+        params = None if attempt == 1 or "automl_model" in how else json.dumps({"n_estimators": int(trees) + attempt})
+        given = {"params": params, "automl_model": None, "automl_job": "", "automl_algorithm": "", **how}
         asked = {"training_set_version": version, "run_key": run_key, "commit": "abc123"}
         return train.run(Namespace(model="churn", **asked, **given))
 

@@ -20,6 +20,7 @@ from mlops.remote_runs import (
     RemoteRunFailed,
     RemoteRunLink,
     RemoteRunRefused,
+    ReportLink,
     facts_of,
     show_link,
     succeed_or_raise,
@@ -293,3 +294,18 @@ def test_the_link_works_while_the_run_is_going() -> None:
     assert ti.xcoms[RemoteRunLink().xcom_key] == GOING.url
     assert ti.xcoms[remote_runs.URL_KEY] == GOING.url
     assert ti.xcoms["remote_run_id"] == "r1"
+
+
+@pytest.mark.parametrize(
+    ("facts", "link"),
+    [
+        pytest.param({"page": "http://mlflow/#/report.html"}, "http://mlflow/#/report.html", id="a-job-that-made-one"),
+        pytest.param({"rows": 3}, "", id="a-job-that-made-none"),
+        pytest.param(None, "", id="not-ended-yet"),
+    ],
+)
+def test_report_of_a_job_is_linked_from_its_task(facts: Any, link: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from airflow.sdk.execution_time.xcom import XCom
+
+    monkeypatch.setattr(XCom, "get_value", lambda **_: facts)
+    assert ReportLink().get_link(None, ti_key=None) == link  # type: ignore[arg-type]

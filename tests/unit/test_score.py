@@ -70,6 +70,7 @@ def test_without_any_model_it_says_so(world: World) -> None:
 )
 def test_unusable_features_are_named_and_nothing_is_written(world: World, rows: pa.Table | None, why: str) -> None:
     world.champion()
+    world.forget_features()
     if rows is not None:
         lake.replace(FEATURES, rows, "as_of IS NOT NULL", partition_by=["as_of"])
     with pytest.raises(StageError, match=why):

@@ -87,8 +87,10 @@ def second_file(folder: Path) -> None:
     made["features"] |= {"source": "silver.subscription_days", "query": "subscriptions"}
     made["label"] |= {"name": "cancelled", "query": "cancellations", "horizon_days": 20}
     made["train"] |= {"table": "features.subscription_training_set", "min_train_rows": 100, "step_days": 15}
-    made["evaluate"] |= {"bootstrap": 100}
-    made["gate"] |= {"min_rows": 100}
+    complains = {"name": "complains", "add": {"complaints": 1}, "expect": "not_lower", "tolerance": 0.02}
+    made["evaluate"] |= {"bootstrap": 100, "groups": {"columns": ["plan"], "min_rows": 30}, "behaviour": [complains]}
+    plans = {"column": "plan", "metric": "accuracy", "max_difference": 0.3, "when_one_group": "fail"}
+    made["gate"] |= {"min_rows": 100, "min_per_class": 20, "fairness": [plans], "max_violations": {"complains": 0.1}}
     made["score"] |= {"table": "gold.subscription_scores"}
     made["monitor"] |= {"table": "gold.subscription_drift"}
     (folder / "config/subscriptions.yaml").write_text(yaml.safe_dump(made))
