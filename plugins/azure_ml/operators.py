@@ -134,7 +134,7 @@ class AzureMLSweepJobOperator(AzureMLJobOperator):
         return {
             "job": run.run_id,
             "best_trial": best,
-            "parameters": json.loads(trials[best].tags.get("hyperparameters", "{}")),
+            "parameters": parameters_of(trials[best]),
             "metric": {"name": self.metric, "goal": self.goal, "value": float(told["score"])},
             "trials": outcomes(trials.values()),
             "facts": facts_of(hook.read_history(best)[1]),
@@ -324,6 +324,17 @@ class AzureMLCancelJobOperator(RemoteRunOperator, BaseOperator):
 
     def finish(self, context: Context, run: RemoteRun) -> dict[str, Any]:  # noqa: ARG002
         return {"job": run.run_id, "state": run.state}
+
+
+def parameters_of(trial: Job) -> dict[str, Any]:
+    """What a trial was given. Fails when the service does not say: nothing must be trained with other ones unnoticed."""
+    told = (trial.tags or {}).get("hyperparameters")
+    if not told:
+        raise RuntimeError(
+            f"{SERVICE} tells no parameters (tag hyperparameters) of the sweep's trial {trial.name}: its tags are {trial.tags}"
+        )
+    found: dict[str, Any] = json.loads(told)
+    return found
 
 
 def line(command: str | Sequence[str]) -> str:
