@@ -102,7 +102,7 @@ def test_history_tells_every_decision_in_its_order(served: World, ask: Asked) ->
 
 
 def test_two_versions_beside_each_other(served: World, ask: Asked) -> None:
-    second = served.train(0, "train-2")["version"]
+    second = served.train(0, "train-2", params="{}")["version"]
     text, facts = ask("compare", "1", second)
     assert facts["same_test_rows"]
     assert facts["versions"]["1"]["roc_auc"] == facts["versions"][second]["roc_auc"]
@@ -149,9 +149,8 @@ class TestWhatATableFed:
     def test_features_fed_the_scores_until_they_were_made_again(self, served: World, ask: Asked) -> None:
         again = served.write_features(customers(20, seed=1))
         served.score(run_key="score-2")
-        _, facts = ask("feeds", "--table", FEATURES, "--version", "0")
+        _, facts = ask("feeds", "--table", FEATURES, "--version", str(again - 1))
         assert facts["score_days"]["by_its_features"] == [str(DAY)]
-        assert again == 1
 
     def test_a_training_set(self, served: World, ask: Asked) -> None:
         _, facts = ask("feeds", "--table", "features.training_set", "--version", "0")
