@@ -17,7 +17,13 @@ from typing import Any
 
 from local.settings import REPOSITORY, SettingsError, from_environment, write_private
 
-CONTAINERS = {"landing": None, "lake": None, "mlflow": None, "reports": "blob"}  # pages open in any browser here
+CONTAINERS = {
+    "landing": None,
+    "lake": None,
+    "mlflow": None,
+    "reports": "blob",  # pages open in any browser here
+    "azureml-blobstore": None,  # a workspace's own, for what jobs are given and put out; Azure ML makes it with the workspace
+}
 DEFINITIONS = REPOSITORY / "include" / "datafactory"
 
 

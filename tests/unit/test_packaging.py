@@ -270,6 +270,13 @@ def test_stand_ins_start_with_what_their_container_is_told(tmp_path: Path, secre
     assert settings.blob_endpoint == "http://azurite:10000/devstoreaccount1"
 
 
+def test_a_workspace_s_own_container_is_made() -> None:
+    from local import provision
+    from standins import azure_ml_datastores
+
+    assert azure_ml_datastores.CONTAINER in provision.CONTAINERS
+
+
 def test_the_cloud_s_names_lead_to_the_stand_ins() -> None:
     assert set(SERVICES["standins"]["networks"]["airflow"]["aliases"]) == set(certificates.HOSTS)
 
