@@ -139,9 +139,9 @@ def test_of_two_at_once_one_wins_and_the_other_is_told(racers: list[Racer]) -> N
 
 
 @pytest.mark.faults
-@pytest.mark.timeout(1800)
-def test_a_hundred_and_twenty_races(racers: list[Racer], record_property: Callable[[str, object], None]) -> None:
-    found = races(racers, 120)
+@pytest.mark.timeout(3600)
+def test_a_hundred_races(racers: list[Racer], record_property: Callable[[str, object], None]) -> None:
+    found = races(racers, 100)
     print("races:", dict(found))
     record_property("races", dict(found))
     assert found["told at the write"] >= 20, "most rounds must be races for the one write, not two runs in turn"
