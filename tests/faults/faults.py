@@ -80,12 +80,16 @@ def wait_for(there: Callable[[], Any], what: str, timeout: float = 120) -> Any:
         time.sleep(0.1)
 
 
-def owners(port: int) -> list[psutil.Process]:
-    """The processes that hold the connection whose own end is this port on loopback, parents first."""
+def owners(port: int, to: int | None = None) -> list[psutil.Process]:
+    """The processes that hold the connection whose own end is this port on loopback, parents first.
+
+    `to` is the other end's port, where it is known: the kernel gives one port to several connections when they lead to
+    different places, and on a busy machine the eldest holder of a port was a stranger.
+    """
     pids = {
         one.pid
         for one in psutil.net_connections("tcp4")
-        if one.pid and one.laddr and one.laddr.port == port and one.status != psutil.CONN_LISTEN
+        if one.pid and one.laddr and one.raddr and one.laddr.port == port and to in (None, one.raddr.port)
     }
     return sorted(map(psutil.Process, pids), key=lambda process: process.create_time())
 

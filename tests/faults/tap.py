@@ -142,7 +142,7 @@ class Tap:
                 path = f"{urlsplit(target).path} {action}".strip()
                 if method in CHANGING and not any(re.search(what, path) for what, _ in LEFT_OUT):
                     port = writer.get_extra_info("peername")[1]
-                    caller = caller or await asyncio.to_thread(_caller, port)
+                    caller = caller or await asyncio.to_thread(_caller, port, self.ports[service])
                     change = Change(service, method, f"{normalised(target)} {action}".strip(), caller, time.time())
                     self.changes.append(change)
                     trap = next((one for one in self.traps if one.meets(change)), None)
@@ -196,9 +196,9 @@ class _Sink:
         """Nothing to wait for."""
 
 
-def _caller(port: int) -> psutil.Process | None:
-    """The process behind a connection, by its port; of several that share it (forks), the eldest."""
-    found = owners(port)
+def _caller(port: int, to: int) -> psutil.Process | None:
+    """The process behind a connection, by the ports of its ends; of several that share it (forks), the eldest."""
+    found = owners(port, to)
     return found[0] if found else None
 
 
