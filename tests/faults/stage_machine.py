@@ -51,6 +51,7 @@ def fill(made: Machine) -> date:
     made.ml("ingest", "--days", f"{first}..{last}", "--copy-log", f"bronze/_log/{COPY}", *key)
     made.ml("features", "--as-of", last, *key)
     version = made.ml("training_set", "--through", last, *key)["version"]
+    made.ml("validate", "--suite", "training", "--version", str(version), *key)
     number = made.ml("train", "--training-set-version", str(version), *key)["version"]
     made.ml("gate", "--version", number)
     made.ml("promote", "--version", number, *key)
