@@ -171,6 +171,7 @@ def all_stages(bench: Bench, day: Any) -> Iterator[Stage]:
         yield stage
     for make in (
         lambda: stages.training_set(day),
+        lambda: stages.validate_training(lake.table("features.training_set").version(), day),
         lambda: stages.train(lake.table("features.training_set").version()),
         lambda: stages.gate(newest(registry)),
         lambda: stages.promote(newest(registry)),
