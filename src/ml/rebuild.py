@@ -116,13 +116,14 @@ def _from_source(config: configs.Model, rows: TrainingSet) -> pa.Table:
     """The training part made from its source anew; must be what was learnt from, row for row."""
     import pyarrow.compute as pc
 
+    from ml.frames import VERSION_SUFFIX
+    from ml.known import short
     from ml.training_set import rows_as_of
 
     if config.label.export is not None:
         raise StageError("labels of people were joined: the training set is kept, its export may have moved on")
-    versions = {rows.sources.get(name) for name in rows.sources if not name.startswith("features")}
-    source = next(iter(versions))
-    if len(versions) != 1 or source is None or not source.isdigit():
+    source = rows.sources.get(f"{short(config.features.source)}{VERSION_SUFFIX}", "")
+    if not source.isdigit():
         raise StageError(f"the training set names {rows.sources}: one version of {config.features.source} is needed")
     days = sorted(pc.unique(rows.train["as_of"]).to_pylist())
     made = rows_as_of(config, days, int(source))
