@@ -24,7 +24,7 @@ LIST = ["land", *DAYS, "--list"]  # succeeds, and writes nothing
 WRITE = ["land", *DAYS]  # crashes: the cluster's landing container is not there
 REFUSED = ["land", "--source", "nowhere"]
 SKIPPED = ["score", "--day", "1998-06-28", "--run-key", "{run_key}"]  # there is no champion
-SLOW = SKIPPED  # as long as the registry does not answer
+SLOW = ["promote", "--version", "1", "--run-key", "{run_key}"]  # as long as the registry does not answer; then refused
 
 
 def made(*stages: list[str], **options: Any) -> DatabricksStageOperator:
@@ -93,7 +93,7 @@ class TestOneEffect:
         deferred = deferred_by(made(SLOW), context_of(again))
         assert again.xcoms["remote_run_id"] == ti.xcoms["remote_run_id"]
         registry.answering.set()
-        with pytest.raises(AirflowSkipException):
+        with pytest.raises(RemoteRunRefused, match="churn version 1 is not in the registry"):
             triggerer.finish(deferred, lambda: made(SLOW), context_of(again))
         assert runs_of(connected, ti) == [1]
 
