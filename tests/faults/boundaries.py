@@ -88,12 +88,12 @@ def chosen(boundaries: Sequence[Boundary], seed: int, sample: int | None) -> lis
 
 
 def stage_level(
-    machine: Machine, tap: Tap, seeds: Sequence[int], *, only: str | None = None, sample: int | None = None
+    machine: Machine, tap: Tap, seeds: Sequence[int], *, only: Sequence[str] = (), sample: int | None = None
 ) -> Iterator[Outcome]:
     """What became of each stage, killed at each of its changes."""
     with bench_of(machine, tap) as bench:
         for stage in all_stages(bench, last_day(machine)):
-            if only is not None and stage.name != only:
+            if only and stage.name not in only:
                 continue
             for seed in seeds:
                 for boundary in chosen(bench.boundaries[stage.name], seed, sample):
@@ -101,13 +101,13 @@ def stage_level(
 
 
 def airflow_level(
-    machine: Machine, tap: Tap, seeds: Sequence[int], *, only: str | None = None, sample: int | None = None
+    machine: Machine, tap: Tap, seeds: Sequence[int], *, only: Sequence[str] = (), sample: int | None = None
 ) -> Iterator[Outcome]:
     """What became of each flow, with kills of Airflow's workers at their changes."""
     day = last_day(machine)
     with bench_before(machine, tap) as bench:
         for flow in (day_flow(day), report_flow(day), train_flow(day)):
-            if only is not None and flow.name != only:
+            if only and flow.name not in only:
                 continue
             bench.record(flow)
             CONSOLE.print(
@@ -144,7 +144,9 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds of timing")
     parser.add_argument("--first-seed", type=int, default=1)
     parser.add_argument("--level", choices=list(LEVELS), action="append", help="only this one")
-    parser.add_argument("--only", help="only this stage (ingest, …) or flow (day, report, train)")
+    parser.add_argument(
+        "--only", action="append", default=[], help="only this stage (ingest, …) or flow (day, report, train)"
+    )
     parser.add_argument("--sample", type=int, help="so many boundaries of each stage or task and seed, instead of all")
     arguments = parser.parse_args()
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)

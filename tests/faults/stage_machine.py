@@ -29,36 +29,47 @@ def units(settings: Settings) -> Sequence[Unit]:
 @contextmanager
 def stage_machine() -> Iterator[Machine]:
     """A machine of its own, brought up, filled, and taken down."""
+    with own_settings() as settings, without_airflow(settings) as made:
+        fill(made)
+        yield made
+
+
+@contextmanager
+def without_airflow(settings: Settings) -> Iterator[Machine]:
+    """The machine of these settings but for Airflow, brought up and taken down."""
     console = Console(soft_wrap=True)
-    with own_settings() as settings:
-        control.up(settings, console, f"{__name__}:units")
-        try:
-            made = Machine(settings)
-            fill(made)
-            yield made
-        finally:
-            control.down(settings, console)
+    control.up(settings, console, f"{__name__}:units")
+    try:
+        yield Machine(settings)
+    finally:
+        control.down(settings, console)
 
 
 def fill(made: Machine) -> date:
     """The shop's history, and a champion trained on it that has scored the last day; that day."""
+    last, number = train(made)
+    made.ml("gate", "--version", number)
+    made.ml("promote", "--version", number, *KEY)
+    made.ml("score", "--day", str(last), *KEY)
+    return last
+
+
+def train(made: Machine) -> tuple[date, str]:
+    """The shop's history, and a model trained on it: the last day, and the model's version."""
     days = made.ml("land", *SHOP, "--list")["days"][:-3]
     first, last = days[0], days[-1]
     made.ml("land", *SHOP, "--to", last)
     with environment_of(made):
         copy_all()
-    key = ("--run-key", "history")
-    made.ml("ingest", "--days", f"{first}..{last}", "--copy-log", f"bronze/_log/{COPY}", *key)
-    made.ml("features", "--as-of", last, *key)
-    version = made.ml("training_set", "--through", last, *key)["version"]
-    made.ml("validate", "--suite", "training", "--version", str(version), *key)
-    number = made.ml("train", "--training-set-version", str(version), *key)["version"]
-    made.ml("gate", "--version", number)
-    made.ml("promote", "--version", number, *key)
-    made.ml("score", "--day", last, *key)
-    return date.fromisoformat(last)
+    made.ml("ingest", "--days", f"{first}..{last}", "--copy-log", f"bronze/_log/{COPY}", *KEY)
+    made.ml("features", "--as-of", last, *KEY)
+    version = made.ml("training_set", "--through", last, *KEY)["version"]
+    made.ml("validate", "--suite", "training", "--version", str(version), *KEY)
+    number: str = made.ml("train", "--training-set-version", str(version), *KEY)["version"]
+    return date.fromisoformat(last), number
 
 
+KEY = ("--run-key", "history")
 COPY = "history"
 
 

@@ -17,7 +17,7 @@ from ml import audit, lake, production, registry, store
 MODEL = "churn"
 RUN_KEY = "boundaries"
 # they say which run made a row, or when: different in every run
-OF_THE_RUN = ("run_key", "feature_table_version", "customer_days_version", "features_version", "decided_at", "id")
+OF_THE_RUN = ("run_key", "feature_table_version", "customer_days_version", "features_version", "decided_at", "id", "at")
 
 Parts = dict[str, Any]
 
@@ -156,8 +156,10 @@ def train(version: int) -> Stage:
 
 
 def gate(number: str) -> Stage:
+    undecided = as_it_is("ops/decisions/")
+
     def reset() -> None:
-        without_files("ops/decisions/")  # the table itself forgets nothing; what is in production is recorded anew
+        undecided()
         without_tag(number, "decision")
 
     def parts() -> Parts:
@@ -171,32 +173,80 @@ def gate(number: str) -> Stage:
     return Stage("gate", lambda: ["gate", "--version", number], reset, parts)
 
 
-def promote(number: str) -> Stage:
-    last = production.current(MODEL)
-    assert last is not None
+def in_production() -> Parts:
+    """What is in production, and what follows from it. MLflow moves one alias at a time: each is a thing of its own."""
+    now, aliases = production.current(MODEL), registry.aliases(MODEL)
+    return {
+        "in production": now and (now.number, now.kind, now.version, now.before, now.digest),
+        **{f"alias {name}": aliases.get(name) for name in (registry.CHAMPION, registry.PREVIOUS)},
+        "recorded": changes_recorded(),
+    }
+
+
+def as_it_was_in_production() -> Callable[[], None]:
+    parts = [as_it_is(f"ops/_production/{MODEL}/"), as_it_is("ops/decisions/")]
 
     def reset() -> None:
-        without_files(f"ops/_production/{MODEL}/", after=f"{last.number:08}")
+        for part in parts:
+            part()
         production.settle(MODEL)
-        without_tag(number, "promotion")
+
+    return reset
+
+
+def promote(number: str) -> Stage:
+    before = as_it_was_in_production()
+
+    def reset() -> None:
+        before()
+        without_tag(number, production.PROMOTED)
 
     def parts() -> Parts:
-        now, told = production.current(MODEL), registry.version(MODEL, number).json_tag("promotion")
-        return {
-            "in production": now and (now.number, now.version, now.before, now.digest),
-            "aliases": registry.aliases(MODEL),
-            "promotion": told and told["before"],
-            "recorded": now and audit.recorded(now.event),
-        }
+        told = registry.version(MODEL, number).json_tag(production.PROMOTED)
+        return in_production() | {"tag": told and told["before"]}
 
-    return Stage("promote", lambda: ["promote", "--version", number, "--run-key", "boundaries"], reset, parts)
+    return Stage("promote", lambda: ["promote", "--version", number, "--run-key", RUN_KEY], reset, parts, recorded_once)
 
 
-def without_files(folder: str, after: str = "") -> None:
-    """Remove what is in a folder of the lake, or only the files whose names come after one."""
-    for blob in store.lake().list(folder):
-        if blob.name[len(folder) :].split(".")[0] > after:
-            store.lake().delete(blob.name)
+def rollback(number: str) -> Stage:
+    """Back from a version to the one before it, which has scored a day."""
+    before = as_it_was_in_production()
+
+    def reset() -> None:
+        before()
+        without_tag(number, production.TAKEN_BACK)
+
+    def parts() -> Parts:
+        told = registry.version(MODEL, number).json_tag(production.TAKEN_BACK)
+        return in_production() | {"tag": told and (told["to"], told["why"])}
+
+    words = ["rollback", "--why", "it scores too high", "--run-key", RUN_KEY]
+    return Stage("rollback", lambda: words, reset, parts, recorded_once)
+
+
+def recorded_once() -> str | None:
+    """Each change of what is in production is one entry and one row of the decisions."""
+    entries = [entry.event for entry in production.history(MODEL)]
+    made = changes_recorded()
+    return None if made == sorted(entries) else f"changes {entries} are recorded as {made}"
+
+
+def changes_recorded() -> list[str]:
+    return sorted(event.id for event in audit.events(MODEL) if event.event in ("promotion", "rollback"))
+
+
+def as_it_is(folder: str) -> Callable[[], None]:
+    """What puts a folder of the lake back to what is in it now."""
+    kept = {blob.name: store.lake().read(blob.name) for blob in store.lake().list(folder)}
+
+    def put_back() -> None:
+        for blob in store.lake().list(folder):
+            if blob.name not in kept:
+                store.lake().delete(blob.name)
+        for name, content in kept.items():
+            store.lake().write(name, content)
+
+    return put_back
 
 
 def without_tag(number: str, key: str) -> None:
