@@ -40,8 +40,8 @@ def check(cloud: Cloud, workspace: Workspace, asked: Json) -> None:
     """Refuse what could not run. Raises ApiError."""
     spec = _spec(asked)
     task = asked["taskDetails"]
-    if task.get("validationData") and (spec.folds or spec.holdout):
-        raise user_error("validationData, nCrossValidations and validationDataSize: choose one.")
+    if task.get("validationData") and (spec.folds or spec.holdout or spec.own_splits):
+        raise user_error("validationData, nCrossValidations, validationDataSize and cvSplitColumnNames: choose one.")
     for name in _INPUTS:
         if given := task.get(name):
             _check_table(cloud, workspace, name, given)

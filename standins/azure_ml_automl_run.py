@@ -39,9 +39,10 @@ class Job:
         self.folder, self.spec = folder, spec
         self.threads = max(1, (os.cpu_count() or 1) // min(spec.concurrent, AT_ONCE))
         table = azure_ml_mltable.read(folder / "inputs" / "training")
+        own, table = own_splits(table, spec.own_splits)
         self.columns = columns_of(table, spec.target)
         self.rows, self.labels = prepared(table, self.columns, spec.target)
-        self.splits = list(splits(spec, self.rows, self.labels))
+        self.splits = own or list(splits(spec, self.rows, self.labels))
         if (folder / "inputs" / "validation").exists():
             more = azure_ml_mltable.read(folder / "inputs" / "validation")
             rows, labels = prepared(more, self.columns, spec.target)
@@ -76,6 +77,25 @@ class Job:
         content, difference = to_onnx(fitted, self.columns, learnt)
         save(content, self.columns, trial.algorithm, str(self.folder / "outputs" / "best_model"))
         return difference
+
+
+def own_splits(table: pa.Table, names: Sequence[str]) -> tuple[list[tuple[np.ndarray, np.ndarray]], pa.Table]:
+    """The splits that columns of the data tell, and the data without them."""
+    import pyarrow as pa
+
+    found = []
+    for name in names:
+        if name not in table.schema.names:
+            raise UnusableError(
+                f"the split column {name!r} is not in the data; there are {', '.join(table.schema.names)}"
+            )
+        marks = table[name].to_numpy()
+        if not pa.types.is_integer(table[name].type) or {*table[name].unique().to_pylist()} != {0, 1}:
+            raise UnusableError(
+                f"the split column {name!r} must hold 1, to fit on, and 0, to score on, and nothing else"
+            )
+        found.append((np.flatnonzero(marks == 1), np.flatnonzero(marks == 0)))
+    return found, table.drop_columns(list(names))
 
 
 def columns_of(table: pa.Table, target: str) -> Columns:

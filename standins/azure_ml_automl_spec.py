@@ -53,6 +53,7 @@ class Spec:
     vote: bool = True
     stack: bool = True
     imputers: Mapping[str, tuple[str, Any]] = field(default_factory=dict)  # column → strategy, constant
+    own_splits: tuple[str, ...] = ()  # columns of the training data, one of each split: 1 to fit on, 0 to score on
     seed: int = 7  # the service has no setting for it: one search of one data set is always the same here
 
     def to_json(self) -> str:
@@ -62,6 +63,7 @@ class Spec:
     def from_json(cls, text: str) -> Spec:
         told = json.loads(text)
         told["families"] = tuple(told["families"])
+        told["own_splits"] = tuple(told["own_splits"])
         told["imputers"] = {name: tuple(how) for name, how in told["imputers"].items()}
         return cls(**told)
 
@@ -86,6 +88,9 @@ def read_spec(asked: Json) -> Spec:
         raise WrongError(f"validationDataSize {share}: a share between 0 and 1 is needed")
     if share is not None and folds is not None:
         raise WrongError("nCrossValidations and validationDataSize: choose one")
+    own = tuple(task.pop("cvSplitColumnNames", None) or ())
+    if own and (share is not None or folds is not None):
+        raise WrongError("cvSplitColumnNames, nCrossValidations and validationDataSize: choose one")
     limits = _limits(dict(task.pop("limitSettings", None) or {}))
     training = dict(task.pop("trainingSettings", None) or {})
     imputers = _imputers(dict(task.pop("featurizationSettings", None) or {}))
@@ -101,7 +106,7 @@ def read_spec(asked: Json) -> Spec:
     _nothing_left(training, "trainingSettings")
     return Spec(
         target, metric, folds, share, families,
-        vote=vote is not False, stack=stack is not False, imputers=imputers, **limits,
+        vote=vote is not False, stack=stack is not False, imputers=imputers, own_splits=own, **limits,
     )  # fmt: skip
 
 

@@ -149,7 +149,8 @@ class AzureMLAutoMLJobOperator(AzureMLJobOperator):
     :param training_data: address of an MLTable folder
     :param target: column to predict
     :param metric: primary metric, e.g. "auc_weighted"
-    :param cross_validations: folds
+    :param cross_validations: folds that AutoML makes by drawing rows, or columns of the training data that tell them, one
+        for each fold: 1 in rows to fit on, 0 in rows to score on
     :param limits: Azure ML's: `trial_timeout_minutes`, `max_trials`, `max_concurrent_trials`, `exit_score`,
         `enable_early_termination`; `timeout_minutes` comes from `timeout`
     :param training: Azure ML's: `allowed_training_algorithms`, `blocked_training_algorithms`,
@@ -166,7 +167,7 @@ class AzureMLAutoMLJobOperator(AzureMLJobOperator):
         training_data: str,
         target: str,
         metric: str,
-        cross_validations: int,
+        cross_validations: int | Sequence[str],
         best_model: str,
         limits: Mapping[str, Any] | None = None,
         training: Mapping[str, Any] | None = None,
@@ -184,13 +185,15 @@ class AzureMLAutoMLJobOperator(AzureMLJobOperator):
         self.featurization = featurization
 
     def definition(self) -> Definition:
+        given = self.cross_validations
+        folds = {"n_cross_validations": given} if isinstance(given, int) else {"cv_split_column_names": [*given]}
         return {
             "type": "automl",
             "task": "classification",
             "training_data": {"type": "mltable", "path": self.training_data},
             "target_column_name": self.target,
             "primary_metric": self.metric,
-            "n_cross_validations": self.cross_validations,
+            **folds,
             "limits": {"timeout_minutes": -(-self.timeout // 60), **(self.limits or {})},
             "training": self.training,
             "featurization": self.featurization,

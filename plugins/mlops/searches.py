@@ -73,7 +73,7 @@ def _automl(model: Model) -> Search:
         training_data="{{ ti.xcom_pull(task_ids='export_rows')['automl_data']['uri'] }}",
         target=model.label.name,
         metric=asked.metric,
-        cross_validations=asked.folds,
+        cross_validations=asked.fold_columns,
         timeout=asked.timeout_seconds,
         limits={
             "trial_timeout_minutes": -(-asked.trial_timeout_seconds // 60),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml import config as configs
 from ml.cli import StageError
+from ml.config_gate import Approvers
 
 if TYPE_CHECKING:
     from ml.audit import Event
@@ -34,7 +35,7 @@ def environment(config: configs.Model) -> str:
     return name
 
 
-def policy(config: configs.Model) -> configs.Approvers:
+def policy(config: configs.Model) -> Approvers:
     """Who has to agree here; nobody when it names no roles."""
     return config.approval.environments[environment(config)]
 
@@ -131,9 +132,7 @@ def question(model: str, decision: str) -> dict[str, Any] | None:
     return {"roles": list(asked.roles), "hours": asked.hours, "subject": subject, "body": body}
 
 
-def _told(
-    model: str, decision: Event, evaluation: Mapping[str, Any], report: str, asked: configs.Approvers
-) -> tuple[str, str]:
+def _told(model: str, decision: Event, evaluation: Mapping[str, Any], report: str, asked: Approvers) -> tuple[str, str]:
     champion = decision.before
     subject = f"{model}: version {decision.version} into production, instead of {champion or 'none'}?"
     metrics = evaluation.get("metrics") or {}

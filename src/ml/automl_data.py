@@ -1,7 +1,8 @@
 """What an AutoML job may learn from: the training part of one training set version, as a data table of Azure ML.
 
-Features and label alone. No ids, and no row of the test part: what the test measures must not have been learnt. The
-columns look as they do when scoring (`ml.frames`): numbers in 32 bits, which is what ONNX counts in, and texts in which
+Features, label, and a column for each fold. No ids, and no row of the test part: what the test measures must not have
+been learnt. A customer is in several cut-offs, and of one fold with all of them: AutoML's own folds, of rows drawn, would
+ask a model for customers it has learnt by heart, and choose the one that remembers most. The other columns look as they do when scoring (`ml.frames`): numbers in 32 bits, which is what ONNX counts in, and texts in which
 a null is the empty text.
 
 The folder is named by what it is made of and for, and `MLTable` is written last: a folder that has one is complete,
@@ -14,6 +15,7 @@ import argparse
 import io
 import os
 import re
+import zlib
 from typing import TYPE_CHECKING, Any
 
 from ml import config as configs
@@ -40,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run-key", required=True, help="what this is asked for by; it names the folder")
 
 
-def learnable(rows: TrainingSet, label: str) -> pa.Table:
-    """Features and label of the training part, as a model sees them when it scores."""
+def learnable(config: configs.Model, rows: TrainingSet) -> pa.Table:
+    """Features and label of the training part, as a model sees them when it scores, and the folds."""
     import pyarrow as pa
 
     from ml.frames import numbers, texts
@@ -53,7 +55,11 @@ def learnable(rows: TrainingSet, label: str) -> pa.Table:
             columns[feature.name] = pa.array(texts(column), pa.string())
         else:
             columns[feature.name] = pa.array(numbers(column), pa.float64(), from_pandas=True).cast(pa.float32())
-    columns[label] = rows.train[label].cast(pa.int64())
+    columns[config.label.name] = rows.train[config.label.name].cast(pa.int64())
+    names = config.train.automl.fold_columns
+    fold = [zlib.crc32(str(one).encode()) % len(names) for one in rows.train[config.features.key].to_pylist()]
+    for number, name in enumerate(names):
+        columns[name] = pa.array([int(of != number) for of in fold], pa.int64())
     return pa.table(columns)
 
 
@@ -65,7 +71,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     config = configs.load(args.model)
     rows = read(config, args.training_set_version)
-    table = learnable(rows, config.label.name)
+    table = learnable(config, rows)
     key = re.sub(r"[^A-Za-z0-9_-]", "_", args.run_key)
     path = f"automl/{config.model}/{key}-v{rows.version}"
     lake = store.lake()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ml import config as configs
+from ml.config_gate import Behaviour, Evaluate
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def behaviours(
-    rows: pa.Table, predict: Predict, before: NDArray[np.float64], features: set[str], settings: configs.Evaluate
+    rows: pa.Table, predict: Predict, before: NDArray[np.float64], features: set[str], settings: Evaluate
 ) -> dict[str, Any]:
     """Each check's `violations` (share of the rows), `mean_change` and `worst`; or the `problem` that left it unmeasured.
 
@@ -30,7 +30,7 @@ def behaviours(
 
 
 def _one(
-    check: configs.Behaviour, rows: pa.Table, predict: Predict, before: NDArray[np.float64], features: set[str]
+    check: Behaviour, rows: pa.Table, predict: Predict, before: NDArray[np.float64], features: set[str]
 ) -> dict[str, Any]:
     import numpy as np
 
@@ -57,7 +57,7 @@ def _one(
     }
 
 
-def _changed(check: configs.Behaviour, rows: pa.Table, columns: list[str]) -> pa.Table:
+def _changed(check: Behaviour, rows: pa.Table, columns: list[str]) -> pa.Table:
     """The rows after the change; what is not known (null) stays unknown when something is added to it."""
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ml import config as configs
 from ml.cli import StageError
+from ml.config_gate import Evaluate
 
 if TYPE_CHECKING:
     import numpy as np
@@ -152,7 +153,7 @@ def evaluation(
     challenger: NDArray[np.float64],
     champion: NDArray[np.float64] | None,
     groups: NDArray[np.intp],
-    settings: configs.Evaluate,
+    settings: Evaluate,
     seed: int,
 ) -> dict[str, Any]:
     """Both models on the same rows: metrics with 95 % intervals, their paired differences, curves, confusion.

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 from pydantic import ValidationError
 
-from ml.config import ConfigError, Frozen, Model, resource_dir
+from ml.config import ConfigError, Model, resource_dir
+from ml.config_types import Frozen
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ml import config as configs
+from ml.config_gate import Evaluate
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,9 +21,7 @@ UNKNOWN, OTHERS = "(unknown)", "(others)"
 METRICS = ("accuracy", "precision", "recall", "selection_rate")
 
 
-def by_groups(
-    rows: pa.Table, y: NDArray[np.float64], p: NDArray[np.float64], settings: configs.Evaluate
-) -> dict[str, Any]:
+def by_groups(rows: pa.Table, y: NDArray[np.float64], p: NDArray[np.float64], settings: Evaluate) -> dict[str, Any]:
     """For each configured column: its groups, which of them are compared, and their disparity.
 
     `problem` says why a column was not measured.
@@ -32,7 +30,7 @@ def by_groups(
 
 
 def _column(
-    rows: pa.Table, name: str, y: NDArray[np.float64], p: NDArray[np.float64], settings: configs.Evaluate
+    rows: pa.Table, name: str, y: NDArray[np.float64], p: NDArray[np.float64], settings: Evaluate
 ) -> dict[str, Any]:
     import numpy as np
     import pyarrow as pa

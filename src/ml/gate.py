@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ml import config as configs
 from ml import gate_rules
 from ml.cli import StageError
+from ml.config_gate import Gate
 from ml.gate_rules import Check
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Decision:
     against: str  # a sentence: how it stands to the champion
 
 
-def decide(gate: configs.Gate, evaluation: Mapping[str, Any]) -> Decision:
+def decide(gate: Gate, evaluation: Mapping[str, Any]) -> Decision:
     """Try every rule, so that one rejection names all its causes.
 
     `evaluation` is what `ml.evaluate` gives. Whether there is a champion to beat is told by its
@@ -58,7 +59,7 @@ def decide(gate: configs.Gate, evaluation: Mapping[str, Any]) -> Decision:
     return Decision(not reasons, reasons, tuple(checks), _against(gate, evaluation, champion))
 
 
-def _against(gate: configs.Gate, evaluation: Mapping[str, Any], champion: str | None) -> str:
+def _against(gate: Gate, evaluation: Mapping[str, Any], champion: str | None) -> str:
     """Better, worse or equal, as far as the paired intervals can tell."""
     if champion is None:
         return "there is no champion to be compared with"
@@ -109,7 +110,7 @@ def decide_version(model: str, number: str, *, run: str = "", by: str = "") -> d
     return _facts(recorded)
 
 
-def _key(version: Version, evaluation: bytes, gate: configs.Gate) -> str:
+def _key(version: Version, evaluation: bytes, gate: Gate) -> str:
     """One decision per version, its files, evaluation and set of rules."""
     from ml.audit import event_id
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from ml import config as configs
+from ml.config_gate import FairnessRule, Gate, Rule
 
 SLACK = 1e-9  # 0.84 - 0.82 is a hair above 0.02 in floating point; at the limit is within it
 
@@ -54,7 +54,7 @@ def _limit(rule: str, value: float, most: float, failing: str, unmeasured: str, 
     return Check(rule, _told(value), f"at most {most:g}{unit}", None, passed, why)
 
 
-def evidence(gate: configs.Gate, found: Mapping[str, Any]) -> Iterator[Check]:
+def evidence(gate: Gate, found: Mapping[str, Any]) -> Iterator[Check]:
     """Enough rows, and enough of either outcome."""
     rows, positives = number(found.get("rows")), number(found.get("positives"))
     told = "an unknown number of" if math.isnan(rows) else f"{rows:.0f}"
@@ -129,7 +129,7 @@ def out_of_time(found: Mapping[str, Any], champion: str | None) -> Iterator[Chec
         yield Check(f"out of time for {name}", None, "test later than its labels", None, passed, why)
 
 
-def bound(rule: configs.Rule, found: Mapping[str, Any]) -> Check:
+def bound(rule: Rule, found: Mapping[str, Any]) -> Check:
     new = number(part(found, "metrics", "challenger", rule.metric, "value"))
     if rule.at_least is not None:
         limit, passed = f"at least {rule.at_least:g}", new >= rule.at_least - SLACK
@@ -165,7 +165,7 @@ class Gain:
         return f"{self.metric} {self.value:+.4f} (95 %: {self.low:+.4f} to {self.high:+.4f})"
 
 
-def gain(rule: configs.Rule, found: Mapping[str, Any]) -> Gain:
+def gain(rule: Rule, found: Mapping[str, Any]) -> Gain:
     """The paired difference, turned so that more is better."""
     difference = part(found, "metrics", "difference", rule.metric)
     value, low, high = (number(part(difference, name)) for name in ("value", "low", "high"))
@@ -174,7 +174,7 @@ def gain(rule: configs.Rule, found: Mapping[str, Any]) -> Gain:
     return Gain(rule.metric, -value, -high, -low)
 
 
-def loss(rule: configs.Rule, found: Mapping[str, Any], champion: str) -> Check:
+def loss(rule: Rule, found: Mapping[str, Any], champion: str) -> Check:
     """Not worse than the champion by more than `max_loss`, as far as the paired interval can tell."""
     assert rule.max_loss is not None
     new, old = (number(part(found, "metrics", who, rule.metric, "value")) for who in ("challenger", "champion"))
@@ -213,7 +213,7 @@ def not_itself(found: Mapping[str, Any], champion: str) -> Check:
     return Check("another model than the champion", None, "other predictions", None, passed, why)
 
 
-def equal(gate: configs.Gate, found: Mapping[str, Any], champion: str) -> Check:
+def equal(gate: Gate, found: Mapping[str, Any], champion: str) -> Check:
     """With `when_equal: keep`, a challenger must be better in one metric at least; with `promote`, the fresher one wins."""
     gains = [gain(rule, found) for rule in gate.rules if rule.max_loss is not None]
     passed = gate.when_equal == "promote" or any(by.better for by in gains)
@@ -223,7 +223,7 @@ def equal(gate: configs.Gate, found: Mapping[str, Any], champion: str) -> Check:
     return Check("better than the champion", None, limit, None, passed, why)
 
 
-def fairness(rule: configs.FairnessRule, found: Mapping[str, Any]) -> Check:
+def fairness(rule: FairnessRule, found: Mapping[str, Any]) -> Check:
     """The groups of one column are served alike. Of one group alone, the rule itself says what becomes."""
     name = f"{rule.metric} by {rule.column}"
     measured = part(found, "groups", rule.column)
@@ -257,7 +257,7 @@ def behaviour(name: str, most: float, found: Mapping[str, Any]) -> Check:
     )
 
 
-def cost(gate: configs.Gate, found: Mapping[str, Any]) -> Iterator[Check]:
+def cost(gate: Gate, found: Mapping[str, Any]) -> Iterator[Check]:
     """Scoring time and size of the model."""
     time = number(part(found, "cost", "ms_per_1000_rows"))
     time = time if time > 0 else math.nan

@@ -25,6 +25,7 @@ from pydantic import ValidationError
 from ml import automl_model
 from ml import config as configs
 from ml.cli import StageError
+from ml.config_training import Train
 
 if TYPE_CHECKING:
     import lightgbm
@@ -160,7 +161,7 @@ def with_params(config: configs.Model, given: str | None) -> configs.Model:
         raise StageError(f"--params: a JSON object of parameters is needed; found {given[:200]!r}")
     train = config.train
     try:
-        checked = configs.Train.model_validate({**dict(train), "params": {**train.params, **params}})
+        checked = Train.model_validate({**dict(train), "params": {**train.params, **params}})
     except ValidationError as error:
         told = "; ".join(f"{'.'.join(map(str, found['loc']))}: {found['msg']}" for found in error.errors())
         raise StageError(f"--params does not fit config train.params: {told}") from error

@@ -24,6 +24,7 @@ TOLD = {
     "ML_ENVIRONMENT": "production",
     "AIRFLOW_CONN_APPROVERS": json.dumps({"conn_type": "generic", "extra": {"roles": {"ml-approvers": ["alice"]}}}),
     "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,alice:op,victor:op",
+    "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",  # a new machine trains at once, and that model would be asked for
 }
 
 
@@ -38,6 +39,7 @@ def machine() -> Iterator[Machine]:
         with without_airflow(settings) as made:
             train(made)
         with machine_of(settings) as made:
+            made.airflow.call("PATCH", "/dags/churn_promote", json={"is_paused": False})
             yield made
 
 

@@ -254,6 +254,43 @@ def test_validation_data_is_scored_on_and_never_learnt(tmp_path: Path) -> None:
     assert not set(found.learnt) & set(test)
 
 
+def with_splits(**marks: Any) -> pa.Table:
+    rows = customers(6)
+    for name, values in marks.items():
+        rows = rows.append_column(name, pa.array(values))
+    return rows
+
+
+def test_splits_that_columns_tell_are_taken_and_those_columns_are_not_learnt(tmp_path: Path) -> None:
+    rows = with_splits(one=[1, 1, 0, 1, 1, 0], two=[0, 1, 1, 0, 1, 1])
+    found = job(tmp_path, replace(SPEC, folds=None, own_splits=("one", "two")), rows)
+    assert [(list(fit), list(scored)) for fit, scored in found.splits] == [
+        ([0, 1, 3, 4], [2, 5]), ([1, 2, 4, 5], [0, 3]),
+    ]  # fmt: skip
+    assert not {"one", "two"} & {*found.columns.all}
+    assert len(found.learnt) == 6, "the best model is fitted on every row"
+
+
+@pytest.mark.parametrize(
+    ("marks", "why"),
+    [
+        pytest.param([1, 1, 1, 1, 1, 1], "must hold 1, to fit on, and 0", id="nothing-to-score-on"),
+        pytest.param([1, 1, 0, 2, 1, 0], "must hold 1, to fit on, and 0", id="another-number"),
+        pytest.param([1.0, 1.0, 0.5, 0.0, 1.0, 1.0], "must hold 1, to fit on, and 0", id="shares"),
+        pytest.param(["1", "0", "1", "1", "1", "1"], "must hold 1, to fit on, and 0", id="texts"),
+        pytest.param([1, None, 0, 1, 1, 0], "must hold 1, to fit on, and 0", id="null"),
+    ],
+)
+def test_splits_that_are_none_are_refused(tmp_path: Path, marks: list[Any], why: str) -> None:
+    with pytest.raises(UnusableError, match=why):
+        job(tmp_path, replace(SPEC, folds=None, own_splits=("one",)), with_splits(one=marks))
+
+
+def test_splits_that_the_data_does_not_tell_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnusableError, match="split column 'two' is not in the data; there are recency, orders"):
+        job(tmp_path, replace(SPEC, folds=None, own_splits=("two",)), with_splits(one=[1, 1, 0, 1, 0, 0]))
+
+
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [pytest.param(400, 10, id="few"), pytest.param(1000, 3, id="some"), pytest.param(20_001, 1, id="many")],

@@ -65,6 +65,9 @@ def imputer(*entries: dict[str, Any]) -> dict[str, Any]:
             id="imputers",
         ),
         pytest.param({"featurizationSettings": {"mode": "some"}}, "auto, custom or off", id="featurization-mode"),
+        pytest.param(
+            {"cvSplitColumnNames": ["a"], "nCrossValidations": {"mode": "Custom", "value": 3}}, "choose one", id="folds"
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(changes: dict[str, Any], why: str) -> None:
@@ -77,7 +80,6 @@ def test_what_cannot_be_is_refused(changes: dict[str, Any], why: str) -> None:
     [
         pytest.param({"taskType": "Regression"}, "type 'Regression'", id="regression"),
         pytest.param({"weightColumnName": "w"}, "taskDetails.weightColumnName", id="weights"),
-        pytest.param({"cvSplitColumnNames": ["fold"]}, "taskDetails.cvSplitColumnNames", id="own-folds"),
         pytest.param({"training": {"enableOnnxCompatibleModels": False}}, "would be a pickle", id="no-onnx"),
         pytest.param({"training": {"enableModelExplainability": True}}, "enableModelExplainability", id="explanations"),
         pytest.param(
@@ -124,6 +126,18 @@ def test_what_the_client_sends_is_understood_and_survives_its_file() -> None:
         "churned", "Accuracy", 4, None, tuple(name for name in FAMILIES if name != "KNN"), 12, 2, 600, 120, 0.9, False,
         True, False, {"a": ("median", None), "b": ("median", None), "c": ("constant", 0)},
     )  # fmt: skip
+    assert Spec.from_json(found.to_json()) == found
+
+
+def test_folds_that_columns_tell_are_understood_and_survive_the_file() -> None:
+    job = automl.classification(
+        training_data=Input(type="mltable", path="azureml://datastores/d/paths/x/"),
+        target_column_name="churned",
+        cv_split_column_names=["one", "two"],
+    )
+    job.set_training(enable_onnx_compatible_models=True)
+    found = read_spec(job._to_rest_object().as_dict()["properties"])
+    assert (found.own_splits, found.folds) == (("one", "two"), None)
     assert Spec.from_json(found.to_json()) == found
 
 

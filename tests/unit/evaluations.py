@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from ml.config import FairnessRule, Gate, Rule
+from ml.config_gate import FairnessRule, Gate, Rule
 
 RULES = Gate(
     min_rows=500,

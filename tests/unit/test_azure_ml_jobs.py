@@ -216,14 +216,21 @@ class TestAPipeline:
             own_triggerer.run(lambda: piped(file), context)
 
 
-def test_automl_asks_for_what_it_was_told() -> None:
+@pytest.mark.parametrize(
+    ("folds", "asked_for"),
+    [
+        pytest.param(5, {"nCrossValidations": {"mode": "Custom", "value": 5}}, id="drawn-by-automl"),
+        pytest.param(("a", "b"), {"cvSplitColumnNames": ["a", "b"]}, id="told-by-columns"),
+    ],
+)
+def test_automl_asks_for_what_it_was_told(folds: Any, asked_for: dict[str, Any]) -> None:
     """What becomes of such a job is tested with the stand-in that runs it."""
     operator = AzureMLAutoMLJobOperator(
         **{name: value for name, value in COMMON.items() if name != "environment"},
         training_data="azureml://datastores/workspaceblobstore/paths/rows",
         target="churned",
         metric="auc_weighted",
-        cross_validations=5,
+        cross_validations=folds,
         best_model="azureml://datastores/workspaceblobstore/paths/models/{run_key}",
         limits={"max_trials": 4, "max_concurrent_trials": 2, "trial_timeout_minutes": 1, "exit_score": 0.9},
         training={"allowed_training_algorithms": ["light_gbm"], "enable_stack_ensemble": False},
@@ -235,7 +242,9 @@ def test_automl_asks_for_what_it_was_told() -> None:
         "jobOutputType": "mlflow_model",
     }
     details = asked["taskDetails"]
-    assert (details["primaryMetric"], details["nCrossValidations"]["value"]) == ("AUCWeighted", 5)
+    assert details["primaryMetric"] == "AUCWeighted"
+    names = ("nCrossValidations", "cvSplitColumnNames")
+    assert {name: details[name] for name in names if details.get(name)} == asked_for
     assert details["limitSettings"]["timeout"] == "PT1M"
     assert details["limitSettings"]["maxTrials"] == 4
     assert details["trainingSettings"]["allowedTrainingAlgorithms"] == ["LightGBM"]

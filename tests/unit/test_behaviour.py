@@ -10,7 +10,8 @@ import pytest
 
 from ml import config
 from ml.behaviour import behaviours
-from ml.config import Behaviour, ConfigError
+from ml.config import ConfigError
+from ml.config_gate import Behaviour
 
 ROWS = pa.table({"recency_days": [0, 10, 50, None], "orders": [1, 2, 3, 4], "amount": [10.0, 20.0, 30.0, 40.0],
                  "mean_order_amount": [10.0, 10.0, 10.0, 10.0]})  # fmt: skip

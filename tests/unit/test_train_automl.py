@@ -6,9 +6,11 @@ import hashlib
 import json
 from argparse import Namespace
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -19,7 +21,7 @@ from mlflow import MlflowClient
 from ml import automl_data, automl_model, evaluate, registry, store
 from ml.cli import StageError
 from tests.unit.onnx_models import onnx_of, pipeline
-from tests.unit.small_world import World, training_set
+from tests.unit.small_world import TEST_DAY, World, training_rows, training_set
 from tests.unit.test_train import trees, versions
 
 
@@ -207,9 +209,20 @@ def test_export_holds_the_training_part_without_ids_and_without_test_rows(world:
     found = pq.read_table(where / "train.parquet")
     train = rows.filter(pc.equal(rows["split"], "train"))
     assert found.num_rows == facts["rows"] == train.num_rows == 1200
-    assert found.schema.names == [*facts["features"], "churned"]
+    folds = [f"fit_in_fold_{n}" for n in range(1, 6)]
+    assert found.schema.names == [*facts["features"], "churned", *folds]
     assert not {"customer_id", "as_of", "split", "active", "customer_days_version"} & set(found.schema.names)
     assert sorted(found["recency_days"].to_pylist()) == sorted(train["recency_days"].to_pylist())
+
+
+def test_export_puts_a_customer_into_one_fold_with_all_its_rows(world: World) -> None:
+    older = training_rows(1200, TEST_DAY - timedelta(days=180), "train", seed=5)  # the same customers, earlier
+    facts = exported(world, world.write_training_set(pa.concat_tables([older, training_set()])))
+    found = pq.read_table(world.folder / "lake" / facts["path"] / "train.parquet")
+    marks = np.column_stack([found[name].to_numpy() for name in found.schema.names if name.startswith("fit_in_fold")])
+    assert set(marks.sum(axis=1)) == {4}, "scored on in one fold, fitted in the others"
+    assert (marks[:1200] == marks[1200:]).all(), "both rows of a customer"
+    assert all(200 < 2400 - fitted < 800 for fitted in marks.sum(axis=0))
 
 
 def test_export_shows_columns_as_scoring_shows_them(world: World) -> None:
