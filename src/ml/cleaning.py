@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from ml import bronze
+from ml import bronze, lake
 from ml.bronze import COLUMNS
 from ml.content import Contents
 from ml.engine import open_engine
@@ -118,7 +118,8 @@ def _pieces(
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Silver and quarantine rows, piece by piece; counts them in `judged`."""
     names = ("_id", "_day", "_file", "_row")
-    texts = rows.scanner(columns={name: pc.field(name) for name in names} | {n: _trimmed(n) for n in COLUMNS})
+    columns = {name: pc.field(name) for name in names} | {n: _trimmed(n) for n in COLUMNS}
+    texts = rows.scanner(columns, **lake.PIECEWISE)
     values: dict[str, Any] = {
         "timezone": model.timezone,
         "max_abs_quantity": model.clean.max_abs_quantity,
