@@ -4,8 +4,9 @@
 records the decision with all its reasons; what was not measured counts as failed. A rejection is a skip: the
 run is green and the old champion stays. Where `approval` names roles for this environment, `ask_approval` waits for a
 person who has one of them (Airflow → the task → **Required Actions**), who sees the numbers, the rules and the report;
-no answer in time is a rejection. `promote_version` records the answer and puts an approved version into production, in
-one step of which two at once have one winner.
+no answer in time is a rejection. Until then the next version waits its turn: the answer may change what it is to be
+compared with. `promote_version` records the answer and puts an approved version into production, in one step of which
+two at once have one winner.
 
 **Why was it rejected?** The logs and XComs of `decide` and `ask_approval` tell every reason; `ops.decisions` keeps
 them: `python -m ml registry history`.
