@@ -52,6 +52,7 @@ def _postgres(settings: Settings) -> list[Unit]:
             postgres.server(settings),
             after=["postgres-init"],
             check=lambda _started: postgres.missing(settings),
+            over=lambda: postgres.over(settings),
             ports=["postgres"],
             stop_signal=signal.SIGINT,  # "fast": ends sessions; SIGTERM would wait for them
             unprivileged=True,

@@ -124,6 +124,19 @@ def missing(settings: Settings) -> str | None:
     return None
 
 
+def over(settings: Settings) -> str | None:
+    """Why a server that runs takes no connection any more: somebody sent it SIGTERM, and it waits for all that it has.
+
+    Airflow and MLflow keep theirs for ever, so it would wait for ever.
+    """
+    try:
+        lines = (folder(settings) / "data" / "postmaster.pid").read_text().splitlines()
+    except OSError:
+        return None  # it ends, or begins
+    stopping = len(lines) > 7 and lines[7].strip() == "stopping"
+    return "it was told to stop, and waits for its clients" if stopping else None
+
+
 def databases(settings: Settings) -> None:
     """Make each database and the role that owns it, with the password that `secrets.json` has now."""
     secrets = load_secrets(settings)

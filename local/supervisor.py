@@ -111,6 +111,8 @@ class Supervisor:
                     self._start(run)
             case "starting" if not run.unit.once:
                 self._ask(run)
+            case "ready" if run.unit.over:
+                self._renew(run, run.unit.over())
             case "back-off":
                 if time.monotonic() >= run.next_start:
                     self._start(run)
@@ -158,6 +160,13 @@ class Supervisor:
             status.detail = missing or ""
             if missing is None:
                 self._good(run, "ready")
+
+    def _renew(self, run: _Run, why: str | None) -> None:
+        """End a service that runs and does not serve any more; it is started again."""
+        if why is not None:
+            log.warning("%s: %s", run.unit.name, why)
+            self._stop(run)
+            run.restart_asked = True
 
     def _good(self, run: _Run, state: UnitState) -> None:
         status = run.status

@@ -23,6 +23,7 @@ class Unit:
     environment: Mapping[str, str] = field(default_factory=dict)
     after: Sequence[str] = ()  # units that must be ready, or done, before
     check: Check | None = None  # None: ready as soon as it runs; never asked of a job
+    over: Callable[[], str | None] | None = None  # why it runs and will never serve again: it is ended and started anew
     once: bool = False  # a job: done when it exits with 0, and not started again
     ports: Sequence[str] = ()  # names in settings.PORTS
     stop_signal: signal.Signals = signal.SIGTERM  # to its process group

@@ -158,7 +158,9 @@ def replace(
         try:
             write_deltalake(
                 uri(name),
-                rows if isinstance(rows, pa.Table) else rows.scanner(**PIECEWISE).to_reader(),  # read while it is written
+                rows
+                if isinstance(rows, pa.Table)
+                else rows.scanner(**PIECEWISE).to_reader(),  # read while it is written
                 mode="error" if fresh else "overwrite",
                 schema_mode=None if fresh or not _widens(name, rows) else "merge",
                 predicate=None if fresh else where,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from io import StringIO
 from pathlib import Path
@@ -14,6 +17,7 @@ from rich.console import Console
 from local import control, postgres
 from local.machine import units as whole_machine
 from local.settings import PORTS, Settings
+from local.state import load
 from local.unit import Unit
 
 
@@ -23,6 +27,14 @@ def only_postgres(settings: Settings) -> Sequence[Unit]:
 
 
 MACHINE = "tests.unit.test_local_postgres:only_postgres"
+
+
+def server(settings: Settings) -> int | None:
+    """The pid of the server, when it is ready."""
+    status = load(settings.run_dir)
+    assert status is not None
+    unit = status.units["postgres"]
+    return unit.pid if unit.state == "ready" else None
 
 
 @pytest.fixture
@@ -57,6 +69,20 @@ def test_its_databases_open_with_the_generated_password_only_and_outlive_a_resta
         cursor.execute("SELECT datname FROM pg_database WHERE datname IN ('airflow', 'mlflow') ORDER BY 1")
         assert cursor.fetchall() == [("airflow",), ("mlflow",)]
     connection.close()
+
+
+def test_told_to_stop_while_clients_stay_it_is_started_again(settings: Settings) -> None:
+    """PostgreSQL itself would wait for them, and take no new ones: for as long as Airflow runs."""
+    control.up(settings, Console(file=StringIO()), MACHINE)
+    stays = postgres.connect(settings)
+    before = server(settings)
+    os.kill(before, signal.SIGTERM)
+    deadline = time.monotonic() + 30
+    while server(settings) in (before, None) or postgres.missing(settings) is not None:
+        assert time.monotonic() < deadline, postgres.missing(settings)
+        time.sleep(0.1)
+    with pytest.raises(psycopg2.OperationalError), stays.cursor() as cursor:
+        cursor.execute("SELECT 1")
 
 
 def test_a_half_made_cluster_is_made_anew(settings: Settings) -> None:
