@@ -239,7 +239,8 @@ def _write(
     if done:
         silver = _of(work.silver, done)
         replace(SILVER, silver, done, "day")
-        replace(CUSTOMER_DAYS, open_engine().run("customer_days", {"transactions": silver}), done, "month")
+        lines = silver.scanner(**lake.PIECEWISE)
+        replace(CUSTOMER_DAYS, open_engine().run("customer_days", {"transactions": lines}), done, "month")
         marks = [
             {"day": day, "fingerprint": fingerprints[day], **asdict(accounts[day]), "run_key": run_key}
             | {"content": judged.contents.of(day), "follow": day in follow}
