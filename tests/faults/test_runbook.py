@@ -231,14 +231,7 @@ def another_champion(machine: Machine) -> str:
     run = machine.airflow.wait(machine.airflow.trigger("churn_train"))
     version = str(machine.airflow.xcom(run, "train_model")["version"])
     machine.airflow.wait_for_new("churn_promote", before)
-    code = (
-        "import sys; from dataclasses import replace; from ml import production, registry\n"
-        "now, new = production.current('churn'), registry.version('churn', sys.argv[1])\n"
-        "if now.version != new.number:\n"
-        "    entry = replace(now, kind='promotion', version=new.number, before=now.version, digest=new.digest, run_key='test')\n"
-        "    production.claim(entry, now); production.settle('churn')\n"
-    )
-    machine.python("-c", code, version)
+    machine.python("-m", "tests.faults.put_in_production", version)
     return version
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -186,13 +184,3 @@ def test_a_promotion_that_died_is_completed_before_it_is_told(world: World, ask:
     production.claim(replace(now, version=second, before="1"), now)
     _, facts = ask("history")
     assert [(one["event"], one["after"]) for one in facts["events"]][-1] == ("promotion", second)
-
-
-def test_a_program_given_as_text_may_ask_too(world: World) -> None:
-    """MLflow asks Spark where the registry is unless it is told, and PySpark ends a `python -c`: it takes it for a test."""
-    told = subprocess.run(
-        [sys.executable, "-c", "from ml import registry; print(registry.aliases('churn'))"],
-        capture_output=True,
-        text=True,
-    )
-    assert (told.returncode, told.stdout.strip()) == (0, "{}"), told.stderr
