@@ -155,12 +155,11 @@ def replace(
 
     for attempt in range(1, ATTEMPTS + 1):
         fresh = not exists(name)
+        passing = rows if isinstance(rows, pa.Table) else rows.scanner(**PIECEWISE).to_reader()  # read while written
         try:
             write_deltalake(
                 uri(name),
-                rows
-                if isinstance(rows, pa.Table)
-                else rows.scanner(**PIECEWISE).to_reader(),  # read while it is written
+                passing,
                 mode="error" if fresh else "overwrite",
                 schema_mode=None if fresh or not _widens(name, rows) else "merge",
                 predicate=None if fresh else where,
