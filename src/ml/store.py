@@ -59,8 +59,8 @@ class FolderStore:
 
     def _path(self, name: str) -> Path:
         path = (self.folder / name).resolve()
-        if not path.is_relative_to(self.folder.resolve()):
-            raise ValueError(f"{name!r} leaves its folder")
+        if self.folder.resolve() not in path.parents:
+            raise ValueError(f"{name!r} leaves its folder, or is it")
         return path
 
     def list(self, prefix: str = "") -> list[Blob]:
@@ -85,8 +85,11 @@ class FolderStore:
         path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        try:
+            temporary.write_bytes(content)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def create(self, name: str, content: bytes) -> bool:
         path = self._path(name)

@@ -108,6 +108,7 @@ def test_a_landed_file_of_a_bad_name_is_a_stray(text: str) -> None:
 
 @given(st.text(min_size=1, max_size=60))
 @example("../x")
+@example(".")
 @example("..")
 @example("a/../../x")
 @example("/etc/passwd")
