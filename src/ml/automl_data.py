@@ -2,8 +2,9 @@
 
 Features, label, and a column for each fold. No ids, and no row of the test part: what the test measures must not have
 been learnt. A customer is in several cut-offs, and of one fold with all of them: AutoML's own folds, of rows drawn, would
-ask a model for customers it has learnt by heart, and choose the one that remembers most. The other columns look as they do when scoring (`ml.frames`): numbers in 32 bits, which is what ONNX counts in, and texts in which
-a null is the empty text.
+ask a model for customers it has learnt by heart, and choose the one that remembers most. The other columns look as they
+do when scoring (`ml.frames`): numbers in 32 bits, which is what ONNX counts in, and texts in which a null is the empty
+text.
 
 The folder is named by what it is made of and for, and `MLTable` is written last: a folder that has one is complete,
 and asking again changes nothing. Format: https://aka.ms/azureml/mltable
@@ -15,7 +16,6 @@ import argparse
 import io
 import os
 import re
-import zlib
 from typing import TYPE_CHECKING, Any
 
 from ml import config as configs
@@ -57,7 +57,7 @@ def learnable(config: configs.Model, rows: TrainingSet) -> pa.Table:
             columns[feature.name] = pa.array(numbers(column), pa.float64(), from_pandas=True).cast(pa.float32())
     columns[config.label.name] = rows.train[config.label.name].cast(pa.int64())
     names = config.train.automl.fold_columns
-    fold = [zlib.crc32(str(one).encode()) % len(names) for one in rows.train[config.features.key].to_pylist()]
+    fold = rows.folds(config.features.key, len(names))
     for number, name in enumerate(names):
         columns[name] = pa.array([int(of != number) for of in fold], pa.int64())
     return pa.table(columns)

@@ -15,7 +15,6 @@ import json
 import logging
 import os
 import time
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -103,7 +102,7 @@ def split(config: configs.Model, rows: TrainingSet) -> Split:
         judged = train.filter(pc.equal(train["as_of"], pa.scalar(newest, pa.date32())))
         chosen = Split(f"out of time: fitted on cut-offs up to {known}, judged on {newest}", ((older, judged),))
     else:
-        fold = pa.array([zlib.crc32(str(key).encode()) % FOLDS for key in train[config.features.key].to_pylist()])
+        fold = pa.array(rows.folds(config.features.key, FOLDS))
         pairs = tuple((train.filter(pc.not_equal(fold, n)), train.filter(pc.equal(fold, n))) for n in range(FOLDS))
         why = (
             f"{older.num_rows} rows at cut-offs up to {known}, train.min_train_rows asks {config.train.min_train_rows}"

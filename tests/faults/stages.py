@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -183,45 +183,31 @@ def in_production() -> Parts:
     }
 
 
-def as_it_was_in_production() -> Callable[[], None]:
-    parts = [as_it_is(f"ops/_production/{MODEL}/"), as_it_is("ops/decisions/")]
+def change(number: str, tag: str, says: Sequence[str], words: list[str]) -> Stage:
+    """A command that changes what is in production, and tags a version with it; `says` are keys of the tag."""
+    before = [as_it_is(f"ops/_production/{MODEL}/"), as_it_is("ops/decisions/")]
 
     def reset() -> None:
-        for part in parts:
-            part()
+        for put_back in before:
+            put_back()
         production.settle(MODEL)
+        without_tag(number, tag)
 
-    return reset
+    def parts() -> Parts:
+        told = registry.version(MODEL, number).json_tag(tag)
+        return in_production() | {"tag": told and [told[key] for key in says]}
+
+    return Stage(words[0], lambda: [*words, "--run-key", RUN_KEY], reset, parts, recorded_once)
 
 
 def promote(number: str) -> Stage:
-    before = as_it_was_in_production()
-
-    def reset() -> None:
-        before()
-        without_tag(number, production.PROMOTED)
-
-    def parts() -> Parts:
-        told = registry.version(MODEL, number).json_tag(production.PROMOTED)
-        return in_production() | {"tag": told and told["before"]}
-
-    return Stage("promote", lambda: ["promote", "--version", number, "--run-key", RUN_KEY], reset, parts, recorded_once)
+    return change(number, production.PROMOTED, ["before"], ["promote", "--version", number])
 
 
 def rollback(number: str) -> Stage:
     """Back from a version to the one before it, which has scored a day."""
-    before = as_it_was_in_production()
-
-    def reset() -> None:
-        before()
-        without_tag(number, production.TAKEN_BACK)
-
-    def parts() -> Parts:
-        told = registry.version(MODEL, number).json_tag(production.TAKEN_BACK)
-        return in_production() | {"tag": told and (told["to"], told["why"])}
-
-    words = ["rollback", "--why", "it scores too high", "--run-key", RUN_KEY]
-    return Stage("rollback", lambda: words, reset, parts, recorded_once)
+    words = ["rollback", "--why", "it scores too high"]
+    return change(number, production.TAKEN_BACK, ["to", "why"], words)
 
 
 def recorded_once() -> str | None:

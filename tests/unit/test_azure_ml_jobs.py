@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 import pytest
 import yaml
 
@@ -270,7 +271,12 @@ def test_automl_returns_the_best_trial_and_where_its_model_is(
     new_account: Callable[[], Account], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, context: Any, ti: Ti
 ) -> None:
     account = new_account()
-    put(account.container("azureml-blobstore"), "churn", customers())
+    rows = customers()
+    for number in range(3):
+        rows = rows.append_column(
+            f"fit_in_{number}", pa.array([int(row % 3 != number) for row in range(rows.num_rows)])
+        )
+    put(account.container("azureml-blobstore"), "churn", rows)
     cloud = Standins(tmp_path / "standins", account, {"STANDINS_WARM": "never"})
     cloud.start()
     try:
@@ -282,7 +288,7 @@ def test_automl_returns_the_best_trial_and_where_its_model_is(
             training_data=f"{where}/churn/",
             target="churned",
             metric="auc_weighted",
-            cross_validations=3,
+            cross_validations=["fit_in_0", "fit_in_1", "fit_in_2"],
             best_model=f"{where}/models/{{run_key}}/",
             limits={"max_trials": 2, "max_concurrent_trials": 1},
             training={"allowed_training_algorithms": ["logistic_regression"], "enable_onnx_compatible_models": True},
