@@ -17,9 +17,6 @@ HEAVY = (
     "azure.ai.ml", "azure.mgmt", "deltalake", "duckdb", "great_expectations", "lightgbm", "matplotlib", "mlflow",
     "pandas", "pyarrow", "sklearn",
 )  # fmt: skip
-SQL = re.compile(
-    r"\b(SELECT\s.+\sFROM|INSERT\s+INTO|DELETE\s+FROM|UPDATE\s.+\sSET|MERGE\s+INTO|DROP\s+TABLE|WHERE)\b", re.S
-)
 
 
 @dataclass(frozen=True)
@@ -156,31 +153,6 @@ class TestWhatNoFileDoes:
         ]
         assert not bad, f"trust the private authority instead of {keyword}=False: {places(bad)}"
 
-    def test_no_shell_reads_what_we_put_together(self) -> None:
-        bad = [
-            (file, call.lineno)
-            for file, call, name in calls("dags", "plugins", "src", "local")
-            if name in ("os.system", "os.popen", "subprocess.getoutput", "asyncio.create_subprocess_shell")
-            or any(given.arg == "shell" for given in call.keywords)
-        ]
-        assert not bad, f"give the arguments as a list: {places(bad)}"
-
-    @pytest.mark.parametrize("called", ["eval", "exec", "pickle.load", "pickle.loads", "joblib.load", "marshal.loads"])
-    def test_data_is_never_run(self, called: str) -> None:
-        bad = [(file, call.lineno) for file, call, name in calls("dags", "plugins", "src", "local") if name == called]
-        assert not bad, places(bad)
-
-    def test_sql_is_never_put_together_from_values(self) -> None:
-        """Statements are files in include/sql; the only text made from values is a list of dates, which are dates."""
-        bad = []
-        for file in sources("dags", "plugins", "src"):
-            for node in ast.walk(tree(file)):
-                if not SQL.search(_put_together(node)):
-                    continue
-                if not isinstance(node, ast.JoinedStr) or file.name != "lake.py":
-                    bad.append((file, getattr(node, "lineno", 0)))
-        assert not bad, f"bind values, or name columns in include/sql: {places(bad)}"
-
     def test_the_day_is_the_partition_s_and_never_the_clock_s(self) -> None:
         asks = ("date.today", "datetime.today", "datetime.now", "datetime.utcnow", "pendulum.now", "timezone.utcnow")
         bad = [
@@ -219,21 +191,6 @@ CLOCK_READERS = {
 }
 
 
-def _put_together(node: ast.AST) -> str:
-    """The fixed parts of a text that is made from values by f-string, %, + or format; "" for anything else."""
-    if isinstance(node, ast.JoinedStr) and any(isinstance(part, ast.FormattedValue) for part in node.values):
-        return " ".join(str(part.value) for part in node.values if isinstance(part, ast.Constant))
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod | ast.Add):
-        return " ".join(part.value for part in (node.left, node.right) if _is_text(part))  # type: ignore[attr-defined]
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "format":
-        return node.func.value.value if _is_text(node.func.value) else ""  # type: ignore[attr-defined]
-    return ""
-
-
-def _is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
-
-
 def _function_at(file: Path, line: int) -> str:
     """The innermost function around a line."""
     around = [
@@ -242,21 +199,6 @@ def _function_at(file: Path, line: int) -> str:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.lineno <= line <= (node.end_lineno or 0)
     ]
     return max(around, key=lambda node: node.lineno).name if around else ""
-
-
-@pytest.mark.parametrize(
-    ("source", "caught"),
-    [
-        pytest.param('f"SELECT * FROM {table}"', True, id="f-string"),
-        pytest.param('"DELETE FROM t WHERE d = %s" % day', True, id="per-cent"),
-        pytest.param('"SELECT a FROM t WHERE d = " + day', True, id="plus"),
-        pytest.param('"SELECT a FROM {}".format(t)', True, id="format"),
-        pytest.param('"SELECT a FROM t"', False, id="nothing-put-in"),
-        pytest.param('f"where is {it}?"', False, id="a-sentence"),
-    ],
-)
-def test_the_check_for_sql_sees(source: str, caught: bool) -> None:
-    assert any(SQL.search(_put_together(node)) for node in ast.walk(ast.parse(source))) is caught
 
 
 @pytest.mark.parametrize(

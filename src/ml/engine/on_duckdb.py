@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,32 +28,32 @@ class DuckDBEngine:
 
     def run(self, query_name: str, tables: Mapping[str, Table], values: Mapping[str, Value] | None = None) -> pa.Table:
         """See `ml.engine.Engine.run`."""
-        asked = query.load(query_name)
-        asked.check(tables, values or {})
-        with _connect() as connection:
-            for name in asked.tables:
-                connection.register(name, tables[name])
-            try:
-                found = connection.sql(asked.duckdb, params=dict(values or {})).to_arrow_table()
-            except duckdb.Error as error:
-                raise QueryError(f"{asked.path}: DuckDB: {error}") from error
-        return types.plain(found, str(asked.path))
+        with _asked(query_name, tables, values or {}) as (found, path):
+            return types.plain(found.to_arrow_table(), path)
 
     def stream(
         self, query_name: str, tables: Mapping[str, Table], values: Mapping[str, Value] | None = None
     ) -> Iterator[pa.Table]:
         """See `ml.engine.Engine.stream`. What does not fit into memory (a sort, a window) is on disk meanwhile."""
-        asked = query.load(query_name)
-        asked.check(tables, values or {})
-        with _connect() as connection:
-            for name in asked.tables:
-                connection.register(name, tables[name])
-            try:
-                reader = connection.sql(asked.duckdb, params=dict(values or {})).to_arrow_reader(STREAMED_ROWS)
-                for batch in reader:
-                    yield types.plain(pa.Table.from_batches([batch]), str(asked.path))
-            except (duckdb.Error, pa.ArrowException) as error:
-                raise QueryError(f"{asked.path}: DuckDB: {error}") from error
+        with _asked(query_name, tables, values or {}) as (found, path):
+            for batch in found.to_arrow_reader(STREAMED_ROWS):
+                yield types.plain(pa.Table.from_batches([batch]), path)
+
+
+@contextmanager
+def _asked(
+    query_name: str, tables: Mapping[str, Table], values: Mapping[str, Value]
+) -> Iterator[tuple[duckdb.DuckDBPyRelation, str]]:
+    """The query's result, not computed yet, and the file that its errors name."""
+    asked = query.load(query_name)
+    asked.check(tables, values)
+    with _connect() as connection:
+        for name in asked.tables:
+            connection.register(name, tables[name])
+        try:
+            yield connection.sql(asked.duckdb, params=dict(values)), str(asked.path)
+        except (duckdb.Error, pa.ArrowException) as error:
+            raise QueryError(f"{asked.path}: DuckDB: {error}") from error
 
 
 def _connect() -> duckdb.DuckDBPyConnection:
