@@ -158,6 +158,10 @@ class DataFactoryPipelineOperator(RemoteRunOperator, BaseOperator):
         context["ti"].xcom_push(key="run_key", value=self.run_key)
         return replace(run, url=self.url(run.run_id))
 
+    def look(self, run: RemoteRun) -> RemoteRun:
+        now = self.hook.get_conn().pipeline_runs.get(*self._place, run.run_id, **ONCE)
+        return _seen(run.run_id, now.status, now.message)
+
     def trigger(self, run: RemoteRun) -> DataFactoryPipelineTrigger:
         return DataFactoryPipelineTrigger(run.run_id, self.conn_id, time.time() + self.timeout)
 

@@ -116,6 +116,9 @@ class DatabricksStageOperator(RemoteRunOperator, DatabricksSubmitRunOperator):
         self.run_id = int(run.run_id)
         return run
 
+    def look(self, run: RemoteRun) -> RemoteRun:
+        return _seen(self._hook.get_run(int(run.run_id)))
+
     def trigger(self, run: RemoteRun) -> DatabricksStageTrigger:
         # Databricks itself ends the run in time; the trigger's own limit is for a service that does not
         deadline = time.time() + 1.5 * int(self.timeout_seconds or 0) + 60

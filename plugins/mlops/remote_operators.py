@@ -8,7 +8,7 @@ end means (`finish`). Here stands what a failed request means in the middle of a
 - anything else, a lost reply among it: asked again after growing pauses, as long as a trigger would (`PATIENCE`).
   That is safe because `attach` looks for the run before it asks for it.
 
-Pauses of more than some seconds are waited for without a worker.
+Pauses of more than some seconds are waited for without a worker, and so is a run that does not end at once.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from airflow.sdk import BaseOperatorLink, Context
 
 SHORT = 10.0  # seconds: a worker may sleep that long; deferring takes some seconds itself
+# Seconds that a worker looks at a run itself. To hand the wait over and to start a worker again takes as long (measured:
+# 4.5), and of the processor a second: a run that ends before is done with, and one that does not costs twice at most.
+WORTH = 5.0
+LOOKS = 0.5  # seconds between these looks
 CANCELS = 3  # requests to cancel, before a worker that is being killed gives up
 
 
@@ -102,6 +106,7 @@ class RemoteRunOperator:
     def begin(self, context: Context) -> Any:
         run = self.attach(context)
         show_link(context, run)
+        run = self._watch(run)
         if run.done:
             return self.finish(context, run)
         return self.defer(trigger=self.trigger(run), method_name="execute_complete", kwargs={"run_key": self.run_key})
@@ -113,6 +118,28 @@ class RemoteRunOperator:
         if ended.state == VANISHED:
             forget(context, run_key)
         return self.finish(context, ended)
+
+    def _watch(self, run: RemoteRun) -> RemoteRun:
+        """The run, looked at for a moment. Looks that fail are the trigger's, which is patient without a worker."""
+        until = time.monotonic() + WORTH
+        while not run.done and time.monotonic() < until:
+            try:
+                seen = self.look(run)
+            except Exception as error:
+                answer = read_answer(error)
+                if answer is None or answer.wait:  # a mistake of ours, or a time that `go_on` waits for
+                    raise
+                return run
+            if seen is None:
+                return run
+            run = seen if seen.url else replace(seen, url=run.url)
+            if not run.done:
+                time.sleep(LOOKS)
+        return run
+
+    def look(self, run: RemoteRun) -> RemoteRun | None:  # noqa: ARG002 (for those that do)
+        """How the run is now; None where none ends within seconds, so that the wait begins at once."""
+        return None
 
     def attach(self, context: Context) -> RemoteRun:
         """The run that does this task's work."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.faults.faults import wait_for
+from tests.faults.faults import Faults, wait_for
 from tests.machine import Machine
 
 Json = dict[str, Any]
@@ -127,6 +127,13 @@ class Task:
 
         found: Json = wait_for(there, f"{self.path} in {' or '.join(states)}", timeout)
         return found
+
+    def wait_in_triggerer(self, faults: Faults) -> None:
+        """Until the task is deferred and its trigger looks at its run: before, nobody is there who could cancel it."""
+        self.wait("deferred")
+        rule = faults.add({"wait": 0}, method=self.kind.look.method, path=self.kind.look.path, times=None)
+        wait_for(lambda: faults.seen(rule), f"a look at the run of {self.path}")
+        faults.delete(rule)
 
     def log(self, try_number: int) -> str:
         return "\n".join(self.machine.airflow.log(self._run(), self.kind.task_id, try_number))

@@ -30,7 +30,7 @@ def waiting(machine: Machine, demo: Demo, _alone: None, faults: Faults) -> dict[
         faults.add({"run": {"how": "never ends"}}, method=task.kind.submit.method, path=task.kind.submit.path)
         task.again()
     for task in found.values():
-        task.wait("deferred")
+        task.wait_in_triggerer(faults)
         assert [entry["outcome"] for entry in task.effects()] == [None]
     return found
 
@@ -68,7 +68,7 @@ def test_the_run_is_cancelled_when_its_dag_run_is_marked_failed(machine: Machine
     faults.add({"run": {"how": "never ends"}}, method=kind.submit.method, path=kind.submit.path)
     known = {entry["id"] for entry in machine.ledger()}
     task = Task(machine, kind, machine.airflow.trigger(kind.dag_id, partition_key=day).run_id, known)
-    task.wait("deferred")
+    task.wait_in_triggerer(faults)
     path = f"/dags/{kind.dag_id}/dagRuns/{task.run_id}"
     machine.airflow.call("PATCH", path, json={"state": "failed"})  # Airflow deletes no run that is running
     assert cancelled(task)

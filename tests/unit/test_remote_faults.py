@@ -10,12 +10,13 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import partial
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
-from mlops import answers, data_factory
+from mlops import answers, data_factory, remote_operators
 from mlops.remote_operators import RemoteCallRefused
 from mlops.remote_runs import RemoteRunFailed
 from tests.faults.faults import Faults, wait_for
@@ -131,9 +132,8 @@ class TestASubmission:
         assert len(faults.seen(rule)) == 1
         faults.clear()
         again = service.make()
-        with pytest.raises(TaskDeferred) as waiting:  # as Airflow resumes it
-            again.go_on(context_of(ti), event=None, **caught.value.kwargs)
-        assert waiting.value.method_name == "execute_complete"
+        resumed = partial(again.go_on, context_of(ti), event=None, **caught.value.kwargs)  # as Airflow does it
+        assert deferred_by(again, context_of(ti), resumed).method_name == "execute_complete"
         again.on_kill()
 
     @pytest.mark.parametrize("status", [pytest.param(401, marks=slow), 403])
@@ -180,6 +180,59 @@ class TestALook:
             add(faults, service.look, do)
         triggerer.finish(deferred, service.make, context)
         assert len(service.entries(connected, ti)) == 1
+
+
+class TestALookOfTheWorker:
+    """A run that ends within seconds is over before another process could wait for it."""
+
+    @pytest.fixture(params=["data-factory", "databricks"])
+    def service(self, request: pytest.FixtureRequest) -> Service:
+        found: Service = SERVICES[request.param]
+        return found
+
+    def test_takes_a_run_that_ends_at_once(self, service: Service, connected: Standins, ti: Ti) -> None:
+        assert service.make().execute(context_of(ti))
+        (entry,) = service.entries(connected, ti)
+        assert entry["outcome"] in ("Succeeded", "SUCCESS")
+
+    def test_hands_over_a_run_that_does_not(
+        self, service: Service, faults: Faults, ti: Ti, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(remote_operators, "WORTH", 1.0)
+        add(faults, service.submit, {"run": {"how": "never ends"}})
+        operator = service.make()
+        with pytest.raises(TaskDeferred) as deferred:
+            operator.execute(context_of(ti))
+        assert deferred.value.method_name == "execute_complete"
+        operator.on_kill()
+
+    @pytest.mark.parametrize(
+        "do", [{"reset": True}, answer(503), answer(401), answer(404)], ids=["reset", "503", "401", "404"]
+    )
+    def test_that_fails_is_left_to_the_trigger(
+        self, service: Service, faults: Faults, ti: Ti, do: dict[str, Any]
+    ) -> None:
+        add(faults, service.submit, {"run": {"how": "never ends"}})
+        add(faults, service.look, do, skip=looks_of_attaching(service))
+        operator = service.make()
+        with pytest.raises(TaskDeferred) as deferred:
+            operator.execute(context_of(ti))
+        assert deferred.value.method_name == "execute_complete"
+        operator.on_kill()
+
+    def test_that_is_told_to_wait_is_not_made_earlier(
+        self, service: Service, connected: Standins, faults: Faults, ti: Ti
+    ) -> None:
+        rule = add(faults, service.look, answer(429, {"Retry-After": "2"}), skip=looks_of_attaching(service))
+        assert service.make().execute(context_of(ti))
+        (told,) = times(faults.hits(rule))
+        assert datetime.now(UTC) - told >= timedelta(seconds=2)
+        assert len(service.entries(connected, ti)) == 1
+
+
+def looks_of_attaching(service: Service) -> int:
+    """Databricks tells only the id of what was submitted: its operator asks how that is."""
+    return 1 if service.name == "databricks" else 0
 
 
 class TestARun:

@@ -6,11 +6,15 @@ import asyncio
 import json
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.module_loading import import_string
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from mlops import remote_operators
 
 
 def rebuilt(trigger: BaseTrigger) -> Any:
@@ -28,12 +32,16 @@ def events_of(trigger: BaseTrigger, seconds: float = 60) -> list[TriggerEvent]:
     return asyncio.run(asyncio.wait_for(watch(), seconds))
 
 
-def deferred_by(operator: Any, context: Any) -> TaskDeferred:
-    """What the task waits for. Fails when it does not wait."""
-    try:
-        done = operator.execute(context)
-    except TaskDeferred as deferred:
-        return deferred
+def deferred_by(operator: Any, context: Any, begin: Callable[[], Any] | None = None) -> TaskDeferred:
+    """What the task waits for: its worker does not look at the run itself, so it waits for the shortest run too.
+
+    `begin` goes on with a task that has waited before. Fails when the task does not wait.
+    """
+    with patch.object(remote_operators, "WORTH", 0.0):
+        try:
+            done = (begin or partial(operator.execute, context))()
+        except TaskDeferred as deferred:
+            return deferred
     raise AssertionError(f"the task was to wait, and returned {done!r}")
 
 
