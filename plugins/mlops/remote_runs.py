@@ -36,6 +36,8 @@ VANISHED, TIMED_OUT = "vanished", "timed out"  # states that are ours, not a ser
 
 URL_KEY = "remote_run_url"
 
+_LETTING_GO: set[asyncio.Task[None]] = set()  # the loop itself keeps no task from being collected
+
 
 @dataclass(frozen=True)
 class RemoteRun:
@@ -211,9 +213,16 @@ class RemoteRunTrigger(BaseTrigger):
     async def on_kill(self) -> None:
         """A person cleared or marked the waiting task, or deleted its run: its remote run is wanted no longer.
 
-        Airflow 3.3 calls this, too, when another triggerer has taken the trigger over; the task still waits then.
-        Airflow gives it half a minute.
+        Airflow 3.3 calls this, too, when another triggerer has taken the trigger over; the task still waits then. And
+        it cancels what it has called about every second until that has ended, while a token and a request to a cloud
+        may take longer: so the work is a task of its own, which that does not reach.
         """
+        work = asyncio.create_task(self._let_go())
+        _LETTING_GO.add(work)
+        work.add_done_callback(_LETTING_GO.discard)
+        await asyncio.shield(work)
+
+    async def _let_go(self) -> None:
         if await self._is_waited_for():
             self.log.info("Run %s is waited for by another triggerer: it goes on", self.run_id)
             return
@@ -229,7 +238,7 @@ class RemoteRunTrigger(BaseTrigger):
             except Exception as error:
                 failures += 1
                 answer = read_answer(error)
-                if answer is None or answer.refused:
+                if answer is None or answer.refused or failures >= PATIENCE:
                     raise
                 self.log.warning("Cancelling run %s failed (%s in a row): %s", self.run_id, failures, answer)
                 await asyncio.sleep(pause_after(failures, answer.wait))
