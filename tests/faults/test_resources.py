@@ -20,10 +20,11 @@ import pytest
 from rich.console import Console
 
 from local import control
-from local.state import load
+from local.state import load, supervised
 from tests.day_content import STAGES, Content, content
 from tests.faults import walks
 from tests.faults.disks import full, is_small
+from tests.faults.faults import wait_for
 from tests.machine import Machine
 
 pytestmark = pytest.mark.timeout(1800)
@@ -149,6 +150,7 @@ def test_the_supervisor_and_its_guard_killed_in_the_middle_of_a_day(
         assert status is not None
         for one in (status.guard, status.supervisor):
             os.kill(one.pid, signal.SIGKILL)
+        wait_for(lambda: not supervised(machine.settings.run_dir), "the supervisor's death")  # a signal takes its time
         told = StringIO()
         assert control.up(machine.settings, Console(file=told)), "it was not up any more"
 
