@@ -134,8 +134,9 @@ def report_flow(day: date) -> Flow:
 
 
 def train_flow(through: date) -> Flow:
-    """A new version each time, which becomes champion: the same data gives a model as good as the last."""
+    """A new version each time, which becomes champion: what was in production before is put back for each."""
     before = [0]
+    put_back = [stages.as_it_is(f"ops/_production/{stages.MODEL}/"), stages.as_it_is("ops/decisions/")]
 
     def versions() -> list[int]:
         from ml import registry
@@ -144,6 +145,11 @@ def train_flow(through: date) -> Flow:
         return sorted(int(version.version) for version in found)
 
     def reset() -> None:
+        from ml import production
+
+        for each in put_back:
+            each()
+        production.settle(stages.MODEL)
         before[0] = len(versions())
 
     def parts() -> Parts:
