@@ -162,7 +162,7 @@ def test_the_supervisor_and_its_guard_killed_in_the_middle_of_a_day(
 def test_training_and_promotion_through_the_death_of_a_service(
     machine: Machine, undisturbed: Content, name: str
 ) -> None:
-    """One version is registered per run key, and its gate's decision is there once."""
+    """One version is registered per run key; its gate's decision, and its promotion if it has one, are there once."""
     since = walks.last_entry(machine)
     moments = random.Random(name)
     versions = _versions(machine)
@@ -181,7 +181,8 @@ def test_training_and_promotion_through_the_death_of_a_service(
     _over(machine, "churn_promote", new[-1].run_id)
     (version,) = _versions(machine) - versions
     decided = [row for row in _decisions(machine) if str(row["version"]) == version]
-    assert len(decided) == 1
+    assert [row["event"] for row in decided if row["event"] != "promotion"] == ["gate"]
+    assert len({row["event"] for row in decided}) == len(decided)
     walks.settled(machine, since)
 
 
