@@ -11,6 +11,7 @@ import requests
 from local.settings import Settings, load_secrets
 
 OVER = ("success", "failed")
+_SKIPPING = "Skipping task."  # how the Task SDK's log tells of a skip
 
 
 class LoopFailedError(Exception):
@@ -105,6 +106,15 @@ class Airflow:
         content = self.call("GET", path, params={"full_content": True})["content"]
         return [_line(line) for line in content]
 
+    def why_skipped(self, run: DagRun) -> str:
+        """What the first task of a run that skipped itself said; "" when none did."""
+        for task in self.tasks(run):
+            if task["state"] == "skipped" and task["start_date"]:  # those after it were skipped without a start
+                lines = self.log(run, task["task_id"], task["try_number"])
+                said = [line for line in lines if line.startswith(_SKIPPING)]
+                return said[-1].removeprefix(_SKIPPING).strip() if said else f"{task['task_id']} skipped"
+        return ""
+
     def explain(self, run: DagRun) -> str:
         """Which tasks of a failed run failed, and what they said."""
         told = [f"{run.dag_id} run {run.run_id} is {run.state}"]
@@ -145,11 +155,12 @@ class Airflow:
 
 
 def _line(line: Any) -> str:
-    """One line of a task's log; a failure's exception is a field of its own."""
+    """One line of a task's log; a failure's exception and a skip's reason are fields of their own."""
     if not isinstance(line, dict):
         return str(line)
     causes = [f"{error['exc_type']}: {error['exc_value']}" for error in line.get("error_detail") or ()]
-    return "\n".join([str(line.get("event", "")), *causes])
+    reason = [line["reason"]] if line.get("reason") else []
+    return "\n".join([str(line.get("event", "")), *reason, *causes])
 
 
 def _seen(run: dict[str, Any]) -> DagRun:
