@@ -9,10 +9,15 @@ from dataclasses import replace
 
 from ml import production, registry
 
-if __name__ == "__main__":
-    now, new = production.current("churn"), registry.version("churn", sys.argv[1])
+
+def put(version: str) -> None:
+    now, new = production.current("churn"), registry.version("churn", version)
     assert now is not None
     if now.version != new.number:
         changed = {"version": new.number, "before": now.version, "digest": new.digest, "run_key": "test"}
         production.claim(replace(now, kind="promotion", **changed), now)
         production.settle("churn")
+
+
+if __name__ == "__main__":
+    put(sys.argv[1])
