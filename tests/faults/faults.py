@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +110,10 @@ def is_alive(process: psutil.Process) -> bool:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def command(process: psutil.Process | int) -> list[str]:
+    """The words of its command line; none where it has ended meanwhile."""
+    with suppress(psutil.NoSuchProcess):
+        return (psutil.Process(process) if isinstance(process, int) else process).cmdline()
+    return []

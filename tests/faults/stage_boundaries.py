@@ -20,6 +20,7 @@ import psutil
 
 from local import environment
 from tests.faults import stages
+from tests.faults.faults import command
 from tests.faults.stage_processes import StageProcesses
 from tests.faults.stages import Parts, Stage
 from tests.faults.tap import Change, Tap, Trap
@@ -158,7 +159,7 @@ def bench_of(machine: Machine, tap: Tap) -> Iterator[Bench]:
             yield bench
         finally:
             bench.close()
-            left = [child for child in psutil.Process().children(recursive=True) if "ml" in child.cmdline()[1:3]]
+            left = [child for child in psutil.Process().children(recursive=True) if "ml" in command(child)[1:3]]
             assert not left, f"stages are still running: {left}"
 
 

@@ -15,7 +15,7 @@ import requests
 from local import environment, processes
 from local.settings import REPOSITORY, load_secrets
 from tests.faults import walks
-from tests.faults.faults import Faults
+from tests.faults.faults import Faults, command
 from tests.faults.secrets import Search, readable_by_others
 from tests.html_pages import Page
 from tests.machine import Machine
@@ -58,7 +58,7 @@ def test_every_socket_of_the_machine_is_on_loopback(machine: Machine) -> None:
     ]
     assert {one.laddr.port for one in listening} >= set(machine.settings.ports.values())
     open_to_others = [
-        f"{one.laddr.ip}:{one.laddr.port} of {' '.join(psutil.Process(one.pid).cmdline())[:120]}"
+        f"{one.laddr.ip}:{one.laddr.port} of {' '.join(command(one.pid))[:120]}"
         for one in listening
         if not ipaddress.ip_address(one.laddr.ip).is_loopback
     ]
@@ -79,10 +79,9 @@ def test_other_users_read_nothing_of_the_state_directory(machine: Machine) -> No
 def test_no_command_line_shows_a_secret(machine: Machine) -> None:
     search = Search(machine.settings)
     shown = {
-        psutil.Process(one.pid).name(): found
+        words[0]: found
         for one in processes.marked(str(machine.settings.run_dir))
-        if psutil.pid_exists(one.pid)
-        and (found := search.within("\0".join(psutil.Process(one.pid).cmdline()).encode()))
+        if (words := command(one.pid)) and (found := search.within("\0".join(words).encode()))
     }
     assert shown == {}
 

@@ -16,6 +16,7 @@ from local import control, processes
 from local.airflow_api import OVER, DagRun
 from local.state import load
 from tests.day_content import STAGES, TABLES, content
+from tests.faults.faults import command
 from tests.machine import Machine
 
 
@@ -135,7 +136,7 @@ def orphans(machine: Machine) -> list[str]:
     assert status is not None
     ours = {status.guard.pid, *(one.pid for one in processes.descendants(status.guard.pid))}
     strays = [one for one in control.leftovers(machine.settings.run_dir) if one.pid not in ours]
-    return [f"{one.pid} {' '.join(psutil.Process(one.pid).cmdline())}" for one in strays if psutil.pid_exists(one.pid)]
+    return [f"{one.pid} {' '.join(words)}" for one in strays if (words := command(one.pid))]
 
 
 def leftover_files(machine: Machine) -> list[str]:
@@ -179,9 +180,8 @@ def settled(machine: Machine, since: int) -> None:
     """Nothing was lost, done twice or left behind."""
     all_ready(machine)
     assert repeated(machine, since) == {}
-    end = time.monotonic() + 30  # a process that has done its work may still be about to end
-    while left := orphans(machine):
-        assert time.monotonic() < end, f"processes are left: {left}"
+    end = time.monotonic() + 60  # what was done may still be about to end, or have set off something that runs by now
+    while left := [*orphans(machine), *leftover_files(machine)]:
+        assert time.monotonic() < end, f"processes or files are left: {left}"
         time.sleep(0.5)
     assert held_leases(machine) == []
-    assert leftover_files(machine) == []

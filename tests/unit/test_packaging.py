@@ -172,7 +172,8 @@ def ignored_by_airflow() -> list[str]:
 
 def test_env_file_is_private_complete_and_made_once(dotenv: Path, secrets: dict[str, str]) -> None:
     assert stat.S_IMODE(dotenv.stat().st_mode) == 0o600
-    assert not [name for name, value in secrets.items() if "__" in value or not value]
+    places = re.findall(r"__[A-Z_]+__", (ROOT / ".env.example").read_text())  # a key may hold two underscores by itself
+    assert not [name for name, value in secrets.items() if not value or any(place in value for place in places)]
     before = dotenv.read_text()
     subprocess.run(["sh", "docker/env.sh"], cwd=dotenv.parent, check=True, capture_output=True)
     assert dotenv.read_text() == before

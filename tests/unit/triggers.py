@@ -14,8 +14,6 @@ from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.module_loading import import_string
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from mlops import remote_operators
-
 
 def rebuilt(trigger: BaseTrigger) -> Any:
     """The trigger as another process makes it: from its class path and its arguments, which were stored as JSON."""
@@ -37,7 +35,7 @@ def deferred_by(operator: Any, context: Any, begin: Callable[[], Any] | None = N
 
     `begin` goes on with a task that has waited before. Fails when the task does not wait.
     """
-    with patch.object(remote_operators, "WORTH", 0.0):
+    with patch.object(operator, "look", lambda _run: None):  # this one's alone: tests do this in several threads
         try:
             done = (begin or partial(operator.execute, context))()
         except TaskDeferred as deferred:
