@@ -23,8 +23,8 @@ import psycopg2
 
 from local.settings import Settings, load_secrets
 from tests.faults import stages
-from tests.faults.faults import Faults, owners
-from tests.faults.put_in_production import put
+from tests.faults.faults import Faults, command, owners
+from tests.faults.put_in_production import put_poor
 from tests.faults.remote_tasks import paused
 from tests.faults.stage_boundaries import DELAYS, Boundary, Outcome, environment_of, first_difference
 from tests.faults.stages import Parts
@@ -78,12 +78,11 @@ class Tasks:
 
     def of(self, process: psutil.Process | None) -> str:
         """`dag.task`, or "" for a process that is no worker's."""
-        with suppress(psutil.NoSuchProcess, AttributeError):
-            found = _TITLE.match(" ".join(process.cmdline()))  # type: ignore[union-attr]
-            if found:
-                rows = self.ask("SELECT dag_id || '.' || task_id FROM task_instance WHERE id = %s", found[1])
-                return str(rows[0][0]) if rows else ""
-        return ""
+        found = _TITLE.match(title(process)) if process else None
+        if found is None:
+            return ""
+        rows = self.ask("SELECT dag_id || '.' || task_id FROM task_instance WHERE id = %s", found[1])
+        return str(rows[0][0]) if rows else ""
 
     def ask(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         with self._lock, self._connection.cursor() as cursor:
@@ -135,7 +134,7 @@ def report_flow(day: date) -> Flow:
 
 
 def train_flow(through: date) -> Flow:
-    """A new version each time, which becomes champion: each time after the first version, which knew less."""
+    """A new version each time, which becomes champion: each time after one that knows next to nothing."""
     before = [0]
 
     def versions() -> list[int]:
@@ -145,7 +144,7 @@ def train_flow(through: date) -> Flow:
         return sorted(int(version.version) for version in found)
 
     def reset() -> None:
-        put("1")
+        put_poor()
         before[0] = len(versions())
 
     def parts() -> Parts:
@@ -252,7 +251,7 @@ class AirflowBench:
                 return [process]
             with suppress(psutil.NoSuchProcess):
                 parent = process.parent()
-                if parent and _TITLE.match(" ".join(parent.cmdline())):  # the task asks, its supervisor dies first
+                if parent and _TITLE.match(title(parent)):  # the task asks, its supervisor dies first
                     return [parent, process]
             return [process, *process.children(recursive=True)]
 
@@ -309,9 +308,7 @@ class AirflowBench:
 
 
 def title(process: psutil.Process) -> str:
-    with suppress(psutil.NoSuchProcess):
-        return " ".join(process.cmdline())
-    return ""
+    return " ".join(command(process))
 
 
 def effects(entries: Iterable[dict[str, Any]], flow: Flow) -> Counter[tuple[str, str]]:

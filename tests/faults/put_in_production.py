@@ -4,10 +4,13 @@ A module, not `python -c`: there MLflow, over HTTP, asks PySpark's client for a 
 file for a doctest of its own and ends it.
 """
 
+import json
 import sys
 from dataclasses import replace
 
-from ml import production, registry
+from ml import cli, evaluate, production, registry
+
+POOR = {"n_estimators": 1, "num_leaves": 2}  # one question to each customer
 
 
 def put(version: str) -> None:
@@ -17,6 +20,16 @@ def put(version: str) -> None:
         changed = {"version": new.number, "before": now.version, "digest": new.digest, "run_key": "test"}
         production.claim(replace(now, kind="promotion", **changed), now)
         production.settle("churn")
+
+
+def put_poor() -> None:
+    """A version that whatever is trained next beats for sure; made once, from what the first version learnt from."""
+    facts = json.loads(registry.artifact(registry.version("churn", "1"), evaluate.FILE))
+    learn_from = ["--training-set-version", str(facts["training_set_version"])]
+    cli.main(["train", *learn_from, "--run-key", "poor", "--params", json.dumps(POOR)])
+    made = registry.by_run_key("churn", "poor")
+    assert made is not None
+    put(made.number)
 
 
 if __name__ == "__main__":
