@@ -34,7 +34,7 @@ test-loop:  ## only the tests that run whole days through the whole machine
 
 test-faults:  ## only the tests that kill, break and delay every part of the whole machine
 	@sh local/bootstrap.sh all
-	@$(PY) -m pytest -n 2 -m faults $(ARGS)
+	@$(PY) -m pytest -n 2 --no-loadscope-reorder -m faults $(ARGS)
 
 lint:  ## style, types, and who may import whom
 	@sh local/bootstrap.sh all
