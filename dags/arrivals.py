@@ -7,8 +7,8 @@ a day up to it was corrected is handed to `<model>_features`, and a day that a f
 paused Dag left behind to the stage it needs. Nothing to ask for is a skip.
 
 What was asked for and did not come is asked for again after `schedule.ask_again_minutes`, then after twice that,
-and so on up to once a day. Triggered by hand it asks at once for everything but what was asked for in the last
-seconds.
+and so on up to once a day. Triggered by hand it asks at once for everything but what is on its way: was asked for in
+the last seconds, or comes from a stage that runs or ended in the last seconds.
 
 **When a day does not start.** `python -m ml days` tells what each day needs. More new days than
 `landing.bulk_days` at once are a history: load it with `<model>_load_history`. A day that is held rests until its
@@ -20,13 +20,14 @@ files change. Days older than the newest `features.restate_days` are told in the
 from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, task
 
 from ml import config
-from mlops.assets import ask, assets_of, read_asked
+from mlops.assets import ask, assets_of, brought_by, read_asked
 from mlops.defaults import dag_arguments
 
 
 def build(model: config.Model) -> None:
     assets = assets_of(model.model)
     sweep = CronTriggerTimetable(model.schedule.sweep, timezone="UTC")
+    bring = [asset for asset, _ in brought_by(model.model).values()]
     handed_on = [assets.landed, assets.restate, assets.rescore, assets.remeasure]
 
     with DAG(
@@ -35,11 +36,11 @@ def build(model: config.Model) -> None:
         **dag_arguments(model, "arrivals", __doc__),
     ):
 
-        @task(inlets=[assets.asked], outlets=[*handed_on, assets.asked])
-        def find_days(name: str, wait: int, *, inlet_events, **context) -> dict[str, list[str]]:
+        @task(inlets=[assets.asked, *bring], outlets=[*handed_on, assets.asked])
+        def find_days(name: str, wait: int, **context) -> dict[str, list[str]]:
             from ml import days
 
-            memory = read_asked(inlet_events[assets.asked])
+            memory = read_asked(context["inlet_events"][assets.asked])
             wanted = days.wanted(config.load(name), memory["ingest"].asked())
             return ask(context, name, memory, wanted, minutes=wait)
 

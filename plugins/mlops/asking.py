@@ -38,7 +38,7 @@ class Consumer:
     """The Dag that is asked."""
 
     runs: int  # that it ever had
-    busy: bool  # some of them are queued or running: what was asked for may be among them
+    busy: bool  # some of them are queued or running, or about to be: what was asked for may be among them
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ def choose(
     """The days to ask for now, and what to remember.
 
     A wish that is new is asked for at once, or seen first. One that is still there after `wait` is asked for, then
-    after twice that, and so on up to once a day; a person who asks (`by_hand`) waits for what is on its way only. While the consumer is
-    busy nothing is asked for twice. When it has had no run since it was asked last it is paused or broken: one day is
-    enough to find out, and the others follow as soon as that one was taken.
+    after twice that, and so on up to once a day; a person who asks (`by_hand`) waits for what is on its way only. While
+    the consumer is busy nothing is asked for twice. When it has had no run since it was asked last it is paused or
+    broken: one day is enough to find out, and the others follow as soon as that one was taken.
     """
     untaken = memory.runs == consumer.runs and any(ask.times for ask in memory.days.values())
     chosen: list[date] = []

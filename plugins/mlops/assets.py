@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Asset, AssetWatcher
 from airflow.sdk.exceptions import AirflowSkipException
 
-from mlops.asking import Consumer, Memory, Wish, choose
+from mlops.asking import ON_ITS_WAY, Consumer, Memory, Wish, choose
 from mlops.days import started
 from mlops.storage_queue import StorageQueueTrigger
 
@@ -70,6 +70,34 @@ def read_asked(events: Any) -> dict[str, Memory]:
     return {stage: Memory.from_json(kept.get(stage, {})) for stage in ASKED_STAGES}
 
 
+def brought_by(model: str) -> dict[str, tuple[Asset, list[str]]]:
+    """Of each stage that follows another by itself: the asset whose event brings it a day, and the Dags that emit that."""
+    assets = assets_of(model)
+    return {
+        "features": (assets.ingested, [f"{model}_ingest", f"{model}_load_history"]),
+        "score": (assets.featured, [f"{model}_features"]),
+        "monitor": (assets.scored, [f"{model}_score"]),
+    }
+
+
+def _is_busy(context: Context, model: str, stage: str) -> bool:
+    """Whether a stage has runs that are not over, or an event is about to start one.
+
+    The tables show what the stage before has done while its run goes on: the event comes at the end of that.
+    The last one is looked at first, so that a day that moves on meanwhile is seen all the same.
+    """
+    ti = context["ti"]
+    if ti.get_dr_count(f"{model}_{stage}", states=["queued", "running"]):
+        return True
+    if stage not in brought_by(model):
+        return False
+    asset, emit = brought_by(model)[stage]
+    if any(ti.get_dr_count(dag_id, states=["running"]) for dag_id in emit):
+        return True
+    lately = (ti.start_date - ON_ITS_WAY).isoformat()
+    return len(context["inlet_events"][asset].after(lately)) > 0
+
+
 def ask(
     context: Context,
     model: str,
@@ -93,8 +121,7 @@ def ask(
     by_hand = started(context) == "manual"
     asked, kept = {}, {}
     for stage in ASKED_STAGES:
-        dag_id = f"{model}_{stage}"
-        consumer = Consumer(ti.get_dr_count(dag_id), ti.get_dr_count(dag_id, states=["queued", "running"]) > 0)
+        consumer = Consumer(ti.get_dr_count(f"{model}_{stage}"), _is_busy(context, model, stage))
         wishes = {day: Wish(of, at_once) for day, (of, at_once) in wanted[stage].items()}
         days, kept[stage] = choose(wishes, memory[stage], consumer, ti.start_date, wait, by_hand=by_hand)
         if days:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,8 @@ import pytest
 from airflow.sdk.api.datamodels._generated import DagRunType  # as a task gets it, not as Airflow's own code does
 from airflow.sdk.exceptions import AirflowSkipException
 
-from ml import lake, land
+from ml import journal, lake, land
+from ml.journal import Entry
 
 DAY = date(2011, 6, 28)
 FILE = f"transactions/{DAY}/x.csv"
@@ -31,13 +33,15 @@ def landed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 class Events(dict[Any, Any]):
-    """Of an asset: one event with an extra, read from the newest on."""
+    """Of an asset: one event with an extra, read from the newest on; and how many there were of late."""
 
-    def __init__(self, extra: dict[str, Any]) -> None:
-        self.extra = extra
+    def __init__(self, extra: dict[str, Any], lately: str = "") -> None:
+        self.extra, self.lately = extra, lately
 
-    def __missing__(self, _: object) -> Any:
-        return SimpleNamespace(ascending=lambda _: SimpleNamespace(limit=lambda _: [SimpleNamespace(extra=self.extra)]))
+    def __missing__(self, asset: Any) -> Any:
+        newest = SimpleNamespace(limit=lambda _: [SimpleNamespace(extra=self.extra)])
+        lately = [newest] if asset.name == self.lately else []
+        return SimpleNamespace(ascending=lambda _: newest, after=lambda _: lately)
 
 
 class Outlets(dict[Any, Any]):
@@ -47,9 +51,14 @@ class Outlets(dict[Any, Any]):
         return self[asset]
 
 
-def context(run_type: DagRunType, **more: Any) -> dict[str, Any]:
+def context(run_type: DagRunType, going_on: str = "", **more: Any) -> dict[str, Any]:
+    """`going_on`: the one Dag that has a run which is not over, and that run's state: churn_ingest.running."""
+
+    def runs(dag_id: str, states: Sequence[str] = ()) -> int:
+        return 8 if not states else int(going_on in [f"{dag_id}.{state}" for state in states])
+
     run = SimpleNamespace(run_type=run_type, partition_key=str(DAY), dag_id="churn_x")
-    ti = SimpleNamespace(get_dr_count=lambda *_, states=(): 0 if states else 8, start_date=datetime.now(UTC))
+    ti = SimpleNamespace(get_dr_count=runs, start_date=datetime.now(UTC))
     return {"dag_run": run, "ti": ti, "task": SimpleNamespace(outlets=[]), **more}
 
 
@@ -80,6 +89,30 @@ def ingested(landed: str) -> str:
     mark = {"day": DAY, "fingerprint": landed, "content": "c", "follow": True, "run_key": "k"}
     lake.replace(land.INGESTED_DAYS, pa.Table.from_pylist([mark]), "true")
     return landed
+
+
+@pytest.mark.parametrize(
+    ("going_on", "lately", "asked"),
+    [
+        pytest.param("", "", True, id="nothing-goes-on"),
+        pytest.param("churn_features.queued", "", False, id="features-are-about-to-be-made"),
+        pytest.param("churn_ingest.running", "", False, id="the-ingestion-has-not-ended"),
+        pytest.param("churn_load_history.running", "", False, id="the-history-has-not-ended"),
+        pytest.param("churn_ingest.queued", "", True, id="the-ingestion-of-another-day-waits"),
+        pytest.param("churn_score.running", "", True, id="a-later-stage-is-at-work"),
+        pytest.param("", "churn.ingested", False, id="the-event-came-of-late"),
+        pytest.param("", "churn.featured", True, id="another-event-came-of-late"),
+    ],
+)
+def test_arrivals_triggered_by_hand_leaves_alone_what_is_on_its_way(
+    dags: dict[str, Any], ingested: str, going_on: str, lately: str, asked: bool
+) -> None:
+    """The day is ingested and validated: its features come by the event at the end of the ingestion."""
+    validated = Entry("validate", DAY, "k", "c", 0, 1, ("first",), model="churn")
+    journal.write([validated])
+    told = context(DagRunType.MANUAL, going_on) | {"inlet_events": Events({}, lately), "outlet_events": Outlets()}
+    found = dags["churn_arrivals"].get_task("find_days").python_callable("churn", 5, **told)
+    assert found == ({"features": [str(DAY)]} if asked else {})
 
 
 def emit(dags: dict[str, Any], run_type: DagRunType) -> str:

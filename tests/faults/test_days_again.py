@@ -6,11 +6,13 @@ import subprocess
 import sys
 import time
 from datetime import date, timedelta
+from functools import partial
 
 import pytest
 
 from local.settings import REPOSITORY
 from tests.day_content import STAGES, content, follow, runs, settle, written
+from tests.faults.faults import Faults, wait_for
 from tests.faults.test_runbook import new_day, purchases
 from tests.machine import Machine
 
@@ -73,6 +75,26 @@ def test_days_that_arrived_while_arrivals_was_paused_are_found(machine: Machine,
         pause(machine, "churn_arrivals", paused=False)
     settle(machine, by_hand=False)
     follow(machine, day, NONE)
+
+
+def is_built(machine: Machine, stage: str, day: date) -> bool:
+    return stage in [row["stage"] for row in machine.rows("ops.built_days", "day", str(day))]
+
+
+def test_a_person_who_asks_for_what_is_on_its_way_gets_it_once(
+    machine: Machine, shop_days: list[date], faults: Faults
+) -> None:
+    """The tables tell what a stage has done before its run has ended, and its event has started the next one."""
+    day = new_day(machine)
+    settle(machine)
+    faults.add({"wait": 8}, method="GET", path=r"/api/2\.\d/jobs/runs/get", times=None)  # so long nobody sees the end
+    machine.land_file(str(day), "x.csv", purchases(day, 3))
+    for stage in ("validate", "features", "score"):
+        wait_for(partial(is_built, machine, stage, day), f"{stage} of {day} in the journal", 300)
+        machine.airflow.wait(machine.airflow.trigger("churn_arrivals"))
+    follow(machine, day, NONE)
+    quiet(machine)
+    assert {stage: len(found) for stage, found in runs(machine, day).items()} == dict.fromkeys(STAGES, 1)
 
 
 def test_everybody_at_once_gives_what_one_gives(machine: Machine, shop_days: list[date]) -> None:
