@@ -15,7 +15,7 @@ import hashlib
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -191,7 +191,9 @@ def wanted(model: configs.Model, asked: Mapping[date, tuple[str, int]]) -> dict[
         log.info("left where it is: %s: %s", stray.name, stray.why)
     fingerprints = {day: one.fingerprint for day, one in now.ingested.items()}
     held = {day: fingerprint for day, (fingerprint, _) in now.held.items()}
-    due = land.due(found.days, fingerprints, {day: of for day, (of, _) in asked.items()}, model.landing.bulk_days, held)
+    fingerprints_asked = {day: of for day, (of, _) in asked.items()}
+    bulk = model.landing.bulk_days
+    due = land.due(found.days, fingerprints, fingerprints_asked, bulk, held, now=datetime.now(UTC))
     if due.why:
         log.warning(due.why)
     unsettled = [one.day for one in due.days]

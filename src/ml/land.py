@@ -14,8 +14,8 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from datetime import date
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,8 @@ INGESTED_DAYS = "ops.ingested_days"
 LISTINGS = "bronze/_listing"  # what was landed when a Copy was asked for
 UPLOADS = 8  # at once: most of an upload is waiting
 BATCH = 32  # days in memory at once
+FEW = 7  # days at once are taken as they come: a day, a weekend's, a week that is sent again
+QUIET = timedelta(seconds=30)  # without a file, and more days than that are all there
 
 # no path tricks, no wildcards of the copy services, nothing that Spark and Data Factory skip as hidden
 _SAFE_FILE = re.compile(r"[^\W_][\w .=()+,@-]*", re.ASCII)
@@ -77,7 +79,8 @@ class Due:
     waiting: tuple[Landed, ...] = ()  # asked for, and not ingested yet
     held: tuple[Landed, ...] = ()  # ingestion refused them as they lie there
     history: tuple[Landed, ...] = ()  # too many to be an arrival
-    why: str = ""  # a sentence for people, when there is a history
+    coming: tuple[Landed, ...] = ()  # several, and files still come in: an arrival or a history, nobody knows yet
+    why: str = ""  # a sentence for people, when there is a history, or one may be coming
 
 
 def fingerprint(files: Iterable[Blob]) -> str:
@@ -165,12 +168,14 @@ def due(
     asked: Mapping[date, str],
     bulk_days: int,
     held: Mapping[date, str] | None = None,
+    now: datetime | None = None,
 ) -> Due:
     """Which landed days to ask for now: the one rule about days, for the calendar, arrivals and people alike.
 
     `ingested`, `asked` and `held` hold the fingerprint that each day had when it was ingested, asked for or held. A
     day that is held rests until its files change. One that was asked for waits; whoever asked remembers when, and
-    asks again when nothing came of it. More than `bulk_days` new days at once are a history, to be loaded by one run.
+    asks again when nothing came of it. More than `bulk_days` new days at once are a history, to be loaded by one run:
+    while one is copied in, its days are not taken for arrivals (`now` tells until when).
     """
     refused = held or {}
     pending = [day for day in landed if ingested.get(day.day) != day.fingerprint]
@@ -178,15 +183,26 @@ def due(
     wanted = [day for day in pending if day not in resting]
     waiting = tuple(day for day in wanted if asked.get(day.day) == day.fingerprint)
     new = tuple(day for day in wanted if asked.get(day.day) != day.fingerprint)
-    if len(new) <= bulk_days:
-        return Due(days=new, waiting=waiting, held=resting)
+    rest = Due(days=(), waiting=waiting, held=resting)
+    if not new:
+        return rest
     first, last = new[0].day, new[-1].day
-    why = (
-        f"{len(new)} new or changed days ({first} to {last}) are more than landing.bulk_days ({bulk_days}): "
-        f"a history, not an arrival. Load it with one run of ingest over days {first}..{last}; "
-        "single days arrive by themselves again after it."
-    )
-    return Due(days=(), waiting=waiting, held=resting, history=new, why=why)
+    them = f"{len(new)} new or changed days ({first} to {last})"
+    if len(new) > bulk_days:
+        why = (
+            f"{them} are more than landing.bulk_days ({bulk_days}): "
+            f"a history, not an arrival. Load it with one run of ingest over days {first}..{last}; "
+            "single days arrive by themselves again after it."
+        )
+        return replace(rest, history=new, why=why)
+    written = [blob.written for day in new for blob in day.files if blob.written]
+    if now and len(new) + len(waiting) > FEW and written and max(written) > now - QUIET:
+        why = (
+            f"{them}, and files still come in: they may be a history. "
+            f"Looked at again when none has come for {QUIET.seconds} seconds."
+        )
+        return replace(rest, coming=new, why=why)
+    return replace(rest, days=new)
 
 
 def listing(table: str) -> Listing:

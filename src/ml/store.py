@@ -11,7 +11,8 @@ import hashlib
 import os
 import shutil
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
@@ -29,6 +30,7 @@ class Blob:
     size: int  # bytes
     etag: str
     md5: bytes = b""  # of its content, as whoever wrote it said; empty when nobody did
+    written: datetime | None = field(default=None, compare=False)  # by the store's clock
 
 
 class Store(Protocol):
@@ -71,7 +73,7 @@ class FolderStore:
             if name.startswith(prefix):
                 stat = path.stat()
                 etag = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-                found.append(Blob(name, stat.st_size, etag))
+                found.append(Blob(name, stat.st_size, etag, written=datetime.fromtimestamp(stat.st_mtime, UTC)))
         return found
 
     def read(self, name: str) -> bytes:
@@ -116,7 +118,10 @@ class AzureStore:
 
     def list(self, prefix: str = "") -> list[Blob]:
         found = self.client.list_blobs(name_starts_with=prefix or None)
-        return [Blob(b.name, b.size, b.etag.strip('"'), bytes(b.content_settings.content_md5 or b"")) for b in found]
+        return [
+            Blob(b.name, b.size, b.etag.strip('"'), bytes(b.content_settings.content_md5 or b""), b.last_modified)
+            for b in found
+        ]
 
     def read(self, name: str) -> bytes:
         from azure.core.exceptions import ResourceNotFoundError

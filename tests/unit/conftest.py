@@ -9,16 +9,18 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ml import config
+from ml import config, store
 from tests.standins.conftest import (
     CLIENT,
     DATABRICKS_TOKEN,
     FACTORY,
     GROUP,
+    KEY,
     ROOT,
     SECRET,
     SUBSCRIPTION,
@@ -38,6 +40,23 @@ from tests.unit.triggers import Triggerer
 __all__ = ["azurite", "cloud", "new_account", "table"]  # fixtures of the stand-ins' own tests, used here too
 
 WORKSPACE = "mlops-ws"
+
+
+@pytest.fixture(params=["folder", "blob"])
+def lake(
+    request: pytest.FixtureRequest, tmp_path: Path, new_account: Callable[[], Account], monkeypatch: pytest.MonkeyPatch
+) -> store.Store:
+    """The store of tables, in a folder and in Blob Storage; the environment names it."""
+    if request.param == "folder":
+        monkeypatch.setenv("LAKE_URI", tmp_path.as_uri())
+        return store.lake()
+    account = new_account()
+    account.container("lake")
+    monkeypatch.setenv("LAKE_URI", "az://lake")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", account.name)
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", KEY)
+    monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", account.blob_endpoint)
+    return store.lake()
 
 
 @pytest.fixture(scope="session")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
 from ml.land import Due, Landed, due, fingerprint, landed_days
 from ml.store import Blob
 
+NOW = datetime(2024, 3, 5, 12, tzinfo=UTC)
 D1, D2, D3 = date(2024, 2, 28), date(2024, 2, 29), date(2024, 3, 1)
 
 
@@ -120,6 +121,36 @@ def test_more_days_than_an_arrival_are_held_with_a_sentence_that_says_what_to_do
 def test_as_many_days_as_an_arrival_may_have_are_due() -> None:
     landed = [Landed(D1 + timedelta(n), (), f"f{n}") for n in range(31)]
     assert due(landed, {}, {}, bulk_days=31) == Due(days=tuple(landed))
+
+
+def several(days: int, seconds_ago: float) -> list[Landed]:
+    """New days, the last of which has a file that was written so long before NOW, the others an hour before."""
+    times = [NOW - timedelta(hours=1)] * (days - 1) + [NOW - timedelta(seconds=seconds_ago)]
+    return [Landed(D1 + timedelta(n), (Blob(f"{n}", 1, "e", written=at),), f"f{n}") for n, at in enumerate(times)]
+
+
+@pytest.mark.parametrize(
+    ("days", "asked", "seconds_ago", "coming"),
+    [
+        pytest.param(1, 0, 1, False, id="a-day"),
+        pytest.param(7, 0, 1, False, id="a-week-that-is-sent-again"),
+        pytest.param(8, 0, 1, True, id="more-than-a-week-while-files-come-in"),
+        pytest.param(8, 0, 29, True, id="the-newest-file-half-a-minute-ago"),
+        pytest.param(8, 0, 31, False, id="quiet-for-half-a-minute"),
+        pytest.param(8, 7, 1, True, id="one-more-and-a-week-waits"),
+        pytest.param(8, 7, 31, False, id="one-more-and-it-is-quiet"),
+        pytest.param(8, 0, -60, True, id="the-clock-of-the-store-is-ahead"),
+    ],
+)
+def test_a_history_that_is_being_copied_in_is_not_taken_for_arrivals(
+    days: int, asked: int, seconds_ago: float, coming: bool
+) -> None:
+    landed = several(days, seconds_ago)
+    known = {day.day: day.fingerprint for day in landed[:asked]}
+    new, waiting = tuple(landed[asked:]), tuple(landed[:asked])
+    found = due(landed, {}, known, bulk_days=31, now=NOW)
+    assert (found.days, found.coming, found.waiting) == (() if coming else new, new if coming else (), waiting)
+    assert ("files still come in" in found.why) == coming
 
 
 def test_days_that_wait_or_are_ingested_do_not_make_an_arrival_a_history() -> None:

@@ -8,13 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
 from ml import leases, store
-from tests.standins.conftest import KEY, Account
 
 NAME = "ops/_leases/transactions"
 HOLDER = """
@@ -24,22 +22,6 @@ with leases.hold(store.lake(), sys.argv[1], "the first one", 0):
     print("held", flush=True)
     time.sleep(600)
 """
-
-
-@pytest.fixture(params=["folder", "blob"])
-def lake(
-    request: pytest.FixtureRequest, tmp_path: Path, new_account: Callable[[], Account], monkeypatch: pytest.MonkeyPatch
-) -> store.Store:
-    if request.param == "folder":
-        monkeypatch.setenv("LAKE_URI", tmp_path.as_uri())
-        return store.lake()
-    account = new_account()
-    account.container("lake")
-    monkeypatch.setenv("LAKE_URI", "az://lake")
-    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", account.name)
-    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", KEY)
-    monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", account.blob_endpoint)
-    return store.lake()
 
 
 @pytest.fixture

@@ -1,15 +1,29 @@
-"""A file that is made only if it is not there: of many at once one does, and a lost answer is told from a lost race."""
+"""Files by name: what a listing says, and a file that is made only if it is not there."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from azure.core.exceptions import ResourceExistsError
 
-from ml.store import AzureStore, FolderStore
+from ml.store import AzureStore, FolderStore, Store
+
+
+def test_a_listing_says_what_is_there_and_when_it_was_written(lake: Store) -> None:
+    before = datetime.now(UTC)
+    lake.write("a/2", b"two")
+    lake.write("a/1", b"one and more")
+    lake.write("b/1", b"")
+    found = lake.list("a/")
+    assert [(blob.name, blob.size) for blob in found] == [("a/1", 12), ("a/2", 3)]
+    for blob in found:
+        assert blob.written is not None
+        assert abs(blob.written - before) < timedelta(seconds=60)
+    assert lake.list("a/") == found
 
 
 def test_of_many_at_once_one_makes_it(tmp_path: Path) -> None:
