@@ -92,7 +92,11 @@ def owners(port: int, to: int | None = None) -> list[psutil.Process]:
         for one in psutil.net_connections("tcp4")
         if one.pid and one.laddr and one.raddr and one.laddr.port == port and to in (None, one.raddr.port)
     }
-    return sorted(map(psutil.Process, pids), key=lambda process: process.create_time())
+    found = []
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile: a killed one, or a fork of one that lives
+            found.append(psutil.Process(pid))
+    return sorted(found, key=lambda process: process.create_time())
 
 
 def kill_holder(hit: Json) -> psutil.Process:
