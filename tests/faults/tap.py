@@ -42,6 +42,7 @@ _VARYING = (
     (r"-[0-9a-f]{10}-g\d+", "-*"),
     (r"(scheduled|manual|asset_triggered|backfill)__[^/]+", "{run}"),
     (r"version-\d+", "version-{n}"),
+    (r"(?<=reports/models/)([^/]+)/\d+\.html", r"\1/{n}.html"),
 )
 
 

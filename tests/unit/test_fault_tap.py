@@ -111,6 +111,7 @@ def test_the_asking_process_dies_at_its_second_change(tap: Tap, service: Service
         pytest.param(
             "/mlflow-artifacts/1/m-" + 32 * "a" + "/x%3D1.json", "/mlflow-artifacts/1/*/x=1.json", id="a-model"
         ),
+        pytest.param("/a/reports/models/churn/12.html", "/a/reports/models/churn/{n}.html", id="a-report-of-a-model"),
     ],
 )
 def test_a_boundary_has_the_same_name_in_every_run(target: str, name: str) -> None:
