@@ -42,7 +42,7 @@ def build(model: config.Model) -> None:
             from ml import days
 
             memory = read_asked(context["inlet_events"][assets.asked])
-            wanted = days.wanted(config.load(name), memory["ingest"].asked())
+            wanted = days.wanted(config.load(name), memory["ingest"].asked(), context["ti"].start_date)
             return ask(context, name, memory, wanted, minutes=wait)
 
         find_days(model.model, model.schedule.ask_again_minutes)

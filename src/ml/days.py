@@ -15,7 +15,7 @@ import hashlib
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -180,27 +180,29 @@ def told(days: list[date]) -> str:
 SETTLING = 2  # a day that was asked for more often than this holds up no other
 
 
-def wanted(model: configs.Model, asked: Mapping[date, tuple[str, int]]) -> dict[str, dict[date, tuple[str, bool]]]:
+def wanted(
+    model: configs.Model, asked: Mapping[date, tuple[str, int]], now: datetime
+) -> dict[str, dict[date, tuple[str, bool]]]:
     """What every stage has to do: of each day, what it is to be made from, and whether nothing else brings it.
 
-    `asked`: the fingerprint with which each day's ingestion was asked for, and how often. What is left to people is
-    told in the log.
+    `asked`: the fingerprint with which each day's ingestion was asked for, and how often. `now`: when it is looked, to
+    tell whether files still come in. What is left to people is told in the log.
     """
-    now, found = known(model.model), land.listing(model.landing.table)
+    tables, found = known(model.model), land.listing(model.landing.table)
     for stray in found.strays:
         log.info("left where it is: %s: %s", stray.name, stray.why)
-    fingerprints = {day: one.fingerprint for day, one in now.ingested.items()}
-    held = {day: fingerprint for day, (fingerprint, _) in now.held.items()}
+    fingerprints = {day: one.fingerprint for day, one in tables.ingested.items()}
+    held = {day: fingerprint for day, (fingerprint, _) in tables.held.items()}
     fingerprints_asked = {day: of for day, (of, _) in asked.items()}
     bulk = model.landing.bulk_days
-    due = land.due(found.days, fingerprints, fingerprints_asked, bulk, held, now=datetime.now(UTC))
+    due = land.due(found.days, fingerprints, fingerprints_asked, bulk, held, now)
     if due.why:
         log.warning(due.why)
-    unsettled = [one.day for one in due.days]
+    unsettled = [one.day for one in (*due.days, *due.coming)]
     unsettled += [one.day for one in due.waiting if asked[one.day][1] <= SETTLING]
-    if left := now.left(model.features.restate_days):
+    if left := tables.left(model.features.restate_days):
         log.warning("behind, and older than the newest features.restate_days: %s: backfill them", told(left))
-    later = now.later(model.features.restate_days, unsettled)
+    later = tables.later(model.features.restate_days, unsettled)
     ingest = {day: (behind.of, False) for day, behind in later.pop("validate").items()}
     ingest |= {one.day: (one.fingerprint, True) for one in (*due.waiting, *due.days)}
     return {"ingest": ingest} | {

@@ -18,6 +18,7 @@ from tests.unit.test_features import customer_days
 
 MONDAY = date(2024, 2, 26)
 D = [MONDAY + timedelta(n) for n in range(7)]
+LATER = datetime(9999, 1, 1, tzinfo=UTC)  # than any file was written
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +119,7 @@ def test_nothing_is_made_from_silver_that_has_not_passed_its_validation() -> Non
     finish(D[0])
     ingest(D[0], D[1], content="corrected", proven=False)
     assert behind() == {D[0]: ("validate", True), D[1]: ("validate", True)}
-    assert {name: list(of) for name, of in days.wanted(config.load("churn"), {}).items()} == {
+    assert {name: list(of) for name, of in days.wanted(config.load("churn"), {}, LATER).items()} == {
         "ingest": [D[0], D[1]], "features": [], "score": [], "monitor": [],
     }  # fmt: skip
 
@@ -131,9 +132,9 @@ def test_a_day_whose_silver_was_refused_rests_and_no_other_is_made_again_with_it
     refused[D[1]].append("too many returns")
     held_days.note(refused, [D[1]], {D[1]: "f-bad"}, "k")
     assert D[1] not in behind()
-    assert {name: list(of) for name, of in days.wanted(config.load("churn"), {}).items() if of} == {}
+    assert {name: list(of) for name, of in days.wanted(config.load("churn"), {}, LATER).items() if of} == {}
     ingest(D[1], content="good")
-    assert list(days.wanted(config.load("churn"), {})["features"]) == [D[1], D[2]]
+    assert list(days.wanted(config.load("churn"), {}, LATER)["features"]) == [D[1], D[2]]
 
 
 def test_without_a_champion_a_day_is_done_with_its_features() -> None:
@@ -251,8 +252,10 @@ def test_a_correction_that_came_later_is_in_a_rebuilt_day() -> None:
 
 
 class TestWhatASweepWants:
-    def wanted(self, asked: dict[date, tuple[str, int]] | None = None) -> dict[str, dict[date, bool]]:
-        found = days.wanted(config.load("churn"), asked or {})
+    def wanted(
+        self, asked: dict[date, tuple[str, int]] | None = None, now: datetime = LATER
+    ) -> dict[str, dict[date, bool]]:
+        found = days.wanted(config.load("churn"), asked or {}, now)
         return {name: {day: at_once for day, (_, at_once) in of.items()} for name, of in found.items() if of}
 
     def land(self, day: date) -> str:
@@ -284,6 +287,17 @@ class TestWhatASweepWants:
         assert self.wanted({D[3]: (fingerprint, 1)})["features"] == {D[0]: False, D[1]: True, D[2]: True}
         assert len(self.wanted({D[3]: (fingerprint, 3)})["features"]) == 6, "one that never comes holds up no other"
 
+    def test_more_than_a_weeks_days_when_all_are_there_and_stale_ones_after_them(self) -> None:
+        """They may be the beginning of a history; and what looks back on them is made again once, after them."""
+        ingest(*D)
+        finish(*D)
+        ingest(D[0], content="corrected")
+        many = [D[0] - timedelta(n) for n in range(1, 9)]
+        for day in many:
+            self.land(day)
+        assert self.wanted(now=datetime.now(UTC)) == {"features": {D[0]: False}}
+        assert self.wanted() == {"ingest": dict.fromkeys(sorted(many), True), "features": {D[0]: False}}
+
     def test_only_the_newest_days_and_the_others_in_words(
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -292,7 +306,7 @@ class TestWhatASweepWants:
         ingest(*D)
         finish(*D)
         ingest(D[0], content="corrected")
-        found = days.wanted(few, {})["features"]
+        found = days.wanted(few, {}, LATER)["features"]
         assert list(found) == D[4:]
         assert f"behind, and older than the newest features.restate_days: {D[0]}, {D[1]}, {D[2]}, {D[3]}" in caplog.text
 
