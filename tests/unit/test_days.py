@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, time, timedelta
-from pathlib import Path
-from typing import Any
+from datetime import date
 
 import pyarrow as pa
 import pytest
@@ -14,86 +12,9 @@ import pytest
 from ml import cli, config, days, held_days, journal, lake, land, store
 from ml.journal import Entry
 from ml.leases import LeaseError
-from tests.unit.test_features import customer_days
+from tests.unit.built_days import LATER, D, feature, finish, ingest, lake_folder, note
 
-MONDAY = date(2024, 2, 26)
-D = [MONDAY + timedelta(n) for n in range(7)]
-LATER = datetime(9999, 1, 1, tzinfo=UTC)  # than any file was written
-
-
-@pytest.fixture(autouse=True)
-def lake_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ("LAKE_URI", "LANDING_URI"):
-        (tmp_path / variable).mkdir()
-        monkeypatch.setenv(variable, (tmp_path / variable).as_uri())
-
-
-def ingest(*some: date, content: str = "a", follow: bool = True, proven: bool = True) -> None:
-    """Mark days as ingested with this content, each with one purchase of customer 'c'."""
-    bought = [
-        {
-            "customer_id": "c", "day": day, "occurred_at": datetime.combine(day, time(12), UTC), "amount": float(len(content)),
-            "quantity": 1.0, "kind": "purchase", "_file": "f", "_row": n,
-        }
-        for n, day in enumerate(some)
-    ]  # fmt: skip
-    where = lake.day_predicate("day", some)
-    from tests.unit.test_features import SILVER
-
-    rows = days_of(pa.Table.from_pylist(bought, SILVER))
-    lake.replace("silver.customer_days", rows, where, partition_by=["month"])
-    marks = [
-        {"day": day, "fingerprint": f"f-{content}", "content": content, "run_key": "k", "follow": follow}
-        for day in some
-    ]
-    schema = pa.schema(
-        {
-            "day": pa.date32(),
-            "fingerprint": pa.string(),
-            "content": pa.string(),
-            "run_key": pa.string(),
-            "follow": pa.bool_(),
-        }
-    )
-    lake.replace(land.INGESTED_DAYS, pa.Table.from_pylist(marks, schema), where)
-
-    if proven:
-        at = lake.table(land.INGESTED_DAYS).version()
-        journal.write([Entry("validate", day, "k", content, at, 1, ()) for day in some])
-
-
-def days_of(rows: pa.Table) -> pa.Table:
-    return customer_days(rows.to_pylist())
-
-
-def feature(*some: date, run_key: str = "features-1") -> dict[str, Any]:
-    return stage("features", "--as-of", ",".join(map(str, some)), "--run-key", run_key)
-
-
-def stage(*arguments: str) -> dict[str, Any]:
-    """Run a stage as a person would; its facts."""
-    from contextlib import redirect_stdout
-    from io import StringIO
-
-    with redirect_stdout(StringIO()) as told:
-        cli.main([*arguments])
-    facts: dict[str, Any] = json.loads(told.getvalue().splitlines()[-1])
-    return facts
-
-
-def note(name: journal.Stage, day: date, inputs: str, model_version: str | None = "1", run_key: str = "k") -> None:
-    last = journal.newest("churn", day)[name].get(day)
-    version = last.version + 1 if last else 0
-    journal.write([Entry(name, day, run_key, inputs, version, 1, ("first",), model_version=model_version)])
-
-
-def finish(*some: date) -> None:
-    """Features, scores and drift of these days."""
-    feature(*some)
-    for day in some:
-        inputs = journal.newest("churn", day)["features"][day].inputs
-        note("score", day, inputs)
-        note("monitor", day, inputs)
+__all__ = ["lake_folder"]  # every test's
 
 
 def behind() -> dict[date, tuple[str, bool]]:
@@ -249,66 +170,6 @@ def test_a_correction_that_came_later_is_in_a_rebuilt_day() -> None:
     feature(D[1], run_key="again")
     (row,) = lake.read("features.customers").to_pylist()
     assert row["amount"] == len("corrected") + len("a")
-
-
-class TestWhatASweepWants:
-    def wanted(
-        self, asked: dict[date, tuple[str, int]] | None = None, now: datetime = LATER
-    ) -> dict[str, dict[date, bool]]:
-        found = days.wanted(config.load("churn"), asked or {}, now)
-        return {name: {day: at_once for day, (_, at_once) in of.items()} for name, of in found.items() if of}
-
-    def land(self, day: date) -> str:
-        store.landing().write(f"transactions/{day}/x.csv", str(day).encode())
-        return next(found.fingerprint for found in land.listing("transactions").days if found.day == day)
-
-    def test_nothing_when_there_is_nothing(self) -> None:
-        assert self.wanted() == {}
-
-    def test_each_day_at_the_stage_it_needs(self) -> None:
-        self.land(D[6])
-        ingest(*D[:4])
-        finish(*D[:3])
-        ingest(D[1], content="corrected")
-        note("score", D[0], "other inputs")
-        found = self.wanted()
-        assert found == {
-            "ingest": {D[6]: True},
-            "features": {D[1]: False, D[2]: True, D[3]: False},
-            "score": {D[0]: False},
-        }
-
-    def test_stale_days_wait_for_the_days_before_them_that_are_being_ingested(self) -> None:
-        ingest(*D[:6])
-        finish(*D[:6])
-        ingest(D[0], content="corrected")
-        fingerprint = self.land(D[3])
-        assert self.wanted()["features"] == {D[0]: False, D[1]: True, D[2]: True}
-        assert self.wanted({D[3]: (fingerprint, 1)})["features"] == {D[0]: False, D[1]: True, D[2]: True}
-        assert len(self.wanted({D[3]: (fingerprint, 3)})["features"]) == 6, "one that never comes holds up no other"
-
-    def test_more_than_a_weeks_days_when_all_are_there_and_stale_ones_after_them(self) -> None:
-        """They may be the beginning of a history; and what looks back on them is made again once, after them."""
-        ingest(*D)
-        finish(*D)
-        ingest(D[0], content="corrected")
-        many = [D[0] - timedelta(n) for n in range(1, 9)]
-        for day in many:
-            self.land(day)
-        assert self.wanted(now=datetime.now(UTC)) == {"features": {D[0]: False}}
-        assert self.wanted() == {"ingest": dict.fromkeys(sorted(many), True), "features": {D[0]: False}}
-
-    def test_only_the_newest_days_and_the_others_in_words(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        churn = config.load("churn")
-        few = churn.model_copy(update={"features": churn.features.model_copy(update={"restate_days": 3})})
-        ingest(*D)
-        finish(*D)
-        ingest(D[0], content="corrected")
-        found = days.wanted(few, {}, LATER)["features"]
-        assert list(found) == D[4:]
-        assert f"behind, and older than the newest features.restate_days: {D[0]}, {D[1]}, {D[2]}, {D[3]}" in caplog.text
 
 
 def test_the_table_tells_what_each_day_needs_and_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
