@@ -11,9 +11,9 @@ and so on up to once a day. Triggered by hand it asks at once for everything but
 the last seconds, or comes from a stage that runs or ended in the last seconds.
 
 **When a day does not start.** `python -m ml days` tells what each day needs. More new days than
-`landing.bulk_days` at once are a history: load it with `<model>_load_history`. More than a week's days wait until no
-file has come for half a minute, for they may become one. A day that is held rests until its files change. Days
-older than the newest `features.restate_days` are told in the log and left to a backfill.
+`landing.bulk_days` at once are a history: load it with `<model>_load_history`. More than a week's days wait for
+the first sweep after half a minute without a file, for they may become one. A day that is held rests until its
+files change. Days older than the newest `features.restate_days` are told in the log and left to a backfill.
 
 **When it is paused.** Nothing is lost: the first sweep after unpausing finds everything.
 """

@@ -89,9 +89,10 @@ def _is_busy(context: Context, model: str, stage: str) -> bool:
     ti = context["ti"]
     if ti.get_dr_count(f"{model}_{stage}", states=["queued", "running"]):
         return True
-    if stage not in brought_by(model):
+    brings = brought_by(model).get(stage)
+    if brings is None:
         return False
-    asset, emit = brought_by(model)[stage]
+    asset, emit = brings
     if any(ti.get_dr_count(dag_id, states=["running"]) for dag_id in emit):
         return True
     lately = (ti.start_date - ON_ITS_WAY).isoformat()

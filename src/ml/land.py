@@ -199,7 +199,7 @@ def due(
     if now and len(new) + len(waiting) > FEW and written and max(written) > now - QUIET:
         why = (
             f"{them}, and files still come in: they may be a history. "
-            f"Looked at again when none has come for {QUIET.seconds} seconds."
+            f"The first sweep after {QUIET.seconds} seconds without one takes them."
         )
         return replace(rest, coming=new, why=why)
     return replace(rest, days=new)
