@@ -24,7 +24,7 @@ status:  ## what runs, where, since when, how much memory
 	@sh local/bootstrap.sh run
 	@$(PY) -m local status
 
-test:  ## every test but the slow ones of test-faults; ARGS='tests/unit -k gate' chooses
+test:  ## every test but the slow ones of test-faults; ARGS='tests/ml -k gate' chooses
 	@sh local/bootstrap.sh all
 	@$(PY) -m pytest -n 2 --no-loadscope-reorder -m 'not faults' $(ARGS)
 

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml import config, evaluate
-from ml.cohorts import wilson
-from ml.gate import decide
+from ml.config import ModelConfig, load_model
+from ml.evaluate import evaluation
+from ml.evaluate.cohorts import wilson
+from ml.gate.decide import decide
 
 Floats = NDArray[np.float64]
 
@@ -62,7 +63,7 @@ def _seen(truth: Floats, noise: Floats, size: float) -> Floats:
 
 
 def _auc(y: Floats, p: Floats) -> float:
-    from ml.metrics import measure
+    from ml.evaluate.metrics import measure
 
     return float(measure(y, p, np.ones((1, len(y))), threshold=0.5, bins=10)["roc_auc"][0])
 
@@ -80,7 +81,7 @@ def noise_for(auc: float) -> float:
     return (low + high) / 2
 
 
-def one_round(gain: float, rows: int, seed: int, settings: config.Model) -> tuple[dict[str, bool], float]:
+def one_round(gain: float, rows: int, seed: int, settings: ModelConfig) -> tuple[dict[str, bool], float]:
     """Whether the challenger is promoted, by `when_equal`, and half the width of the paired interval of AUC."""
     rng = np.random.default_rng(seed)
     truth, shared, own, others = rng.normal(size=(4, rows))
@@ -88,7 +89,7 @@ def one_round(gain: float, rows: int, seed: int, settings: config.Model) -> tupl
     apart = math.sqrt(1 - SHARED**2)
     champion = _scores(truth, SHARED * shared + apart * own, noise_for(CHAMPION_AUC))
     challenger = _scores(truth, SHARED * shared + apart * others, noise_for(CHAMPION_AUC + gain))
-    found = evaluate.evaluation(y, challenger, champion, np.arange(rows), settings.evaluate, seed) | ALL_ELSE_IS_WELL
+    found = evaluation.evaluation(y, challenger, champion, np.arange(rows), settings.evaluate, seed) | ALL_ELSE_IS_WELL
     approved = {
         choice: decide(settings.gate.model_copy(update={"when_equal": choice}), found).approved for choice in CHOICES
     }
@@ -105,12 +106,12 @@ ALL_ELSE_IS_WELL: dict[str, Any] = {
     "test_from": "2026-05-01",
     "learnt_through": {"challenger": "2026-05-01", "champion": "2026-04-01"},
     "groups": {"country": {"compared": ["(unknown)"], "disparity": {}}},
-    "behaviour": {name: {"violations": 0.0} for name in config.load("churn").gate.max_violations},
+    "behaviour": {name: {"violations": 0.0} for name in load_model("churn").gate.max_violations},
     "cost": {"ms_per_1000_rows": 20.0, "model_bytes": 90_000},
 }
 
 
-def rounds(case: str, rows: int, count: int, settings: config.Model) -> Told:
+def rounds(case: str, rows: int, count: int, settings: ModelConfig) -> Told:
     """`count` rounds; the n-th of every case sees the same customers."""
     told = [one_round(CASES[case], rows, 1000 + n, settings) for n in range(count)]
     promoted = {choice: sum(approved[choice] for approved, _ in told) for choice in CHOICES}
@@ -125,7 +126,7 @@ def main() -> None:
     asked = parser.parse_args()
     for rows in asked.rows:
         for case in asked.cases:
-            print(rounds(case, rows, asked.rounds, config.load("churn")), flush=True)
+            print(rounds(case, rows, asked.rounds, load_model("churn")), flush=True)
 
 
 if __name__ == "__main__":

@@ -20,12 +20,13 @@ files change. Days older than the newest `features.restate_days` are told in the
 
 from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, task
 
-from ml import config
-from mlops.assets import ask, assets_of, brought_by, read_asked
-from mlops.defaults import dag_arguments
+from ml.config import ModelConfig, load_model, load_models
+from mlops.scheduling.assets import assets_of
+from mlops.scheduling.sweep import ask, brought_by, read_asked
+from mlops.tasks.defaults import dag_arguments
 
 
-def build(model: config.Model) -> None:
+def build(model: ModelConfig) -> None:
     assets = assets_of(model.model)
     sweep = CronTriggerTimetable(model.schedule.sweep, timezone="UTC")
     bring = [asset for asset, _ in brought_by(model.model).values()]
@@ -39,14 +40,14 @@ def build(model: config.Model) -> None:
 
         @task(inlets=[assets.asked, *bring], outlets=[*handed_on, assets.asked])
         def find_days(name: str, wait: int, **context) -> dict[str, list[str]]:
-            from ml import days
+            from ml.days import pending
 
             memory = read_asked(context["inlet_events"][assets.asked])
-            wanted = days.wanted(config.load(name), memory["ingest"].asked(), context["ti"].start_date)
+            wanted = pending.pending_work(load_model(name), memory["ingest"].asked(), context["ti"].start_date)
             return ask(context, name, memory, wanted, minutes=wait)
 
         find_days(model.model, model.schedule.ask_again_minutes)
 
 
-for each_model in config.load_all():
+for each_model in load_models():
     build(each_model)

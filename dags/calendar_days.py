@@ -17,13 +17,14 @@ can be reached, then clear the task.
 
 from airflow.sdk import DAG, CronPartitionTimetable, task
 
-from ml import config
-from mlops.assets import assets_of, read_asked
-from mlops.days import DAY_FORMAT, day_of, started
-from mlops.defaults import dag_arguments
+from ml.config import ModelConfig, load_models
+from mlops.partitions import DAY_FORMAT, day_of, started
+from mlops.scheduling.assets import assets_of
+from mlops.scheduling.sweep import read_asked
+from mlops.tasks.defaults import dag_arguments
 
 
-def build(model: config.Model) -> None:
+def build(model: ModelConfig) -> None:
     assets = assets_of(model.model)
     due_daily = CronPartitionTimetable(
         model.schedule.calendar, timezone=model.timezone, run_offset=-1, key_format=DAY_FORMAT
@@ -36,21 +37,23 @@ def build(model: config.Model) -> None:
             """The event on `landed` carries this run's own key."""
             from airflow.sdk.exceptions import AirflowSkipException
 
-            from ml import held_days, land
+            from ml.days import due
+            from ml.landing import listing
+            from ml.ops import held_days, ingested_days
 
             day = day_of(context)
-            landed = [found for found in land.listing(table).days if found.day == day]
+            landed = [found for found in listing.list_landing(table).days if found.day == day]
             if not landed:
                 raise AirflowSkipException(f"nothing has landed for {table} on {day}: upstream is late")
             if started(context) == "scheduled":
                 asked = {day: of for day, (of, _) in read_asked(inlet_events[assets.asked])["ingest"].asked().items()}
                 held = {day: row["fingerprint"] for day, row in held_days.read().items()}
-                if not land.due(landed, land.ingested_fingerprints(), asked, bulk_days, held).days:
+                if not due.due_days(landed, ingested_days.ingested_fingerprints(), asked, bulk_days, held).days:
                     raise AirflowSkipException(f"{day} is ingested, being ingested, or held, as it has landed")
             return day.isoformat()
 
         emit_day(model.landing.table, model.landing.bulk_days)
 
 
-for each_model in config.load_all():
+for each_model in load_models():
     build(each_model)

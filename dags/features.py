@@ -9,14 +9,14 @@ replaces the day's partition of `features.customers`. A day before it that was c
 
 from airflow.sdk import DAG
 
-from ml import config
-from mlops.assets import assets_of
-from mlops.days import DAY, each_day
-from mlops.defaults import dag_arguments
-from mlops.stages import stage_task
+from ml.config import ModelConfig, load_models
+from mlops.partitions import DAY, each_day
+from mlops.scheduling.assets import assets_of
+from mlops.tasks.defaults import dag_arguments
+from mlops.tasks.stages import stage_task
 
 
-def build(model: config.Model) -> None:
+def build(model: ModelConfig) -> None:
     assets = assets_of(model.model)
 
     with DAG(
@@ -27,5 +27,5 @@ def build(model: config.Model) -> None:
         stage_task(model, "compute_features", {"features": ["--as-of", DAY]}, outlets=[assets.featured])
 
 
-for each_model in config.load_all():
+for each_model in load_models():
     build(each_model)

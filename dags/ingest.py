@@ -18,17 +18,17 @@ hand it needs a partition key; without one it fails and says so.
 
 from airflow.sdk import DAG, task
 
-from ml import config
-from mlops.assets import assets_of
-from mlops.data_factory import DataFactoryPipelineOperator
-from mlops.days import DAY, day_of, each_day
-from mlops.defaults import dag_arguments
-from mlops.stages import ingest_task
+from ml.config import ModelConfig, load_models
+from mlops.partitions import DAY, day_of, each_day
+from mlops.scheduling.assets import assets_of
+from mlops.services.data_factory import DataFactoryPipelineOperator
+from mlops.tasks.defaults import dag_arguments
+from mlops.tasks.stages import ingest_task
 
 COPY_TIMEOUT = 3600  # seconds; a day's files are copied in seconds
 
 
-def build(model: config.Model) -> None:
+def build(model: ModelConfig) -> None:
     assets = assets_of(model.model)
 
     with DAG(schedule=each_day(assets.landed), max_active_runs=1, **dag_arguments(model, "ingest", __doc__)):
@@ -38,13 +38,13 @@ def build(model: config.Model) -> None:
             """What is there now, written down: what is copied from here on belongs to it, or is not taken."""
             from airflow.sdk.exceptions import AirflowSkipException
 
-            from ml import land
-            from mlops.run_keys import run_key
+            from ml.landing.listing import list_landing, save_listing
+            from remote.run_keys import run_key
 
             day = day_of(context)
-            for landed in land.listing(table).days:
+            for landed in list_landing(table).days:
                 if landed.day == day:
-                    listing = land.note_listing(table, [day], run_key(context))
+                    listing = save_listing(table, [day], run_key(context))
                     return {"fingerprint": landed.fingerprint, "files": len(landed.files), "listing": listing}
             raise AirflowSkipException(f"nothing has landed for {table} on {day}")
 
@@ -72,5 +72,5 @@ def build(model: config.Model) -> None:
         list_files(model.landing.table) >> copy_files >> clean_day
 
 
-for each_model in config.load_all():
+for each_model in load_models():
     build(each_model)

@@ -13,16 +13,16 @@ write replaces exactly the days asked for.
 
 from airflow.sdk import DAG, Param, task
 
-from ml import config
-from mlops.assets import assets_of
-from mlops.data_factory import DataFactoryPipelineOperator
-from mlops.defaults import dag_arguments
-from mlops.stages import ingest_task
+from ml.config import ModelConfig, load_models
+from mlops.scheduling.assets import assets_of
+from mlops.services.data_factory import DataFactoryPipelineOperator
+from mlops.tasks.defaults import dag_arguments
+from mlops.tasks.stages import ingest_task
 
 COPY_TIMEOUT = 6 * 3600  # seconds; years of files
 
 
-def build(model: config.Model) -> None:
+def build(model: ModelConfig) -> None:
     assets = assets_of(model.model)
     params = {
         "first": Param(type="string", format="date", description="first day to load"),
@@ -34,10 +34,10 @@ def build(model: config.Model) -> None:
         @task
         def note_files(table: str, **context) -> str:
             """What is there now, written down: a day that changes while it is copied is left to its own run."""
-            from ml import land
-            from mlops.run_keys import run_key
+            from ml.landing import listing
+            from remote.run_keys import run_key
 
-            return land.note_listing(table, None, run_key(context))
+            return listing.save_listing(table, None, run_key(context))
 
         copy_files = DataFactoryPipelineOperator(
             task_id="copy_files",
@@ -68,5 +68,5 @@ def build(model: config.Model) -> None:
         note_files(model.landing.table) >> copy_files >> clean_days >> hand_on("{{ params.last }}")
 
 
-for each_model in config.load_all():
+for each_model in load_models():
     build(each_model)

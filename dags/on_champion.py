@@ -11,12 +11,12 @@ now: after a champion that was wrong was taken back (`<model>_promote`).
 
 from airflow.sdk import DAG, Param, task
 
-from ml import config
-from mlops.assets import assets_of
-from mlops.defaults import dag_arguments
+from ml.config import ModelConfig, load_models
+from mlops.scheduling.assets import assets_of
+from mlops.tasks.defaults import dag_arguments
 
 
-def build(model: config.Model) -> None:
+def build(model: ModelConfig) -> None:
     assets = assets_of(model.model)
 
     day = {"type": ["null", "string"], "format": "date"}
@@ -33,9 +33,9 @@ def build(model: config.Model) -> None:
         def choose_days(table: str, rescore_days: int, *, params, outlet_events) -> list[str]:
             from airflow.sdk.exceptions import AirflowSkipException
 
-            from ml import lake
+            from ml.storage import tables
 
-            known = [day.isoformat() for day in lake.partition_days(table, "as_of")]
+            known = [day.isoformat() for day in tables.partition_days(table, "as_of")]
             if params["first"]:
                 days = [day for day in known if params["first"] <= day <= (params["last"] or known[-1])]
             else:
@@ -48,5 +48,5 @@ def build(model: config.Model) -> None:
         choose_days(model.features.table, model.score.rescore_days)
 
 
-for each_model in config.load_all():
+for each_model in load_models():
     build(each_model)

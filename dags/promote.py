@@ -19,13 +19,13 @@ Back to the champion before: `<model>_rollback`.
 
 from airflow.sdk import DAG, Param, task
 
-from ml import config
-from mlops.approval import RoleApprovalOperator
-from mlops.assets import assets_of
-from mlops.defaults import dag_arguments
+from ml.config import ModelConfig, load_models
+from mlops.scheduling.assets import assets_of
+from mlops.tasks.approval import RoleApprovalOperator
+from mlops.tasks.defaults import dag_arguments
 
 
-def build(model: config.Model) -> None:
+def build(model: ModelConfig) -> None:
     assets = assets_of(model.model)
     params = {
         "version": Param(
@@ -41,13 +41,13 @@ def build(model: config.Model) -> None:
         def decide(name: str, *, params, triggering_asset_events, **context) -> dict:
             from airflow.sdk.exceptions import AirflowSkipException
 
-            from ml import approval, gate
-            from mlops.run_keys import asked_by
+            from ml.promote import approval, gate_decision
+            from remote.run_keys import asked_by
 
             version = params["version"]
             if version is None:
                 version = triggering_asset_events[assets.challenger][-1].extra["version"]
-            decision = gate.decide_version(name, str(version), **asked_by(context))
+            decision = gate_decision.decide_version(name, str(version), **asked_by(context))
             if not decision["approved"]:
                 raise AirflowSkipException(f"{name} version {version} stays out: {'; '.join(decision['reasons'])}")
             return decision | {"question": approval.question(name, decision["id"])}
@@ -56,19 +56,19 @@ def build(model: config.Model) -> None:
         def promote_version(name: str, decision: dict, answer: dict | None, **context) -> dict:
             from airflow.sdk.exceptions import AirflowSkipException
 
-            from ml import approval, promote
-            from mlops.run_keys import asked_by, run_key
+            from ml.promote import approval, promotion
+            from remote.run_keys import asked_by, run_key
 
             if answer is not None:
                 approval.record(name, decision["id"], answer, run=asked_by(context)["run"])
                 if not answer["approved"]:
                     raise AirflowSkipException(f"{name} version {decision['version']}: {'; '.join(answer['reasons'])}")
-            return promote.promote_version(name, decision["version"], run_key=run_key(context), **asked_by(context))
+            return promotion.promote_version(name, decision["version"], run_key=run_key(context), **asked_by(context))
 
         decision = decide(model.model)
         ask_approval = RoleApprovalOperator(task_id="ask_approval", question=decision["question"])
         promote_version(model.model, decision, ask_approval.output)
 
 
-for each_model in config.load_all():
+for each_model in load_models():
     build(each_model)

@@ -11,12 +11,12 @@ content, so doing it again is safe.
 
 from airflow.sdk import DAG, Asset, CronTriggerTimetable, task
 
-from ml import config
-from mlops.defaults import dag_arguments
-from mlops.power_bi import PowerBIRefreshOperator
+from ml.config import ModelConfig, load_models
+from mlops.services.power_bi import PowerBIRefreshOperator
+from mlops.tasks.defaults import dag_arguments
 
 
-def build(model: config.Model) -> None:
+def build(model: ModelConfig) -> None:
     reported = Asset(f"{model.model}.reported")  # its last event says which version of the scores was shown
     evening = CronTriggerTimetable(model.schedule.report, timezone=model.timezone)
 
@@ -27,11 +27,11 @@ def build(model: config.Model) -> None:
             """The version of the scores to show; skips when it is the one that was shown last."""
             from airflow.sdk.exceptions import AirflowSkipException
 
-            from ml import lake
+            from ml.storage import tables
 
-            if not lake.exists(table):
+            if not tables.exists(table):
                 raise AirflowSkipException(f"{table} is not there yet: nothing to show")
-            version = lake.table(table).version()
+            version = tables.table(table).version()
             shown = inlet_events[reported].ascending(False).limit(1)
             if len(shown) and shown[0].extra.get("version") == version:
                 raise AirflowSkipException(f"{table} is still at version {version}, which was shown last")
@@ -53,5 +53,5 @@ def build(model: config.Model) -> None:
         found >> refresh_dataset >> note_version(found)
 
 
-for each_model in config.load_all():
+for each_model in load_models():
     build(each_model)

@@ -13,12 +13,12 @@ that must change with its `first` and `last`.
 
 from airflow.sdk import DAG, Param, task
 
-from ml import config
-from mlops.assets import assets_of
-from mlops.defaults import dag_arguments
+from ml.config import ModelConfig, load_models
+from mlops.scheduling.assets import assets_of
+from mlops.tasks.defaults import dag_arguments
 
 
-def build(model: config.Model) -> None:
+def build(model: ModelConfig) -> None:
     assets = assets_of(model.model)
     params = {
         "why": Param(type="string", minLength=1, maxLength=500, description="why the champion is wrong; it is kept"),
@@ -34,8 +34,8 @@ def build(model: config.Model) -> None:
 
         @task(outlets=[assets.champion])
         def roll_back(name: str, *, params, **context) -> dict:
-            from ml import rollback
-            from mlops.run_keys import asked_by, run_key
+            from ml.promote import rollback
+            from remote.run_keys import asked_by, run_key
 
             version = None if params["version"] is None else str(params["version"])
             return rollback.roll_back(
@@ -45,5 +45,5 @@ def build(model: config.Model) -> None:
         roll_back(model.model)
 
 
-for each_model in config.load_all():
+for each_model in load_models():
     build(each_model)

@@ -11,14 +11,14 @@ newest days again by itself (`score.rescore_days`). Whatever the reason, it is t
 
 from airflow.sdk import DAG
 
-from ml import config
-from mlops.assets import assets_of
-from mlops.days import DAY, each_day
-from mlops.defaults import dag_arguments
-from mlops.stages import stage_task
+from ml.config import ModelConfig, load_models
+from mlops.partitions import DAY, each_day
+from mlops.scheduling.assets import assets_of
+from mlops.tasks.defaults import dag_arguments
+from mlops.tasks.stages import stage_task
 
 
-def build(model: config.Model) -> None:
+def build(model: ModelConfig) -> None:
     assets = assets_of(model.model)
     with_features = each_day(assets.featured | assets.rescore)
 
@@ -26,5 +26,5 @@ def build(model: config.Model) -> None:
         stage_task(model, "score_customers", {"score": ["--day", DAY]}, outlets=[assets.scored])
 
 
-for each_model in config.load_all():
+for each_model in load_models():
     build(each_model)

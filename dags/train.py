@@ -15,15 +15,15 @@ failed task: a finished job is taken as it is, a failed one is asked for again.
 
 from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, Param, chain, task
 
-from azure_ml.operators import AzureMLCommandJobOperator
-from ml import config
-from mlops.assets import assets_of
-from mlops.defaults import dag_arguments
-from mlops.searches import VERSION, search, words
-from mlops.stages import stage_task
+from azure_ml.operators.command import AzureMLCommandJobOperator
+from ml.config import ModelConfig, load_models
+from mlops.scheduling.assets import assets_of
+from mlops.tasks.defaults import dag_arguments
+from mlops.tasks.search import VERSION, search, words
+from mlops.tasks.stages import stage_task
 
 
-def build(model: config.Model) -> None:
+def build(model: ModelConfig) -> None:
     assets = assets_of(model.model)
     weekly = CronTriggerTimetable(model.schedule.train, timezone=model.timezone)
     params = {"through": Param(None, type=["null", "string"], format="date", description="last day it may know")}
@@ -40,11 +40,12 @@ def build(model: config.Model) -> None:
             """The last day that may be known: as asked, else the newest that is ingested."""
             from airflow.sdk.exceptions import AirflowSkipException
 
-            from ml import config, known
+            from ml.config import load_model
+            from ml.features import source
 
             if params["through"]:
                 return params["through"]
-            days = known.days_in(config.load(name))
+            days = source.ingested_days_of(load_model(name))
             if not days:
                 raise AirflowSkipException("no day is ingested yet: there is nothing to train on")
             return days[-1].isoformat()
@@ -77,5 +78,5 @@ def build(model: config.Model) -> None:
         chain(choose_day(model.model), build_training_set, validate_training_set, *found.tasks, train_model)
 
 
-for each_model in config.load_all():
+for each_model in load_models():
     build(each_model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from azure.core.exceptions import ResourceExistsError
 
-from ml.store import container_client
+from ml.storage.stores import container_client
 
 
 def main() -> None:

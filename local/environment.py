@@ -156,7 +156,7 @@ def airflow(settings: Settings) -> dict[str, str]:
     home = settings.run_dir / "airflow"
     database = f"airflow:{secrets['postgres_airflow_password']}@127.0.0.1:{settings.ports['postgres']}/airflow"
     options = {
-        "CORE__EXECUTOR": "mlops.local_executor.WatchedLocalExecutor",
+        "CORE__EXECUTOR": "mlops.executor.WatchedLocalExecutor",
         "CORE__PARALLELISM": "6",  # tasks mostly wait for remote work; more only crowd two cores
         "CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
         "CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),

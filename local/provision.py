@@ -91,7 +91,7 @@ def azure_ml() -> str:
     from azure.ai.ml.entities import Environment
     from azure.identity import ClientSecretCredential
 
-    from ml import config
+    from ml.config import load_models
 
     conn = connection("azure_ml_default")
     extra = conn["extra"]
@@ -99,7 +99,7 @@ def azure_ml() -> str:
     client = MLClient(
         credential, extra["subscriptionId"], extra["resource_group"], extra["workspace"], enable_telemetry=False
     )
-    names = {model.compute.azure_ml.environment.split("@")[0].split(":")[0] for model in config.load_all()}
+    names = {model.compute.azure_ml.environment.split("@")[0].split(":")[0] for model in load_models()}
     for name in sorted(names):
         wanted = Environment(name=name, version="1", image="mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest")
         client.environments.create_or_update(wanted)

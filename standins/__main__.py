@@ -20,13 +20,13 @@ from pathlib import Path
 
 import uvicorn
 
-from standins import certificates
-from standins.app import create_app
-from standins.cloud import Cloud, Settings, SettingsError
-from standins.fault_injection import protocol
-from standins.faults import Faults
-from standins.files import write_public
-from standins.proxy import Proxy
+from standins.core.cloud import Cloud, Settings, SettingsError
+from standins.core.files import write_public
+from standins.faults.injection import protocol
+from standins.faults.rules import Faults
+from standins.server import certificates
+from standins.server.app import create_app
+from standins.server.proxy import Proxy
 
 
 class _Server(uvicorn.Server):

@@ -12,6 +12,8 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
+pytest_plugins = ["tests.support.cloud", "tests.support.component", "tests.support.resources"]
+
 WHOLE_MACHINE = "tests/loop/"
 _AIRFLOW_HOME = tempfile.mkdtemp(prefix="airflow-of-tests-")
 

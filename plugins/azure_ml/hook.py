@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseHook
 
 from azure_ml.history import RunHistory
-from mlops.remote_runs import RemoteRun
+from remote.runs import RemoteRun
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection

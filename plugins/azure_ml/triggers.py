@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from azure_ml.history import RunHistory
 from azure_ml.hook import CANCELLED_WITHIN, SERVICE, make_client, seen
-from mlops.remote_runs import RemoteRun, RemoteRunTrigger
+from remote.runs import RemoteRun
+from remote.triggers import RemoteRunTrigger
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient

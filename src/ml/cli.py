@@ -9,14 +9,14 @@ stage tells by that line that doing the same again would be refused again.
 from __future__ import annotations
 
 import argparse
-import getpass
 import importlib
 import json
 import logging
-import os
 import sys
 from collections.abc import Sequence
-from datetime import date, timedelta
+from typing import Any
+
+from ml.errors import StageError
 
 STAGES = {
     "land": "put day files where upstream puts them",
@@ -42,61 +42,32 @@ STAGES = {
 }
 
 
-class StageError(RuntimeError):
-    """A stage refuses or fails for a reason its message tells in full; no traceback is needed."""
-
-
-def person() -> str:
-    """Who runs this, as the operating system says; kept with what they decide."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return f"user {os.getuid()}"
-
-
-def table(rows: Sequence[Sequence[object]]) -> None:
-    """Print rows for people, columns in line; what is None is told as such, and not left out."""
-    texts = [["–" if cell is None else str(cell) for cell in row] for row in rows]
-    widths = [
-        max(len(row[place]) for row in texts if place < len(row)) for place in range(max(map(len, texts), default=0))
-    ]
-    for row in texts:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip())
-
-
-def a_day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: a day as YYYY-MM-DD is needed") from error
-
-
-def some_days(text: str) -> tuple[date, ...]:
-    """`1998-06-28`, `1998-06-28,1998-06-30` or `1998-06-01..1998-06-30` (both ends included)."""
-    first, dots, last = text.partition("..")
-    if not dots:
-        return tuple(sorted({a_day(day) for day in text.split(",")}))
-    start, end = a_day(first), a_day(last)
-    if end < start:
-        raise argparse.ArgumentTypeError(f"{text!r}: ends before it starts")
-    return tuple(start + timedelta(days=n) for n in range((end - start).days + 1))
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of the wheel and of `python -m ml`."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments of one stage, whose module alone is imported; `run` is what it does."""
     parser = argparse.ArgumentParser(prog="ml", description="Stages of a model's life.")
     stages = parser.add_subparsers(dest="stage", required=True, metavar="stage")
     for name, what in STAGES.items():
         stage = stages.add_parser(name, help=what, description=what)
         if argv[:1] == [name]:
-            module = importlib.import_module(f"ml.{name}")
+            module = importlib.import_module(f"ml.stages.{name}")
             stage.add_argument("--model", default="churn", help="which config/<model>.yaml (default: churn)")
             module.add_arguments(stage)
             stage.set_defaults(run=module.run)
-    args = parser.parse_args(argv)
+    return parser.parse_args(argv)
+
+
+def run_stage(argv: Sequence[str]) -> dict[str, Any]:
+    """Run one stage in this process; its facts. Raises StageError or ConfigError for a refusal."""
+    args = parse(argv)
+    facts: dict[str, Any] = args.run(args)
+    return facts
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of the wheel and of `python -m ml`."""
+    args = parse(list(sys.argv[1:] if argv is None else argv))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    logging.getLogger("azure").setLevel(logging.WARNING)  # the SDKs tell every header of every request
+    logging.getLogger("azure").setLevel(logging.WARNING)  # the SDKs log every header of every request
     from ml.config import ConfigError
 
     try:

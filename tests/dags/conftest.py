@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from ml import config
+from ml.resources import resource_dir
 
 ROOT = Path(__file__).resolve().parents[2]
 DAGS = ROOT / "dags"
@@ -25,18 +24,6 @@ def read_dags() -> dict[str, Any]:
     return dict(bag.dags)
 
 
-@contextmanager
-def config_folder(folder: Path) -> Iterator[None]:
-    """Makes `folder` the one that models are configured in."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(config, "resource_dir", lambda kind: folder if kind == "config" else ROOT / "include" / kind)
-        config.load.cache_clear()
-        try:
-            yield
-        finally:
-            config.load.cache_clear()
-
-
 @pytest.fixture(scope="session")
 def dags() -> dict[str, Any]:
     """The Dags of the shipped configuration."""
@@ -48,14 +35,17 @@ def dags_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str,
     """Dags of models made from the shipped one: `dags_of({"model": "margin"}, …)`, each with its changed settings."""
 
     def make(*changes: dict[str, Any]) -> dict[str, Any]:
-        folder = tmp_path_factory.mktemp("config")
-        shipped = (config.resource_dir("config") / "churn.yaml").read_text(encoding="utf-8")
+        resources = tmp_path_factory.mktemp("resources")
+        folder = resources / "config"
+        folder.mkdir()
+        shipped = (resource_dir("config") / "churn.yaml").read_text(encoding="utf-8")
         for change in changes:
             settings = yaml.safe_load(shipped)
             for section, value in change.items():
                 settings[section] = {**settings[section], **value} if isinstance(value, dict) else value
             (folder / f"{settings['model']}.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
-        with config_folder(folder):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ML_RESOURCES", str(resources))
             return read_dags()
 
     return make

@@ -12,8 +12,10 @@ import pytest
 from airflow.sdk.api.datamodels._generated import DagRunType  # as a task gets it, not as Airflow's own code does
 from airflow.sdk.exceptions import AirflowSkipException
 
-from ml import journal, lake, land
-from ml.journal import Entry
+from ml.landing import listing
+from ml.ops import built_days, ingested_days
+from ml.ops.built_days import BuiltDay
+from ml.storage import tables
 
 DAY = date(2011, 6, 28)
 FILE = f"transactions/{DAY}/x.csv"
@@ -22,13 +24,13 @@ FILE = f"transactions/{DAY}/x.csv"
 @pytest.fixture
 def landed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A day that has landed; its fingerprint."""
-    from ml import store
+    from ml.storage import stores
 
     for name in ("landing", "lake"):
         (tmp_path / name).mkdir()
         monkeypatch.setenv(f"{name.upper()}_URI", (tmp_path / name).as_uri())
-    store.landing().write(FILE, b"a,b\n1,2\n")
-    (found,) = land.listing("transactions").days
+    stores.landing().write(FILE, b"a,b\n1,2\n")
+    (found,) = listing.list_landing("transactions").days
     return found.fingerprint
 
 
@@ -87,7 +89,7 @@ def ingested(landed: str) -> str:
     import pyarrow as pa
 
     mark = {"day": DAY, "fingerprint": landed, "content": "c", "follow": True, "run_key": "k"}
-    lake.replace(land.INGESTED_DAYS, pa.Table.from_pylist([mark]), "true")
+    tables.replace(ingested_days.INGESTED_DAYS, pa.Table.from_pylist([mark]), "true")
     return landed
 
 
@@ -108,8 +110,8 @@ def test_arrivals_triggered_by_hand_leaves_alone_what_is_on_its_way(
     dags: dict[str, Any], ingested: str, going_on: str, lately: str, asked: bool
 ) -> None:
     """The day is ingested and validated: its features come by the event at the end of the ingestion."""
-    validated = Entry("validate", DAY, "k", "c", 0, 1, ("first",), model="churn")
-    journal.write([validated])
+    validated = BuiltDay("validate", DAY, "k", "c", 0, 1, ("first",), model="churn")
+    built_days.write([validated])
     told = context(DagRunType.MANUAL, going_on) | {"inlet_events": Events({}, lately), "outlet_events": Outlets()}
     found = dags["churn_arrivals"].get_task("find_days").python_callable("churn", 5, **told)
     assert found == ({"features": [str(DAY)]} if asked else {})

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from ml import config
+from ml.config import load_model
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = sorted((ROOT / "dags").glob("*.py"))
@@ -71,7 +71,7 @@ def test_there_is_one_dag_for_each_stage(dags: dict[str, Any]) -> None:
 class TestEachDag:
     def test_has_an_owner_and_tags(self, dags: dict[str, Any], stage: str) -> None:
         dag = dags[f"churn_{stage}"]
-        assert {task.owner for task in dag.tasks} == {config.load("churn").owner}
+        assert {task.owner for task in dag.tasks} == {load_model("churn").owner}
         assert set(dag.tags) == {"churn", stage}, "tag a Dag with its model and its stage"
         assert dag.description
 

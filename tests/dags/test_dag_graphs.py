@@ -206,7 +206,7 @@ def test_a_cluster_is_asked_to_run(
 def understood(words: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     """The arguments as the stage's own command line reads them; the stage is not run."""
     asked: list[Any] = []
-    stage = importlib.import_module(f"ml.{words[0]}")
+    stage = importlib.import_module(f"ml.stages.{words[0]}")
 
     def run(args: Any) -> dict[str, Any]:
         asked.append(args)

@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowException, ParamValidationError
 
-from azure_ml.operators import line
+from azure_ml.operators.base import line
 
 NONSENSE = [
     pytest.param("'; DROP TABLE x; --", id="sql"),

@@ -9,9 +9,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ml import config
+from ml.config import load_model
 
-SCHEDULES = config.load("churn").schedule
+SCHEDULES = load_model("churn").schedule
 
 
 def stored(timetable: Any) -> Any:
@@ -122,7 +122,7 @@ def calendar(cron: str, zone: str) -> Any:
 
 
 def test_the_calendar_is_made_of_the_configuration(dags: dict[str, Any]) -> None:
-    churn = config.load("churn")
+    churn = load_model("churn")
     made = stored(dags["churn_calendar"].timetable).serialize()
     assert made == stored(calendar(churn.schedule.calendar, churn.timezone)).serialize()
 

@@ -29,7 +29,7 @@ from tests.faults.remote_tasks import paused
 from tests.faults.stage_boundaries import DELAYS, Boundary, Outcome, environment_of, first_difference
 from tests.faults.stages import Parts
 from tests.faults.tap import Change, Tap, Trap
-from tests.machine import Machine
+from tests.support.machine import Machine
 
 SERVICES = ("airflow", "blob", "mlflow")
 QUICK = {  # a lost worker is noticed by its heartbeat in minutes otherwise; a test has no such patience
@@ -124,11 +124,11 @@ def report_flow(day: date) -> Flow:
         """A new version of the scores, with the same rows: something to show."""
         import pyarrow.dataset as ds
 
-        from ml import lake
+        from ml.storage import tables
 
         table, column = "gold.customer_churn_scores", "score_date"
-        rows = lake.read(table, where=ds.field(column) == day)
-        lake.replace(table, rows, lake.day_predicate(column, [day]), partition_by=[column])
+        rows = tables.read(table, where=ds.field(column) == day)
+        tables.replace(table, rows, tables.day_predicate(column, [day]), partition_by=[column])
 
     return Flow("report", ["churn_report"], {}, dict, reset)
 
@@ -138,9 +138,9 @@ def train_flow(through: date) -> Flow:
     before = [0]
 
     def versions() -> list[int]:
-        from ml import registry
+        from ml.registry import model_versions
 
-        found = registry.client().search_model_versions(f"name = '{stages.MODEL}'")
+        found = model_versions.client().search_model_versions(f"name = '{stages.MODEL}'")
         return sorted(int(version.version) for version in found)
 
     def reset() -> None:
@@ -148,9 +148,9 @@ def train_flow(through: date) -> Flow:
         before[0] = len(versions())
 
     def parts() -> Parts:
-        from ml import registry
+        from ml.registry import model_versions
 
-        champion, there = registry.aliased(stages.MODEL), versions()
+        champion, there = model_versions.aliased(stages.MODEL), versions()
         newest = champion is not None and int(champion.number) == there[-1]
         return {"new versions": len(there) - before[0], "the newest is champion": newest}
 

@@ -24,7 +24,7 @@ from local import control
 from local.demo import DAGS, Demo
 from local.settings import from_environment
 from local.state import supervised
-from ml import lake
+from ml.storage import tables
 from tests.faults.airflow_boundaries import (
     SERVICES,
     batches,
@@ -37,7 +37,7 @@ from tests.faults.airflow_boundaries import (
 from tests.faults.stage_boundaries import Boundary, Outcome, all_stages, bench_of, environment_of
 from tests.faults.stage_machine import stage_machine
 from tests.faults.tap import Tap
-from tests.machine import SHOP, Machine, machine_of, own_settings
+from tests.support.machine import SHOP, Machine, machine_of, own_settings
 
 CONSOLE = Console(soft_wrap=True)
 
@@ -121,7 +121,7 @@ def airflow_level(
 def last_day(machine: Machine) -> date:
     """The newest day that has scores."""
     with environment_of(machine):
-        return lake.partition_days("gold.customer_churn_scores", "score_date")[-1]
+        return tables.partition_days("gold.customer_churn_scores", "score_date")[-1]
 
 
 def draw(outcomes: Sequence[Outcome], seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""The machine of `tests.machine`, with its stand-ins' faults. Every test here is marked `faults`, and cleans up."""
+"""The machine of `tests.support.machine`, with its stand-ins' faults. Every test here is marked `faults`, and cleans up."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.faults.airflow_boundaries import SERVICES, put_tap_before
 from tests.faults.disks import small_disks
 from tests.faults.faults import Faults
 from tests.faults.tap import Tap
-from tests.machine import Machine, demo, machine_of, own_settings, shop_days
+from tests.support.machine import Machine, demo, machine_of, own_settings, shop_days
 
 __all__ = ["Machine", "demo", "faults", "machine", "settings", "shop_days", "tap"]
 

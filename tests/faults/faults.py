@@ -1,4 +1,4 @@
-"""The stand-ins' switchable faults (`standins/faults.py`) as tests use them: over HTTP, from outside."""
+"""The stand-ins' switchable faults (`standins/faults/rules.py`) as tests use them: over HTTP, from outside."""
 
 from __future__ import annotations
 

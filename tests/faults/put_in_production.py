@@ -8,13 +8,15 @@ import json
 import sys
 from dataclasses import replace
 
-from ml import cli, evaluate, production, registry
+from ml import cli
+from ml.evaluate import record
+from ml.registry import model_versions, production
 
 POOR = {"n_estimators": 1, "num_leaves": 2}  # one question to each customer
 
 
 def put(version: str) -> None:
-    now, new = production.current("churn"), registry.version("churn", version)
+    now, new = production.current("churn"), model_versions.version("churn", version)
     assert now is not None
     if now.version != new.number:
         changed = {"version": new.number, "before": now.version, "digest": new.digest, "run_key": "test"}
@@ -24,10 +26,10 @@ def put(version: str) -> None:
 
 def put_poor() -> None:
     """A version that whatever is trained next beats for sure; made once, from what the first version learnt from."""
-    facts = json.loads(registry.artifact(registry.version("churn", "1"), evaluate.FILE))
+    facts = json.loads(model_versions.artifact(model_versions.version("churn", "1"), record.FILE))
     learn_from = ["--training-set-version", str(facts["training_set_version"])]
     cli.main(["train", *learn_from, "--run-key", "poor", "--params", json.dumps(POOR)])
-    made = registry.by_run_key("churn", "poor")
+    made = model_versions.by_run_key("churn", "poor")
     assert made is not None
     put(made.number)
 

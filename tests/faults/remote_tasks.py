@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tests.faults.faults import Faults, wait_for
-from tests.machine import Machine
+from tests.support.machine import Machine
 
 Json = dict[str, Any]
 

@@ -24,7 +24,7 @@ from tests.faults.faults import command
 from tests.faults.stage_processes import StageProcesses
 from tests.faults.stages import Parts, Stage
 from tests.faults.tap import Change, Tap, Trap
-from tests.machine import Machine
+from tests.support.machine import Machine
 
 DELAYS = (0.0, 0.0, 0.05, 0.3)  # seconds between the boundary and the kill
 
@@ -165,18 +165,19 @@ def bench_of(machine: Machine, tap: Tap) -> Iterator[Bench]:
 
 def all_stages(bench: Bench, day: Any) -> Iterator[Stage]:
     """Each stage in the loop's order, recorded: what later ones need, earlier ones have made."""
-    from ml import lake, registry
+    from ml.registry import model_versions
+    from ml.storage import tables
 
     for stage in stages.daily(day):
         bench.record(stage)
         yield stage
     for make in (
         lambda: stages.training_set(day),
-        lambda: stages.validate_training(lake.table("features.training_set").version(), day),
-        lambda: stages.train(lake.table("features.training_set").version()),
-        lambda: stages.gate(newest(registry)),
-        lambda: stages.promote(newest(registry)),
-        lambda: stages.rollback(newest(registry)),
+        lambda: stages.validate_training(tables.table("features.training_set").version(), day),
+        lambda: stages.train(tables.table("features.training_set").version()),
+        lambda: stages.gate(newest(model_versions)),
+        lambda: stages.promote(newest(model_versions)),
+        lambda: stages.rollback(newest(model_versions)),
     ):
         stage = make()
         bench.record(stage)

@@ -18,7 +18,7 @@ from local import control, machine
 from local.settings import Settings
 from local.unit import Unit
 from tests.faults.stage_boundaries import environment_of
-from tests.machine import SHOP, Machine, own_settings
+from tests.support.machine import SHOP, Machine, own_settings
 
 
 def units(settings: Settings) -> Sequence[Unit]:

@@ -20,8 +20,9 @@ import psutil
 PRELOAD = (
     "numpy", "pandas", "pyarrow.dataset", "pyarrow.parquet", "duckdb", "deltalake", "sqlglot", "sklearn.metrics",
     "lightgbm", "mlflow", "mlflow.lightgbm", "great_expectations", "matplotlib.pyplot", "azure.storage.blob",
-    "ml.validate", "ml.ingest", "ml.features", "ml.score", "ml.monitor", "ml.training_set", "ml.train", "ml.gate",
-    "ml.promote", "ml.registry",
+    "ml.stages.validate", "ml.stages.ingest", "ml.stages.features", "ml.stages.score", "ml.stages.monitor",
+    "ml.stages.training_set", "ml.stages.train", "ml.stages.gate", "ml.stages.promote", "ml.stages.registry",
+    "ml.registry.model_versions",
 )  # fmt: skip
 
 

@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from ml import audit, lake, production, registry, store
+from ml.ops import decisions
+from ml.registry import model_versions, production
+from ml.storage import stores
+from ml.storage import tables as lake_tables
 
 MODEL = "churn"
 RUN_KEY = "boundaries"
@@ -35,9 +38,9 @@ class Stage:
 
 def rows(table: str, where: Any = None) -> list[tuple[str, ...]]:
     """A table's rows, or some of them, as text and in order; without what differs from run to run."""
-    if not lake.exists(table):
+    if not lake_tables.exists(table):
         return []
-    found = lake.read(table, where=where).to_pylist()
+    found = lake_tables.read(table, where=where).to_pylist()
     return sorted(tuple(f"{k}={v}" for k, v in sorted(row.items()) if k not in OF_THE_RUN) for row in found)
 
 
@@ -48,14 +51,14 @@ def of_day(table: str, column: str, day: date) -> list[tuple[str, ...]]:
 
 
 def without_day(table: str, column: str, day: date) -> None:
-    if lake.exists(table):
-        lake.table(table).delete(lake.day_predicate(column, [day]))
+    if lake_tables.exists(table):
+        lake_tables.table(table).delete(lake_tables.day_predicate(column, [day]))
 
 
 def report(name: str) -> Any:
     """A page or its JSON; None when it is not there."""
     try:
-        content = store.reports().read(name)
+        content = stores.reports().read(name)
     except FileNotFoundError:
         return None
     if name.endswith(".json"):
@@ -65,11 +68,11 @@ def report(name: str) -> Any:
 
 def journal(name: str, day: date) -> list[tuple[str, ...]]:
     """What the journal of built days says of a stage's run here; one line, however often it was begun."""
-    from ml import journal
+    from ml.ops import built_days
 
-    if name not in journal.STAGES:
+    if name not in built_days.STAGES:
         return []
-    found = [entry for entry in journal.entries("churn", day=day) if (entry.stage, entry.run_key) == (name, RUN_KEY)]
+    found = [entry for entry in built_days.entries("churn", day=day) if (entry.stage, entry.run_key) == (name, RUN_KEY)]
     return [
         tuple(str(part) for part in (one.rows, one.inputs, one.own, one.recipe, one.model_version)) for one in found
     ]
@@ -84,9 +87,9 @@ def of_tables(
         for table, column in tables:
             without_day(table, column, day)
         for page in pages:
-            store.reports().delete(page)
-        if lake.exists("ops.built_days"):
-            lake.table("ops.built_days").delete(f"run_key = '{RUN_KEY}'")
+            stores.reports().delete(page)
+        if lake_tables.exists("ops.built_days"):
+            lake_tables.table("ops.built_days").delete(f"run_key = '{RUN_KEY}'")
 
     def parts() -> Parts:
         found: Parts = {table: of_day(table, column, day) for table, column in tables}
@@ -103,7 +106,7 @@ def training_set(through: date) -> Stage:
     return Stage(
         "training_set",
         lambda: ["training_set", "--through", str(through), "--run-key", "boundaries"],
-        lambda: lake.table(table).delete() and None,
+        lambda: lake_tables.table(table).delete() and None,
         lambda: {table: rows(table)},
     )
 
@@ -127,16 +130,16 @@ def train(version: int) -> Stage:
         keys[0] = f"boundaries-{version}-{next(numbers)}"
 
     def parts() -> Parts:
-        found = registry.by_run_key(MODEL, keys[0])
+        found = model_versions.by_run_key(MODEL, keys[0])
         if found is None:
             return {"version": None}
-        told = json.loads(registry.artifact(found, "evaluation.json"))
+        told = json.loads(model_versions.artifact(found, "evaluation.json"))
         same = {name: told[name] for name in ("metrics", "rows", "rows_train", "training_set_version", "champion")}
-        trees = registry.load(found).booster.model_to_string()
+        trees = model_versions.load(found).booster.model_to_string()
         return {"version": {**same, "trees": trees}}
 
     def once() -> str | None:
-        asked = registry.client()
+        asked = model_versions.client()
         versions = asked.search_model_versions(f"name = '{MODEL}' and tags.run_key = '{keys[0]}'")
         experiment = asked.get_run(versions[0].run_id).info.experiment_id
         runs = asked.search_runs([experiment], f"tags.run_key = '{keys[0]}'")
@@ -165,7 +168,7 @@ def gate(number: str) -> Stage:
     def parts() -> Parts:
         import pyarrow.dataset as ds
 
-        told = registry.version(MODEL, number).json_tag("decision")
+        told = model_versions.version(MODEL, number).json_tag("decision")
         made = rows("ops.decisions", (ds.field("version") == number) & (ds.field("event") == "gate"))
         kept = {"approved": told["approved"], "checks": told["checks"]} if told else None
         return {"tag": kept, "rows": made}
@@ -175,10 +178,10 @@ def gate(number: str) -> Stage:
 
 def in_production() -> Parts:
     """What is in production, and what follows from it. MLflow moves one alias at a time: each is a thing of its own."""
-    now, aliases = production.current(MODEL), registry.aliases(MODEL)
+    now, aliases = production.current(MODEL), model_versions.aliases(MODEL)
     return {
         "in production": now and (now.number, now.kind, now.version, now.before, now.digest),
-        **{f"alias {name}": aliases.get(name) for name in (registry.CHAMPION, registry.PREVIOUS)},
+        **{f"alias {name}": aliases.get(name) for name in (model_versions.CHAMPION, model_versions.PREVIOUS)},
         "recorded": changes_recorded(),
     }
 
@@ -194,7 +197,7 @@ def change(number: str, tag: str, says: Sequence[str], words: list[str]) -> Stag
         without_tag(number, tag)
 
     def parts() -> Parts:
-        told = registry.version(MODEL, number).json_tag(tag)
+        told = model_versions.version(MODEL, number).json_tag(tag)
         return in_production() | {"tag": told and [told[key] for key in says]}
 
     return Stage(words[0], lambda: [*words, "--run-key", RUN_KEY], reset, parts, recorded_once)
@@ -218,26 +221,26 @@ def recorded_once() -> str | None:
 
 
 def changes_recorded() -> list[str]:
-    return sorted(event.id for event in audit.events(MODEL) if event.event in ("promotion", "rollback"))
+    return sorted(event.id for event in decisions.events(MODEL) if event.event in ("promotion", "rollback"))
 
 
 def as_it_is(folder: str) -> Callable[[], None]:
     """What puts a folder of the lake back to what is in it now."""
-    kept = {blob.name: store.lake().read(blob.name) for blob in store.lake().list(folder)}
+    kept = {blob.name: stores.lake().read(blob.name) for blob in stores.lake().list(folder)}
 
     def put_back() -> None:
-        for blob in store.lake().list(folder):
+        for blob in stores.lake().list(folder):
             if blob.name not in kept:
-                store.lake().delete(blob.name)
+                stores.lake().delete(blob.name)
         for name, content in kept.items():
-            store.lake().write(name, content)
+            stores.lake().write(name, content)
 
     return put_back
 
 
 def without_tag(number: str, key: str) -> None:
-    if key in registry.version(MODEL, number).tags:
-        registry.client().delete_model_version_tag(MODEL, number, key)
+    if key in model_versions.version(MODEL, number).tags:
+        model_versions.client().delete_model_version_tag(MODEL, number, key)
 
 
 def daily(day: date) -> list[Stage]:

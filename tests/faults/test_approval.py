@@ -16,7 +16,7 @@ from local import environment
 from local.airflow_api import DagRun
 from local.postgres import connect
 from tests.faults.stage_machine import train, without_airflow
-from tests.machine import Machine, machine_of, own_settings
+from tests.support.machine import Machine, machine_of, own_settings
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 

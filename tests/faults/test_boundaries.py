@@ -17,7 +17,7 @@ from tests.faults.airflow_boundaries import AirflowBench, Flow, batches, bench_b
 from tests.faults.boundaries import chosen, last_day, staged_machine
 from tests.faults.stage_boundaries import Outcome, all_stages, bench_of
 from tests.faults.tap import Tap
-from tests.machine import Machine
+from tests.support.machine import Machine
 
 pytestmark = pytest.mark.timeout(1800)
 

@@ -11,10 +11,10 @@ from functools import partial
 import pytest
 
 from local.settings import REPOSITORY
-from tests.day_content import STAGES, content, follow, runs, settle, written
 from tests.faults.faults import Faults, wait_for
-from tests.faults.test_runbook import new_day, purchases
-from tests.machine import Machine
+from tests.support.day_content import STAGES, content, follow, runs, settle, written
+from tests.support.machine import Machine
+from tests.support.new_days import new_day, purchases
 
 pytestmark = pytest.mark.timeout(1500)
 

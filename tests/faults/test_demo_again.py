@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from local.demo import Demo, walk
-from tests.day_content import Content, content
-from tests.machine import SHOP, Machine
+from tests.support.day_content import Content, content
+from tests.support.machine import SHOP, Machine
 
 pytestmark = pytest.mark.timeout(1200)
 

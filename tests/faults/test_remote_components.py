@@ -18,7 +18,7 @@ from local.settings import REPOSITORY
 from local.state import load
 from tests.faults.faults import Faults, wait_for
 from tests.faults.remote_tasks import KINDS, Task, newest, paused
-from tests.machine import Machine
+from tests.support.machine import Machine
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 

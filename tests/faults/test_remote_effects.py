@@ -14,7 +14,7 @@ import pytest
 from local.demo import Demo
 from tests.faults.faults import Faults, kill_holder
 from tests.faults.remote_tasks import KINDS, Route, Task, newest, paused
-from tests.machine import Machine
+from tests.support.machine import Machine
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 

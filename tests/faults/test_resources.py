@@ -22,11 +22,11 @@ from rich.console import Console
 
 from local import control
 from local.state import load, supervised
-from tests.day_content import STAGES, Content, content
 from tests.faults import walks
 from tests.faults.disks import full, is_small
 from tests.faults.faults import command, wait_for
-from tests.machine import Machine
+from tests.support.day_content import STAGES, Content, content
+from tests.support.machine import Machine
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -123,7 +123,7 @@ def test_a_stage_that_is_out_of_memory_fails_and_is_done_again(
 
     def warm() -> psutil.Process:
         below = walks.service(machine, "standins").children(recursive=True)
-        (found,) = [one for one in below if "standins.compute_zygote" in command(one)]
+        (found,) = [one for one in below if "standins.compute.zygote" in command(one)]
         return found
 
     def restrict(task: str) -> None:

@@ -17,14 +17,14 @@ import pytest
 from local import control
 from local.airflow_api import DagRun
 from local.settings import REPOSITORY
-from tests.day_content import content, follow, runs, settle, written
 from tests.faults.faults import Faults, wait_for
-from tests.machine import Machine
+from tests.support.day_content import content, follow, runs, settle, written
+from tests.support.machine import Machine
+from tests.support.new_days import new_day, purchases
 
 pytestmark = pytest.mark.timeout(1500)
 
 RUNBOOK = (REPOSITORY / "docs/runbook.md").read_text(encoding="utf-8")
-HEADER = "transaction_id,customer_id,occurred_at,product_id,category,channel,country,quantity,unit_price,amount\n"
 SCORES = "gold.customer_churn_scores"
 
 
@@ -53,19 +53,6 @@ def shell(machine: Machine, command: str) -> str:
     )
     assert told.returncode == 0, f"{command}\n{told.stdout}\n{told.stderr}"
     return told.stdout
-
-
-def purchases(day: date, rows: int, name: str = "T") -> bytes:
-    lines = [f"{name}{n},C{n:07},{day}T10:00:{n % 60:02},P1,books,online,DE,1,9.5,9.5\n" for n in range(rows)]
-    return (HEADER + "".join(lines)).encode()
-
-
-def new_day(machine: Machine) -> date:
-    """The day after the newest one that anything is known of."""
-    code = (
-        "from ml import days, land; print(max([*days.ingested(), *(d.day for d in land.listing('transactions').days)]))"
-    )
-    return date.fromisoformat(machine.python("-c", code).stdout.strip()) + timedelta(days=1)
 
 
 def failed_run(machine: Machine, day: date, timeout: float = 600) -> DagRun:

@@ -17,8 +17,8 @@ from local.settings import REPOSITORY, load_secrets
 from tests.faults import walks
 from tests.faults.faults import Faults, command
 from tests.faults.secrets import Search, readable_by_others
-from tests.html_pages import Page
-from tests.machine import Machine
+from tests.support.html_pages import Page
+from tests.support.machine import Machine
 
 pytestmark = pytest.mark.timeout(1200)
 

@@ -15,9 +15,9 @@ import requests
 from local import control, processes
 from local.airflow_api import OVER, DagRun
 from local.state import load
-from tests.day_content import STAGES, TABLES, content
 from tests.faults.faults import command
-from tests.machine import Machine
+from tests.support.day_content import STAGES, TABLES, content
+from tests.support.machine import Machine
 
 
 def forget(machine: Machine, day: date) -> None:

@@ -7,7 +7,7 @@ from datetime import date, timedelta
 import pytest
 
 from local.airflow_api import DagRun
-from tests.loop.conftest import Machine
+from tests.support.machine import Machine
 
 pytestmark = [pytest.mark.loop, pytest.mark.timeout(1200)]
 

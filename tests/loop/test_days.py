@@ -7,8 +7,8 @@ from datetime import date, timedelta
 import pytest
 
 from local.airflow_api import OVER
-from tests.day_content import content, follow, runs, settle, written
-from tests.machine import Machine
+from tests.support.day_content import content, follow, runs, settle, written
+from tests.support.machine import Machine
 
 pytestmark = [pytest.mark.loop, pytest.mark.timeout(1200)]
 

@@ -10,7 +10,7 @@ from tests.faults import stages
 from tests.faults.boundaries import chosen
 from tests.faults.stage_boundaries import bench_of
 from tests.faults.tap import Tap
-from tests.machine import Machine
+from tests.support.machine import Machine
 
 pytestmark = [pytest.mark.loop, pytest.mark.timeout(600)]
 

@@ -8,7 +8,7 @@ from datetime import date
 import pytest
 
 from local.demo import Demo
-from tests.loop.conftest import Machine
+from tests.support.machine import Machine
 
 pytestmark = [pytest.mark.loop, pytest.mark.timeout(1200)]
 

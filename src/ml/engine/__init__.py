@@ -2,7 +2,7 @@
 
 Queries are Spark SQL. A query names its input tables plainly (`FROM transactions`) and its parameters
 as `:name`; both are bound when it runs, never pasted into the text. A query ends in `ORDER BY` its
-keys, so that both engines return the same table, row for row (tests/unit/test_parity.py).
+keys, so that both engines return the same table, row for row (tests/ml/engine/test_parity.py).
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from sqlglot import exp, parse
 from sqlglot.dialects.spark import Spark
 from sqlglot.errors import SqlglotError
 
-from ml.config import resource_dir
 from ml.engine import QueryError
+from ml.resources import last_change, resource_dir
 
 
 class AnsiSpark(Spark):
@@ -45,15 +45,16 @@ class Query:
             raise QueryError(f"{self.path}: needs {wanted}; given: {given}")
 
 
-@cache
 def load(name: str) -> Query:
     """`include/sql/<name>.sql`. Raises QueryError when it is not there or does not mean one thing on both engines."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise QueryError(f"query name {name!r}: lower-case letters, digits and _ only")
-    return _translate(resource_dir("sql") / f"{name}.sql")
+    path = resource_dir("sql") / f"{name}.sql"
+    return _translate(path, last_change(path))
 
 
-def _translate(path: Path) -> Query:
+@cache
+def _translate(path: Path, _: tuple[int, int] | None) -> Query:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:

@@ -1,0 +1,9 @@
+"""What sources, feature tables and models are: typed, frozen settings that refuse unknown keys.
+
+Imports stay light: every Dag file reads this when it is parsed.
+"""
+
+from ml.config.load import ConfigError, load_model, load_models
+from ml.config.model import ModelConfig
+
+__all__ = ["ConfigError", "ModelConfig", "load_model", "load_models"]

@@ -1,0 +1,62 @@
+"""CDNOW: every purchase of 23,570 customers who first bought online CDs in early 1997, to June 1998.
+
+69,659 purchases as `customer, yyyymmdd, number of CDs, dollars`. The file is inside the wheel of
+`lifetimes` and is read from there, never imported. Source: Fader and Hardie (2001), "Forecasting
+repeat sales at CDNOW".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+
+import pyarrow as pa
+
+from ml.datasets import CONTRACT, SourceError
+
+FILE = "lifetimes/datasets/CDNOW_master.txt"
+
+
+class Cdnow:
+    """Purchases without transaction ids, so that its 255 exact duplicates stay exact duplicates.
+
+    The file numbers its customers as other shops do; the prefix keeps them apart in one lake.
+    """
+
+    name = "cdnow"
+
+    @cached_property
+    def _lines(self) -> dict[date, list[tuple[str, float, float]]]:
+        """By day: customer, number of CDs, dollars; in the file's order."""
+        found: dict[date, list[tuple[str, float, float]]] = {}
+        with _path().open(encoding="ascii") as lines:
+            next(lines)  # the header
+            for customer, day, cds, dollars in map(str.split, lines):
+                found.setdefault(date.fromisoformat(day), []).append((f"cdnow-{customer}", float(cds), float(dollars)))
+        return dict(sorted(found.items()))
+
+    def days(self) -> list[date]:
+        return list(self._lines)
+
+    def rows(self, day: date) -> pa.Table:
+        lines = self._lines.get(day, [])
+        customers, cds, dollars = zip(*lines, strict=True) if lines else ((), (), ())
+        known = {
+            "customer_id": customers,
+            "occurred_at": [f"{day.isoformat()}T00:00:00"] * len(lines),  # the file knows the day only
+            "channel": ["online"] * len(lines),  # CDNOW had no stores
+            "quantity": cds,
+            "amount": dollars,
+        }
+        return pa.table({name: known.get(name, [None] * len(lines)) for name in CONTRACT.names}, schema=CONTRACT)
+
+
+def _path() -> Path:
+    try:
+        inside: Iterator[Path] = (Path(str(f.locate())) for f in files("lifetimes") or () if f.as_posix() == FILE)
+        return next(inside)
+    except (PackageNotFoundError, StopIteration) as error:
+        raise SourceError(f"{FILE} is not installed: the demo's extra 'local' brings lifetimes 0.11.3") from error

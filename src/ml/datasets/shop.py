@@ -1,0 +1,177 @@
+"""A simulated shop: customers who join, buy at rates of their own, and leave without saying so.
+
+The hidden process is Pareto/NBD (Schmittlein, Morrison and Colombo 1987): while a customer stays, orders
+come at a gamma-distributed rate; how long a customer stays is exponential with a gamma-distributed rate.
+On top: seasons of the year and the week, countries, channels, categories, returns, and a little dirt.
+
+Each day has random streams of its own, so any day can be asked for by itself, a million customers need
+little more memory than their rates, and the same (size, drift, seed) gives the same rows for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from datetime import date, timedelta
+from functools import cached_property, lru_cache
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from ml.datasets import CONTRACT, SourceError
+from ml.datasets.shop_customers import COUNTRIES, Customers, simulated
+from ml.datasets.shop_dirt import soiled
+
+FIRST_DAY = date(2024, 1, 1)
+DAYS = 546  # 18 months: one whole year of seasons, and half a year to test on
+DRIFT_FROM = 364  # drift comes in the last third, after a year that a model can learn from
+
+CATEGORIES = {  # median price of a product
+    "kitchen": 14.0,
+    "garden": 19.0,
+    "toys": 12.0,
+    "stationery": 5.0,
+    "lighting": 29.0,
+    "textiles": 22.0,
+    "candles": 7.0,
+    "gifts": 9.0,
+}
+PRODUCTS_EACH = 40
+FAITHFUL = 0.5  # share of lines in the customer's favourite category
+MONTHS = (0.85, 0.85, 0.92, 0.95, 1.0, 1.0, 0.95, 0.9, 1.0, 1.05, 1.25, 1.4)  # orders against a mean month
+WEEKDAYS = (0.95, 0.92, 0.95, 1.0, 1.1, 1.18, 0.9)  # Monday first
+HOURS = {"online": (19.5, 3.0), "store": (14.0, 2.5)}  # mean and spread of the hour of an order
+RETURNED = {"online": 0.06, "store": 0.02}  # share of lines: what cannot be touched comes back more often
+RETURN_AFTER = (3, 18)  # days, both included
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lines of orders and returns; every array has one element per line."""
+
+    sold: Ints  # number of the day of the order
+    order: Ints  # its number within that day
+    customer: Ints
+    product: Ints
+    online: NDArray[np.bool_]
+    quantity: Ints
+    second: Ints  # of the day
+
+    def __getitem__(self, which: NDArray[np.generic]) -> Lines:
+        return Lines(*(getattr(self, field.name)[which] for field in fields(self)))
+
+
+def _joined(parts: Sequence[Lines]) -> Lines:
+    return Lines(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Lines)))
+
+
+class Shop:
+    """`size` customers, from 2024-01-01 to the end of June 2025.
+
+    `drift` 0 is a steady world; at 1, in the last third, baskets grow by half, most orders move online and
+    customers leave at twice the rate.
+    """
+
+    name = "shop"
+
+    def __init__(self, size: int = 4000, drift: float = 0.0, seed: int = 0) -> None:
+        if size < 1 or drift < 0 or seed < 0:
+            raise SourceError(f"shop: found size {size}, drift {drift}, seed {seed}; at least 1, 0 and 0 are allowed")
+        self.size, self.drift, self.seed = size, drift, seed
+        # days are mostly asked for in order: what came before is then at hand
+        self._bought = lru_cache(maxsize=RETURN_AFTER[0] + 1)(self._buy)
+        self._sent_back = lru_cache(maxsize=RETURN_AFTER[1] + 1)(self._send_back)
+
+    def days(self) -> list[date]:
+        return [FIRST_DAY + timedelta(days=n) for n in range(DAYS)]
+
+    def rows(self, day: date) -> pa.Table:
+        number = (day - FIRST_DAY).days
+        if not 0 <= number < DAYS:
+            return CONTRACT.empty_table()
+        parts = [self._bought(number)]
+        for before in range(max(0, number - RETURN_AFTER[1]), number - RETURN_AFTER[0] + 1):
+            lines, due = self._sent_back(before)
+            parts.append(lines[due == number])
+        return soiled(self._table(day, _joined(parts)), self._random(number, 2))
+
+    @cached_property
+    def _customers(self) -> Customers:
+        random = np.random.default_rng((self.seed, DAYS))
+        return simulated(self.size, DAYS, len(CATEGORIES), self.drift, DRIFT_FROM, random)
+
+    @cached_property
+    def _price(self) -> NDArray[np.float64]:
+        """Of each product, in whole five pence."""
+        random = np.random.default_rng((self.seed, DAYS + 1))
+        medians = np.repeat(list(CATEGORIES.values()), PRODUCTS_EACH)
+        return np.maximum(np.rint(medians * random.lognormal(0, 0.5, len(medians)) * 20), 1) / 20
+
+    @cached_property
+    def _names(self) -> dict[str, pa.Array]:
+        """What days, customers and products are called, by their index; made once, taken from every day."""
+        return {
+            "day": pa.array([f"{day:%Y%m%d}" for day in self.days()]),
+            "customer_id": pa.array([f"C{n:07d}" for n in range(self.size)]),
+            "product_id": pa.array([f"P{n:04d}" for n in range(len(CATEGORIES) * PRODUCTS_EACH)]),
+            "category": pa.array(np.repeat(list(CATEGORIES), PRODUCTS_EACH)),
+            "country": pa.array(list(COUNTRIES)),
+        }
+
+    def _random(self, day: int, use: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, day, use))
+
+    def _buy(self, day: int) -> Lines:
+        """The lines bought on a day."""
+        random, who = self._random(day, 0), self._customers
+        drift = self.drift if day >= DRIFT_FROM else 0.0
+        today = FIRST_DAY + timedelta(days=day)
+        buyers = who.buying(day, MONTHS[today.month - 1] * WEEKDAYS[today.weekday()], random)
+        online = random.random(len(buyers)) < who.online[buyers] ** (1 / (1 + 2 * drift))
+        mean, spread = (np.where(online, *pair) for pair in zip(HOURS["online"], HOURS["store"], strict=True))
+        second = (np.clip(random.normal(mean, spread), 0.0, 23.99) * 3600).astype(np.int64)
+
+        order = np.repeat(np.arange(len(buyers)), 1 + random.poisson(who.basket[buyers] * (1 + drift / 2)))
+        customer, lines = buyers[order], len(order)
+        faithful = random.random(lines) < FAITHFUL
+        category = np.where(faithful, who.favourite[customer], random.integers(0, len(CATEGORIES), lines))
+        product = category * PRODUCTS_EACH + random.integers(0, PRODUCTS_EACH, lines)
+        quantity = 1 + random.poisson(0.6 * (1 + drift / 2), lines)
+        return Lines(np.full(lines, day), order, customer, product, online[order], quantity, second[order])
+
+    def _send_back(self, day: int) -> tuple[Lines, Ints]:
+        """Of the lines bought on a day, those that come back, and on which day each does."""
+        random, lines = self._random(day, 1), self._bought(day)
+        chance = np.where(lines.online, RETURNED["online"], RETURNED["store"])
+        back = lines[np.flatnonzero(random.random(len(chance)) < chance)]
+        due = day + random.integers(RETURN_AFTER[0], RETURN_AFTER[1] + 1, len(back.order))
+        return replace(back, quantity=-back.quantity), due
+
+    def _table(self, day: date, lines: Lines) -> pa.Table:
+        """Lines in the columns of the contract, by the time of the day."""
+        lines = lines[np.argsort(lines.second, kind="stable")]
+        names, unit_price = self._names, self._price[lines.product]
+        online, returned = pa.array(lines.online), pa.array(lines.quantity < 0)
+        number = pc.utf8_lpad(pc.cast(pa.array(lines.order), pa.string()), 6, "0")
+        moment = np.datetime64(day, "s") + lines.second
+        return pa.table(
+            {
+                "transaction_id": pc.binary_join_element_wise(
+                    pc.if_else(returned, "R", "S"), names["day"].take(pa.array(lines.sold)), number, "-"
+                ),
+                "customer_id": names["customer_id"].take(pa.array(lines.customer)),
+                "occurred_at": pc.strftime(pa.array(moment), "%Y-%m-%dT%H:%M:%S"),
+                "product_id": names["product_id"].take(pa.array(lines.product)),
+                "category": names["category"].take(pa.array(lines.product)),
+                "channel": pc.if_else(online, "online", "store"),
+                "country": names["country"].take(pa.array(self._customers.country[lines.customer])),
+                "quantity": lines.quantity.astype(np.float64),
+                "unit_price": unit_price,
+                "amount": np.rint(lines.quantity * unit_price * 100) / 100,
+            },
+            schema=CONTRACT,
+        )

@@ -1,0 +1,138 @@
+"""From table columns to what a model sees: which columns are features, and their numbers and categories.
+
+Training, scoring and drift all come through here, so a customer looks the same to each of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Literal
+
+from ml.errors import StageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+
+NOT_FEATURES = ("as_of", "active", "split")  # nor are key and label, which each model names
+VERSION_SUFFIX = "_version"  # columns that say from which table version a row was made
+
+
+@dataclass(frozen=True)
+class Feature:
+    """One input column of a model: a number (float64, NaN for null) or a category (text)."""
+
+    name: str
+    kind: Literal["number", "category"]
+
+
+def kind_of(column: str, kind: pa.DataType) -> Literal["number", "category"]:
+    """How a model takes a column of this type. Raises StageError for a type that is no feature."""
+    import pyarrow.types as t
+
+    if t.is_integer(kind) or t.is_floating(kind) or t.is_decimal(kind) or t.is_boolean(kind):
+        return "number"
+    if t.is_string(kind) or t.is_large_string(kind) or t.is_string_view(kind):
+        return "category"
+    raise StageError(f"column {column} is of type {kind}; a feature is a number, a bool or text: cast it or drop it")
+
+
+def feature_columns(schema: pa.Schema, label: str, key: str) -> tuple[Feature, ...]:
+    """Every column of a training set that is neither key, label, bookkeeping nor a source version."""
+    left_out = {*NOT_FEATURES, label, key}
+    return tuple(
+        Feature(field.name, kind_of(field.name, field.type))
+        for field in schema
+        if field.name not in left_out and not field.name.endswith(VERSION_SUFFIX)
+    )
+
+
+def check_columns(schema: pa.Schema, features: Sequence[Feature], where: str) -> None:
+    """Raise StageError naming every feature that `schema` lacks or holds as another kind."""
+    problems = []
+    for feature in features:
+        if feature.name not in schema.names:
+            problems.append(f"column {feature.name} is missing")
+            continue
+        found = schema.field(feature.name).type
+        if kind_of(feature.name, found) != feature.kind:
+            problems.append(f"column {feature.name} is of type {found}; the model learnt it as a {feature.kind}")
+    if problems:
+        raise StageError(
+            f"{where} does not fit the model: {'; '.join(problems)}. Rebuild the features, or train a model on them"
+        )
+
+
+def categories_of(rows: pa.Table, features: Sequence[Feature]) -> dict[str, list[str]]:
+    """The values of each categorical feature, sorted; nulls are no value."""
+    import pyarrow.compute as pc
+
+    found = {}
+    for feature in features:
+        if feature.kind == "category":
+            found[feature.name] = sorted(pc.unique(rows[feature.name].drop_null()).to_pylist())
+    return found
+
+
+def numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """A numeric column as float64, nulls as NaN. Shape (rows,)."""
+    import pyarrow as pa
+
+    return column.cast(pa.float64()).to_numpy()
+
+
+def texts(column: pa.ChunkedArray) -> np.ndarray:
+    """A text column as Python texts, nulls as the empty text: tensors of texts know no null. Shape (rows,)."""
+    import pyarrow as pa
+
+    return column.cast(pa.string()).fill_null("").to_numpy()
+
+
+def frame(rows: pa.Table, features: Sequence[Feature], categories: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """The feature columns in order: numbers as float64, text as categories; an unknown value is missing."""
+    import numpy as np
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns: dict[str, np.ndarray | pd.Categorical] = {}
+    for feature in features:
+        if feature.kind == "number":
+            columns[feature.name] = numbers(rows[feature.name])
+            continue
+        known = list(categories[feature.name])
+        codes = pc.index_in(rows[feature.name].cast(pa.string()), value_set=pa.array(known, pa.string()))
+        columns[feature.name] = pd.Categorical.from_codes(
+            codes.fill_null(-1).to_numpy().astype(np.int32),
+            categories=pd.Index(known, dtype=object),
+        )
+    return pd.DataFrame(columns, copy=False)
+
+
+def read_day(table: str, key: str, day: date, features: Sequence[Feature]) -> tuple[pa.Table, int]:
+    """The active customers of one day, by key, and the table version they were read from.
+
+    Columns: the key and the features. Raises StageError when the day has no features, when no
+    customer of it is active, or when a feature is missing or of another kind.
+    """
+    import pyarrow.dataset as ds
+
+    from ml.storage import tables
+
+    if not tables.exists(table):
+        raise StageError(f"{table} is not at {tables.uri(table)}: run the stage 'features' for {day} first")
+    opened = tables.table(table)
+    version = opened.version()
+    source = tables.scan(opened)
+    check_columns(source.schema, features, f"{table} version {version}")
+    of_day = ds.field("as_of") == day
+    rows = source.to_table(columns=[key, *(feature.name for feature in features)], filter=of_day & ds.field("active"))
+    if rows.num_rows == 0:
+        known = source.count_rows(filter=of_day)
+        if known:
+            raise StageError(f"{table} version {version}: none of the {known} customers of {day} is active")
+        raise StageError(f"{table} version {version} has no rows for {day}: run the stage 'features' for it first")
+    return rows.sort_by(key), version

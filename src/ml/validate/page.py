@@ -1,0 +1,63 @@
+"""The page of one validation: what was expected, why, what was found, and rows that did not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from ml.pages import notes, table, tiles
+from ml.pages import page as framed
+from ml.validate.expectations import Outcome, Suite
+
+# sentences read from the left; figures of the other pages from the right
+STYLE = """<style>th,td{text-align:left}.expected td:nth-child(3){width:27%}.expected td:nth-child(4){width:17%}
+.state{font-weight:600;white-space:nowrap}.warned{color:#8a6100}
+td code{font-size:12px;color:var(--soft)}.examples{margin:0 0 18px;overflow-x:auto}.examples th{font-weight:400}</style>"""
+
+
+def validation_page(
+    model: str, suite: Suite, of: str, rows: Mapping[str, int], outcomes: Sequence[Outcome], run_key: str
+) -> bytes:
+    """A self-contained HTML page; `rows` is how many rows each frame has."""
+    failed = [outcome for outcome in outcomes if not outcome.passed]
+    critical = [outcome for outcome in failed if outcome.expectation.severity == "critical"]
+    state = "failed" if critical else "passed"
+    looked_at = "by " + " and ".join(f"{count:,} {name}" for name, count in rows.items())
+    figures = [
+        ("Result", state, f"run {run_key}"),
+        ("Expectations met", f"{len(outcomes) - len(failed)} of {len(outcomes)}", looked_at),
+        ("Critical failures", str(len(critical)), "each stops the stage"),
+        ("Warnings", str(len(failed) - len(critical)), "told, and go on"),
+    ]
+    head = ["", "Expectation", "Why", "Found"]
+    lines = sorted(outcomes, key=lambda o: (o.passed, o.expectation.severity != "critical"))
+    body = [
+        STYLE,
+        tiles(figures),
+        notes([outcome.sentence for outcome in critical]),
+        '<h2>Expectations</h2><section class="expected">',
+        table(head, [_line(outcome) for outcome in lines]),
+        "</section>",
+        *(_examples(outcome) for outcome in failed if outcome.examples),
+    ]
+    return framed(f"{model} · {suite.name} · {of}", suite.description, body)
+
+
+def _line(outcome: Outcome) -> tuple[str, str, str, str]:
+    expected = outcome.expectation
+    if outcome.passed:
+        state = '<span class="state good">✓ met</span>'
+    elif expected.severity == "critical":
+        state = '<span class="state bad">✗ failed</span>'
+    else:
+        state = f'<span class="state warned">! {escape(expected.severity)}</span>'
+    rule = ", ".join(f"{key}={value}" for key, value in expected.kwargs.items())
+    what = f"{escape(expected.description)}<br><code>{escape(expected.type)}({escape(rule)})</code>"
+    return state, what, f'<span class="soft">{escape(expected.meta.why)}</span>', escape(outcome.observed)
+
+
+def _examples(outcome: Outcome) -> str:
+    head = list(outcome.examples[0])
+    rows = [[escape(example[name]) for name in head] for example in outcome.examples]
+    title = f"<h2>Rows that fail: {escape(outcome.expectation.description)}</h2>"
+    return f'{title}<section class="examples">{table(head, rows)}</section>'

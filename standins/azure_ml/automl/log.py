@@ -1,0 +1,58 @@
+"""An AutoML job's trials in MLflow, as the service logs them: a run for the job, and one below it for each trial."""
+
+from __future__ import annotations
+
+import os
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from standins.azure_ml.automl.spec import Spec
+
+if TYPE_CHECKING:
+    from standins.azure_ml.automl.search import Trial
+
+
+class Tracking:
+    """Use as a context; without `MLFLOW_TRACKING_URI` nothing is logged."""
+
+    def __init__(self, spec: Spec) -> None:
+        self._spec = spec
+        self._client: Any = None
+        self._experiment = self._run = ""
+
+    def __enter__(self) -> Tracking:
+        if os.environ.get("MLFLOW_TRACKING_URI"):
+            import mlflow
+
+            name = os.environ.get("AZUREML_EXPERIMENT_NAME", "Default")
+            job = os.environ.get("AZUREML_RUN_ID", "automl")
+            self._client = mlflow.MlflowClient()
+            self._experiment = mlflow.set_experiment(name).experiment_id
+            made = self._client.create_run(self._experiment, run_name=job, tags={"azureml.job": job})
+            self._run = made.info.run_id
+        return self
+
+    def trial(self, trial: Trial) -> None:
+        if self._client is None:
+            return
+        name = f"{os.environ.get('AZUREML_RUN_ID', 'automl')}_{trial.number}"
+        tags = {"mlflow.parentRunId": self._run, "algorithm": trial.algorithm}
+        started = int(trial.started * 1000)
+        run = self._client.create_run(self._experiment, start_time=started, run_name=name, tags=tags).info.run_id
+        for key, value in trial.config.items():
+            self._client.log_param(run, key, value)
+        if trial.score is not None:
+            self._client.log_metric(run, self._spec.metric, trial.score)
+        status = {"Completed": "FINISHED", "Canceled": "KILLED"}.get(trial.status, "FAILED")
+        self._client.set_terminated(run, status, end_time=int(trial.ended * 1000))
+
+    def best(self, trial: Trial) -> None:
+        if self._client is not None:
+            self._client.set_tag(self._run, "algorithm", trial.algorithm)
+            self._client.log_metric(self._run, self._spec.metric, trial.score)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._client is not None:
+            self._client.set_terminated(self._run, "FAILED" if kind else "FINISHED")

@@ -1,0 +1,178 @@
+"""Azure ML's run history: what became of jobs, their logs, their experiments, and a page for people."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Body, Header, Query, Response
+from fastapi.responses import HTMLResponse
+
+from standins.azure_ml.api import DATA_PLANE, PATH, Json, Where, WhoReads, Workspace, iso, not_found
+from standins.azure_ml.job import DONE, UPDATABLE
+from standins.azure_ml.job_types import jobs_of
+from standins.azure_ml.views import told
+from standins.core.cloud import Cloud
+from standins.core.documents import Document
+
+LOG = "user_logs/std_log.txt"
+HISTORY = f"/history/v1.0{PATH}"
+
+_LAST = 500_000  # characters of output that a page shows
+
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{name} – Azure ML job</title>{refresh}
+<style>
+body {{ font: 14px/1.4 system-ui, sans-serif; margin: 2rem; color: #222; }}
+pre {{ background: #f6f6f6; padding: .8rem; overflow-x: auto; white-space: pre-wrap; }}
+td {{ padding: .2rem .8rem .2rem 0; vertical-align: top; }}
+.Completed {{ color: #176f2c; }} .Failed, .Canceled {{ color: #b00020; }} .Running {{ color: #0057b8; }}
+</style>
+<h1>{name}</h1>
+<p>Job of the local Azure ML: <b class="{status}">{status}</b>. {error}</p>
+<p>Workspace {workspace}, experiment {experiment}. Started {started}, ended {ended} (UTC).</p>
+<pre>{command}</pre>{children}<h2>{log_name}</h2><pre>{log}</pre>
+<p><a href="/ledger?service=azure_ml">All submissions</a></p></html>"""
+
+
+def routes(cloud: Cloud) -> APIRouter:
+    router = APIRouter()
+    jobs = cloud.one(jobs_of)
+
+    @router.get(f"{HISTORY}/runs/{{run}}/details")
+    def details(run: str, where: Where, _: WhoReads) -> Json:
+        job = jobs.get(where, run)
+        address = f"{DATA_PLANE}/azureml/logs/{quote(job['secret'])}/{LOG}"
+        return {
+            "runId": job["name"],
+            "target": (job["asked"].get("computeId") or "serverless").rpartition("/")[2],
+            "status": job["status"],
+            "startTimeUtc": iso(job["started"]) if job["started"] else None,
+            "endTimeUtc": iso(job["ended"]) if job["ended"] else None,
+            "error": _error(job),
+            "warnings": [],
+            **told(job),
+            "inputDatasets": [],
+            "outputDatasets": [],
+            # The file appears with the first thing that a job does, as it does on the service.
+            "logFiles": {LOG: address} if job["started"] or job["status"] in DONE else {},
+            "submittedBy": job["systemData"]["createdBy"],
+        }
+
+    @router.get(f"{HISTORY}/runs/{{run}}")
+    def get_run(run: str, where: Where, _: WhoReads) -> Json:
+        return _run(jobs.get(where, run))
+
+    @router.get(f"{HISTORY}/runs/{{run}}/children")
+    def children(run: str, where: Where, _: WhoReads) -> Json:
+        return {"value": [_run(child) for child in jobs.children(jobs.get(where, run))]}
+
+    @router.patch(f"{HISTORY}/experiments/{{experiment}}/runs/{{run}}")
+    def describe(run: str, where: Where, _: WhoReads, body: Annotated[Json, Body()]) -> Json:
+        jobs.describe(where, run, {field: body.get(field) for field in UPDATABLE})
+        return _run(jobs.get(where, run))
+
+    @router.get(f"{HISTORY}/experiments/{{experiment}}")
+    def experiment(experiment: str, where: Where, _: WhoReads) -> Json:
+        found = _experiments(jobs.within(where))
+        if experiment not in found:
+            raise not_found(f"Experiment {experiment}")
+        return found[experiment]
+
+    @router.post(f"{HISTORY}/experiments:query")
+    def experiments(where: Where, _: WhoReads) -> Json:
+        return {"value": list(_experiments(jobs.within(where)).values()), "continuationToken": None, "nextLink": None}
+
+    @router.get(f"/azureml/logs/{{secret}}/{LOG}")
+    def log(secret: str, asked: Annotated[str, Header(alias="range")] = "") -> Response:
+        content, kind = jobs.log(jobs.by_secret(secret)), "text/plain; charset=utf-8"
+        found = re.fullmatch(r"bytes=(\d+)-", asked)
+        if found is None:
+            return Response(content, media_type=kind)
+        start, size = int(found[1]), len(content)  # as Blob Storage, where the service keeps its logs
+        if start >= size:
+            return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
+        part = {"Content-Range": f"bytes {start}-{size - 1}/{size}"}
+        return Response(content[start:], 206, headers=part, media_type=kind)
+
+    @router.get("/azureml/runs/{run}")
+    def page(run: str, wsid: Annotated[str, Query()]) -> HTMLResponse:
+        parts = wsid.partition("&")[0].strip("/").split("/")
+        if len(parts) != 8:
+            raise not_found(f"Workspace {wsid}")
+        job = jobs.get(Workspace(parts[1], parts[3], parts[7]), run)
+        return HTMLResponse(_page(job, jobs.children(job), wsid, jobs.log(job).decode(errors="replace")))
+
+    return router
+
+
+def _error(job: Document) -> Json | None:
+    if not job["error"]:
+        return None
+    return {"error": {"code": "UserError", "message": job["error"], "details": []}, "time": iso(job["ended"])}
+
+
+def _run(job: Document) -> Json:
+    asked = job["asked"]
+    return {
+        "runId": job["name"],
+        "status": job["status"],
+        "createdUtc": iso(job["created"]),
+        "startTimeUtc": iso(job["started"]) if job["started"] else None,
+        "endTimeUtc": iso(job["ended"]) if job["ended"] else None,
+        "error": _error(job),
+        "displayName": asked.get("displayName") or job["name"],
+        "description": asked.get("description"),
+        **told(job),
+        "parentRunId": job.get("parent"),
+        "rootRunId": job.get("parent") or job["name"],
+        "jobType": asked["jobType"],
+        "experimentId": asked.get("experimentName") or "Default",
+        "runType": f"azureml.{asked['jobType']}Job",
+        "target": (asked.get("computeId") or "serverless").rpartition("/")[2],
+        "createdBy": {"userName": job["systemData"]["createdBy"]},
+    }
+
+
+def _experiments(jobs: list[Document]) -> dict[str, Json]:
+    found: dict[str, Json] = {}
+    for job in reversed(jobs):
+        name = job["asked"].get("experimentName") or "Default"
+        found.setdefault(name, {"experimentId": name, "name": name, "createdUtc": iso(job["created"]), "tags": {}})
+    return found
+
+
+def _children(children: list[Document], wsid: str) -> str:
+    """The trials of a sweep, the steps of a pipeline: each with its page, how it is, and what it tells of itself."""
+    if not children:
+        return ""
+    rows = ""
+    for child in children:
+        shown = told(child)
+        says = ", ".join(f"{k} {v}" for k, v in {**shown["tags"], **shown["properties"]}.items())
+        cells = [child["status"], child["error"] or "", says]
+        page = f"/azureml/runs/{quote(child['name'])}?wsid={quote(wsid)}"
+        rows += f'<tr><td><a href="{page}">{html.escape(child["name"])}</a>'
+        rows += "".join(f"<td>{html.escape(str(cell))}" for cell in cells)
+    return f"<h2>Jobs it has started</h2><table>{rows}</table>"
+
+
+def _page(job: Document, children: list[Document], wsid: str, log: str) -> str:
+    def clock(seconds: float | None) -> str:
+        return iso(seconds)[:19].replace("T", " ") if seconds else "–"
+
+    return _PAGE.format(
+        name=html.escape(job["name"]),
+        status=job["status"],
+        error=html.escape(job["error"] or ""),
+        workspace=html.escape(job["workspace"]),
+        experiment=html.escape(job["asked"].get("experimentName") or "Default"),
+        started=clock(job["started"]),
+        ended=clock(job["ended"]),
+        command=html.escape(job["asked"].get("command") or (job["asked"].get("trial") or {}).get("command") or ""),
+        children=_children(children, wsid.partition("&")[0]),
+        log_name=LOG,
+        log=html.escape(log[-_LAST:]),
+        refresh="" if job["status"] in DONE else '<meta http-equiv="refresh" content="2">',
+    )

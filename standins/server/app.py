@@ -1,0 +1,66 @@
+"""All services as one web application. Paths tell them apart: no two services share one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+import standins.arm.routes
+import standins.azure_ml.routes
+import standins.data_factory.monitoring
+import standins.data_factory.page
+import standins.data_factory.routes
+import standins.databricks.routes
+import standins.entra.routes
+import standins.event_grid.routes
+import standins.power_bi.routes
+from standins.core import errors, ledger
+from standins.core.cloud import Cloud
+from standins.faults import rules
+from standins.faults.injection import FaultInjection
+from standins.faults.rules import Faults
+
+# Each has `routes(cloud) -> APIRouter` and may have `start(cloud)`, called once when the server
+# starts: take up unfinished work, start watchers (cloud.background, cloud.every).
+SERVICES = (
+    standins.entra.routes,
+    standins.arm.routes,
+    standins.data_factory.routes,
+    standins.data_factory.monitoring,
+    standins.data_factory.page,
+    standins.power_bi.routes,
+    standins.event_grid.routes,
+    standins.databricks.routes,
+    standins.azure_ml.routes,
+)
+
+
+def create_app(cloud: Cloud, switches: Faults | None = None) -> FastAPI:
+    """The application over one cloud's state. Its lifespan starts and stops the background work."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        for service in SERVICES:
+            if hasattr(service, "start"):
+                service.start(cloud)
+        yield
+        cloud.close()
+
+    app = FastAPI(title="local cloud", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.router.redirect_slashes = False
+    app.state.cloud = cloud
+    errors.install(app)
+
+    @app.get("/health")
+    def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    switches = switches or Faults()
+    app.add_middleware(FaultInjection, faults=switches)
+    app.include_router(rules.routes(switches))
+    app.include_router(ledger.routes(cloud.ledger))
+    for service in SERVICES:
+        app.include_router(service.routes(cloud))
+    return app

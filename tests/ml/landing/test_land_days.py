@@ -1,0 +1,180 @@
+"""The one rule about days: what lies in the landing store, and what is due."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from ml.days.due import Due, due_days
+from ml.landing.listing import Landed, fingerprint, landed_days
+from ml.storage.stores import Blob
+
+NOW = datetime(2024, 3, 5, 12, tzinfo=UTC)
+D1, D2, D3 = date(2024, 2, 28), date(2024, 2, 29), date(2024, 3, 1)
+
+
+def blob(name: str, size: int = 10, etag: str = "e1") -> Blob:
+    return Blob(name, size, etag)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        pytest.param("transactions/2024-02-30/a.csv", "no day 2024-02-30", id="a-day-that-is-not"),
+        pytest.param("transactions/2023-02-29/a.csv", "no day", id="no-leap-day-in-2023"),
+        pytest.param("transactions/20240229/a.csv", "YYYY-MM-DD", id="a-day-without-dashes"),
+        pytest.param("transactions/2024-2-9/a.csv", "YYYY-MM-DD", id="a-day-without-zeros"),
+        pytest.param("transactions/٢٠٢٤-02-29/a.csv", "YYYY-MM-DD", id="digits-of-another-script"),
+        pytest.param("transactions/a.csv", "not transactions/", id="no-day-folder"),
+        pytest.param("transactions/2024-02-29/b/a.csv", "not transactions/", id="too-deep"),
+        pytest.param("transactions/2024-02-29/../2024-02-28/a.csv", "not transactions/", id="path-climbs"),
+        pytest.param("transactions/../a.csv", "YYYY-MM-DD", id="parent-folder-as-day"),
+        pytest.param("/transactions/2024-02-29/a.csv", "not transactions/", id="leading-slash"),
+        pytest.param("transactions/2024-02-29/..\\a.csv", "file name", id="backslash"),
+        pytest.param("transactions/2024-02-29/", "file name", id="folder-name-with-content"),
+        pytest.param("transactions/2024-02-29/*.csv", "file name", id="wildcard"),
+        pytest.param("transactions/2024-02-29/_part.csv", "file name", id="hidden-to-spark"),
+        pytest.param("transactions/2024-02-29/.a.csv", "file name", id="hidden-file"),
+        pytest.param("transactions/2024-02-29/a\n.csv", "file name", id="line-break-in-name"),
+        pytest.param("transactions/2024-02-29/a.xlsx", "format not known", id="unknown-format"),
+        pytest.param("transactions/2024-02-29/a.CSV", "lower case", id="extension-in-capitals"),
+        pytest.param("transactions/2024-02-29/a.csv.gz", "format not known", id="compressed"),
+        pytest.param("transactions/2024-02-29/csv", "format not known", id="no-extension"),
+        pytest.param("orders/2024-02-29/a.csv", "not transactions/", id="another-table"),
+    ],
+)
+def test_a_file_out_of_place_is_a_stray_with_a_reason(name: str, why: str) -> None:
+    found = landed_days([blob(name), blob("transactions/2024-02-29/good.csv")], "transactions")
+    assert [day.day for day in found.days] == [D2]
+    assert [stray.name for stray in found.strays] == [name]
+    assert why in found.strays[0].why
+
+
+@pytest.mark.parametrize(
+    "name", ["transactions", "transactions/", "transactions/2024-02-29", "transactions/2024-02-29/"]
+)
+def test_folder_markers_of_hierarchical_accounts_are_neither_days_nor_strays(name: str) -> None:
+    assert landed_days([blob(name, size=0)], "transactions") == landed_days([], "transactions")
+
+
+def test_an_empty_file_is_landed_because_refusing_it_is_the_ingestions_matter() -> None:
+    assert [day.day for day in landed_days([blob("transactions/2024-02-29/a.csv", size=0)], "transactions").days] == [
+        D2
+    ]
+
+
+def test_days_come_oldest_first_with_all_their_files_by_name() -> None:
+    names = ["transactions/2024-03-01/b.csv", "transactions/2024-02-29/x.jsonl", "transactions/2024-03-01/a part-2.tsv"]
+    found = landed_days([blob(name) for name in names], "transactions").days
+    assert [(day.day, [file.name for file in day.files]) for day in found] == [
+        (D2, ["transactions/2024-02-29/x.jsonl"]),
+        (D3, ["transactions/2024-03-01/a part-2.tsv", "transactions/2024-03-01/b.csv"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param([blob("a"), blob("b"), blob("c")], id="file-added"),
+        pytest.param([blob("a")], id="file-removed"),
+        pytest.param([blob("a"), blob("b", etag="e2")], id="written-again"),
+        pytest.param([blob("a"), blob("b", size=11)], id="grown"),
+        pytest.param([blob("a"), blob("B")], id="renamed"),
+    ],
+)
+def test_a_fingerprint_changes_with_the_files(other: list[Blob]) -> None:
+    assert fingerprint(other) != fingerprint([blob("a"), blob("b")])
+
+
+def test_a_fingerprint_does_not_depend_on_the_listings_order() -> None:
+    assert fingerprint([blob("a"), blob("b")]) == fingerprint([blob("b"), blob("a")])
+
+
+A, B, C = (Landed(day, (), f"f{n}") for n, day in enumerate((D1, D2, D3)))
+
+
+@pytest.mark.parametrize(
+    ("ingested", "asked", "expected"),
+    [
+        pytest.param({}, {}, Due(days=(A, B, C)), id="never-seen-is-due"),
+        pytest.param({D1: "f0", D2: "f1", D3: "f2"}, {}, Due(days=()), id="ingested-as-it-is-rests"),
+        pytest.param({D1: "f0", D2: "old", D3: "f2"}, {}, Due(days=(B,)), id="changed-is-due-again"),
+        pytest.param({}, {D1: "f0"}, Due(days=(B, C), waiting=(A,)), id="asked-for-waits"),
+        pytest.param({D1: "f0"}, {D1: "f0"}, Due(days=(B, C)), id="asked-for-and-ingested-is-done"),
+        pytest.param({}, {D1: "old"}, Due(days=(A, B, C)), id="changed-since-it-was-asked-for"),
+        pytest.param({D1: "old"}, {D1: "old"}, Due(days=(A, B, C)), id="changed-since-it-was-ingested"),
+        pytest.param({D1: "older"}, {D1: "f0"}, Due(days=(B, C), waiting=(A,)), id="change-asked-for-waits"),
+    ],
+)
+def test_what_is_due(ingested: dict[date, str], asked: dict[date, str], expected: Due) -> None:
+    assert due_days([A, B, C], ingested, asked, bulk_days=3) == expected
+
+
+def test_more_days_than_an_arrival_are_held_with_a_sentence_that_says_what_to_do() -> None:
+    landed = [Landed(D1 + timedelta(n), (), f"f{n}") for n in range(32)]
+    found = due_days(landed, {}, {}, bulk_days=31)
+    assert (found.days, found.history) == ((), tuple(landed))
+    assert "32 new or changed days" in found.why
+    assert "2024-02-28..2024-03-30" in found.why
+
+
+def test_as_many_days_as_an_arrival_may_have_are_due() -> None:
+    landed = [Landed(D1 + timedelta(n), (), f"f{n}") for n in range(31)]
+    assert due_days(landed, {}, {}, bulk_days=31) == Due(days=tuple(landed))
+
+
+def several(days: int, seconds_ago: float) -> list[Landed]:
+    """New days, the last of which has a file that was written so long before NOW, the others an hour before."""
+    times = [NOW - timedelta(hours=1)] * (days - 1) + [NOW - timedelta(seconds=seconds_ago)]
+    return [Landed(D1 + timedelta(n), (Blob(f"{n}", 1, "e", written=at),), f"f{n}") for n, at in enumerate(times)]
+
+
+@pytest.mark.parametrize(
+    ("days", "asked", "seconds_ago", "coming"),
+    [
+        pytest.param(1, 0, 1, False, id="a-day"),
+        pytest.param(7, 0, 1, False, id="a-week-that-is-sent-again"),
+        pytest.param(8, 0, 1, True, id="more-than-a-week-while-files-come-in"),
+        pytest.param(8, 0, 29, True, id="the-newest-file-half-a-minute-ago"),
+        pytest.param(8, 0, 31, False, id="quiet-for-half-a-minute"),
+        pytest.param(8, 7, 1, True, id="one-more-and-a-week-waits"),
+        pytest.param(8, 7, 31, False, id="one-more-and-it-is-quiet"),
+        pytest.param(8, 0, -60, True, id="the-clock-of-the-store-is-ahead"),
+    ],
+)
+def test_a_history_that_is_being_copied_in_is_not_taken_for_arrivals(
+    days: int, asked: int, seconds_ago: float, coming: bool
+) -> None:
+    landed = several(days, seconds_ago)
+    known = {day.day: day.fingerprint for day in landed[:asked]}
+    new, waiting = tuple(landed[asked:]), tuple(landed[:asked])
+    found = due_days(landed, {}, known, bulk_days=31, now=NOW)
+    assert (found.days, found.coming, found.waiting) == (() if coming else new, new if coming else (), waiting)
+    assert ("files still come in" in found.why) == coming
+
+
+def test_days_that_wait_or_are_ingested_do_not_make_an_arrival_a_history() -> None:
+    landed = [Landed(D1 + timedelta(n), (), f"f{n}") for n in range(500)]
+    known = {day.day: day.fingerprint for day in landed[:-1]}
+    assert due_days(landed, known, {}, bulk_days=31).days == (landed[-1],)
+    assert due_days(landed, {}, known, bulk_days=31).days == (landed[-1],)
+
+
+@pytest.mark.parametrize(
+    ("held", "expected"),
+    [
+        pytest.param({D1: "f0"}, Due(days=(B,), held=(A,), waiting=(C,)), id="held-as-it-is-rests"),
+        pytest.param({D1: "old"}, Due(days=(A, B), waiting=(C,)), id="changed-since-it-was-held"),
+        pytest.param({D3: "f2"}, Due(days=(A, B), held=(C,)), id="held-after-it-was-asked-for"),
+        pytest.param({D1: "f0", D2: "f1", D3: "f2"}, Due(days=(), held=(A, B, C)), id="all-held"),
+    ],
+)
+def test_a_held_day_rests_until_its_files_change(held: dict[date, str], expected: Due) -> None:
+    assert due_days([A, B, C], {}, {D3: "f2"}, bulk_days=3, held=held) == expected
+
+
+def test_held_days_do_not_make_an_arrival_a_history() -> None:
+    landed = [Landed(D1 + timedelta(n), (), f"f{n}") for n in range(500)]
+    held = {day.day: day.fingerprint for day in landed[:-1]}
+    assert due_days(landed, {}, {}, bulk_days=31, held=held).days == (landed[-1],)

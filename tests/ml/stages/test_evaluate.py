@@ -1,0 +1,162 @@
+"""Challenger and champion on the same rows: nothing unmeasured passes silently, and the page says what it knows."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ml.config import load_model
+from ml.errors import StageError
+from ml.evaluate import record
+from ml.evaluate.evaluation import evaluation
+from ml.evaluate.report.page import model_page
+from ml.registry import model_versions
+from ml.stages import evaluate
+from tests.support.small_world import World, training_set
+
+SETTINGS = load_model("churn").evaluate
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(tmp_path, monkeypatch)
+
+
+def rows(count: int = 600, noise: float = 0.2) -> tuple[Any, Any]:
+    rng = np.random.default_rng(0)
+    truth = rng.random(count)
+    return (rng.random(count) < truth).astype(float), np.clip(truth + rng.normal(0, noise, count), 0, 1)
+
+
+def evaluated(y: Any, p: Any, champion: Any = None) -> dict[str, Any]:
+    return evaluation(y, p, champion, np.arange(len(y)), SETTINGS, seed=1)
+
+
+def page_facts(found: dict[str, Any]) -> dict[str, Any]:
+    return found | {
+        "model": "churn", "champion": None, "run_key": "k", "commit": "c", "training_set_version": 0, "rows_train": 1,
+        "test_as_of": ["1998-04-01"], "params": {}, "importance": [],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("y", "p", "sentence"),
+    [
+        pytest.param(np.ones(50), np.linspace(0, 1, 50), "all 50 test rows are of class 1", id="single-class"),
+        pytest.param(np.zeros(50), np.linspace(0, 1, 50), "all 50 test rows are of class 0", id="nobody-churned"),
+        pytest.param(rows(50)[0], np.full(50, np.nan), "50 of 50 predictions are not finite", id="nan-predictions"),
+        pytest.param(rows(50)[0], np.full(50, 0.1), "no row was predicted", id="nobody-predicted"),
+        pytest.param(np.empty(0), np.empty(0), "there are no test rows", id="no-rows"),
+    ],
+)
+def test_unmeasured_is_null_with_a_sentence_and_a_page(y: Any, p: Any, sentence: str) -> None:
+    found = json.loads(record.to_json(evaluated(y, p)))
+    assert any(metric["value"] is None for metric in found["metrics"]["challenger"].values())
+    assert any(sentence in problem for problem in found["problems"])
+    page = model_page(load_model("churn"), page_facts(found)).decode()
+    assert sentence in page
+    assert "not measured" in page
+
+
+def test_a_measured_model_has_no_problems_and_intervals_around_its_values() -> None:
+    found = evaluated(*rows())
+    assert found["problems"] == []
+    for name, metric in found["metrics"]["challenger"].items():
+        assert metric["low"] <= metric["value"] <= metric["high"], name
+
+
+def test_paired_difference_is_surer_than_the_two_intervals() -> None:
+    y, p = rows()
+    found = evaluated(y, p, champion=rows(noise=0.3)[1])["metrics"]
+    paired = found["difference"]["roc_auc"]
+    apart = found["challenger"]["roc_auc"]
+    assert paired["value"] == pytest.approx(apart["value"] - found["champion"]["roc_auc"]["value"], abs=1e-8)
+    assert paired["high"] - paired["low"] < apart["high"] - apart["low"]
+
+
+def test_a_model_against_itself_differs_by_nothing() -> None:
+    y, p = rows()
+    difference = evaluated(y, p, champion=p)["metrics"]["difference"]
+    assert {tuple(metric.values()) for metric in difference.values()} == {(0.0, 0.0, 0.0)}
+
+
+def test_confusion_counts_every_row_once() -> None:
+    cells = evaluated(*rows())["confusion"]
+    assert sum(count for name, count in cells.items() if name != "threshold") == 600
+
+
+def test_curves_begin_and_end_where_they_must() -> None:
+    curves = evaluated(*rows())["curves"]["challenger"]
+    assert [curves["roc"][0], curves["roc"][-1]] == [[0, 0], [1, 1]]
+    assert curves["precision_recall"][-1][0] == 1
+    assert sum(part["rows"] for part in curves["calibration"]) == 600
+
+
+def test_same_inputs_give_the_same_evaluation_and_page() -> None:
+    first, again = evaluated(*rows()), evaluated(*rows())
+    assert record.to_json(first) == record.to_json(again)
+    pages = [model_page(load_model("churn"), page_facts(found)) for found in (first, again)]
+    assert pages[0] == pages[1]
+
+
+def test_page_holds_everything_and_loads_nothing() -> None:
+    page = model_page(load_model("churn"), page_facts(evaluated(*rows()))).decode()
+    assert len(page) < 200_000
+    assert not [word for word in ("<script", 'src="http', "@import") if word in page]
+    for word in ("ROC AUC", "Calibration", "Precision and recall", "Right and wrong", "1998-04-01"):
+        assert word in page
+
+
+def test_page_escapes_what_others_named() -> None:
+    found = page_facts(evaluated(*rows())) | {"run_key": "<script>alert(1)</script>"}
+    assert "<script>" not in model_page(load_model("churn"), found).decode()
+
+
+def test_champion_that_cannot_score_the_rows_is_told_and_unmeasured(world: World) -> None:
+    world.champion()
+    shutil.rmtree(world.folder / "lake" / "features" / "training_set")  # a table's columns are not changed in place
+    rows = training_set(seed=5).drop_columns(["orders"])
+    trained = world.train(world.write_training_set(rows), "train-2")
+    assert any("champion 1 could not score" in line and "orders" in line for line in trained["problems"])
+    decision = world.gate(trained["version"])
+    assert not decision["approved"]
+    assert any("champion 1 was not measured" in reason for reason in decision["reasons"])
+
+
+def test_champion_that_saw_the_test_period_is_told(world: World) -> None:
+    world.champion()
+    old = training_set()
+    earlier = old.set_column(
+        old.schema.get_field_index("as_of"),
+        "as_of",
+        [[day.replace(year=day.year - 1) for day in old["as_of"].to_pylist()]],
+    ).cast(old.schema)
+    trained = world.train(world.write_training_set(earlier), "train-2")
+    assert any("the comparison favours it" in line for line in trained["problems"])
+
+
+def test_evaluating_again_compares_with_the_champion_of_now(world: World) -> None:
+    table = world.write_training_set(training_set())
+    waiting, other = world.train(table, "train-1")["version"], world.train(table, "train-2")["version"]
+    world.gate(other)
+    world.promote(other)
+    with pytest.raises(StageError, match=r"champion changed since evaluation.*evaluate again"):
+        world.gate(waiting)
+    found = evaluate.run(Namespace(model="churn", version=waiting))
+    assert found["champion"] == other
+    assert world.gate(waiting)["champion"] == other
+
+
+def test_evaluation_is_logged_and_its_page_is_in_the_reports(world: World) -> None:
+    trained = world.train(world.write_training_set(training_set()))
+    version = model_versions.version("churn", trained["version"])
+    found = json.loads(model_versions.artifact(version, record.FILE))
+    assert found["metrics"]["challenger"]["roc_auc"] == trained["roc_auc"]
+    page = (world.folder / "reports" / trained["report"]).read_bytes()
+    assert page == model_versions.artifact(version, record.PAGE)

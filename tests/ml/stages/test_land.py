@@ -1,0 +1,115 @@
+"""`python -m ml land`: day files as upstream writes them, the same ones every time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import csv
+
+from ml import cli
+from ml.landing import listing
+from ml.ops import ingested_days
+from ml.storage.stores import FolderStore
+
+
+@pytest.fixture
+def landing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderStore:
+    monkeypatch.setenv("LANDING_URI", tmp_path.as_uri())
+    return FolderStore(tmp_path)
+
+
+def facts(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, object]:
+    cli.main(["land", *argv])
+    found: dict[str, object] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return found
+
+
+SHOP = ("--source", "shop", "--size", "300", "--from", "2024-03-01", "--to", "2024-03-08")
+
+
+@pytest.mark.parametrize(
+    ("argv", "why"),
+    [
+        pytest.param(["--source", "nosuch"], "there are cdnow, shop", id="unknown-source"),
+        pytest.param(["--source", "cdnow", "--drift", "1"], "no drift", id="only-the-simulator-can-be-set"),
+        pytest.param(["--source", "cdnow", "--from", "2024-01-01"], "1997-01-01 to 1998-06-30", id="days-it-has-not"),
+        pytest.param(["--source", "shop", "--size", "0"], "size 0", id="shop-without-customers"),
+    ],
+)
+def test_refuses_with_what_there_is(
+    landing: FolderStore, capsys: pytest.CaptureFixture[str], argv: list[str], why: str
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["land", *argv])
+    assert stopped.value.code == 1
+    assert why in capsys.readouterr().err
+    assert landing.list() == []
+
+
+def test_a_second_time_writes_nothing(landing: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
+    first = facts(capsys, *SHOP)
+    before = landing.list()
+    again = facts(capsys, *SHOP)
+    assert (first["written"], again["written"], again["files"]) == (8, 0, 8)
+    assert landing.list() == before
+
+
+def test_a_damaged_or_missing_file_is_put_right(landing: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
+    facts(capsys, *SHOP)
+    before = landing.list()
+    damaged = landing.read("transactions/2024-03-02/shop.csv")
+    landing.write("transactions/2024-03-02/shop.csv", damaged[:-1] + b"!")  # the size stays the same
+    landing.delete("transactions/2024-03-05/shop.csv")
+    assert facts(capsys, *SHOP)["written"] == 2
+    assert landing.list() == before
+
+
+def test_another_format_takes_the_place_of_the_old_one(
+    landing: FolderStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    facts(capsys, *SHOP)
+    found = facts(capsys, *SHOP, "--format", "tsv")
+    assert (found["written"], found["removed"]) == (8, 8)
+    assert {blob.name.rpartition(".")[2] for blob in landing.list()} == {"tsv"}
+
+
+def test_files_of_others_stay(landing: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
+    landing.write("transactions/2024-03-01/late.csv", b"theirs")
+    facts(capsys, *SHOP)
+    assert landing.read("transactions/2024-03-01/late.csv") == b"theirs"
+
+
+def test_mixed_lands_every_format_with_the_same_rows(
+    landing: FolderStore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert facts(capsys, *SHOP, "--format", "mixed")["files"] == 8
+    listed = listing.list_landing("transactions")
+    assert not listed.strays
+    rows = {}
+    for day in listed.days:
+        path = tmp_path / day.files[0].name
+        if path.suffix in (".csv", ".tsv"):
+            options = csv.ParseOptions(delimiter="\t" if path.suffix == ".tsv" else ",")
+            count = csv.read_csv(path, parse_options=options).num_rows
+        elif path.suffix == ".jsonl":
+            count = len([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()])
+        else:
+            count = pq.read_metadata(path).num_rows
+        rows[path.suffix] = rows.get(path.suffix, 0) + count
+    as_csv = facts(capsys, *SHOP, "--format", "csv")
+    assert set(rows) == {".csv", ".tsv", ".jsonl", ".parquet"}
+    assert sum(rows.values()) == as_csv["rows"]
+
+
+def test_list_tells_the_days_and_writes_nothing(landing: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
+    found = facts(capsys, "--source", "cdnow", "--from", "1998-06-28", "--list")
+    assert found == {"source": "cdnow", "days": ["1998-06-28", "1998-06-29", "1998-06-30"]}
+    assert landing.list() == []
+
+
+def test_nothing_is_ingested_before_the_first_ingestion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LAKE_URI", tmp_path.as_uri())
+    assert ingested_days.ingested_fingerprints() == {}

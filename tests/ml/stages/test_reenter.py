@@ -1,0 +1,178 @@
+"""Refused rows, mended by hand and re-entered with one command: each replaces the row it mends, and adds none."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ml.errors import StageError
+from ml.landing import listing
+from ml.stages import reenter
+from ml.storage import stores
+from tests.support.bronze_days import DAY, Days, mark, row, rows_of
+
+FILE = f"transactions/{DAY}/{listing.CORRECTIONS}"
+
+
+@pytest.fixture
+def days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Days:
+    """A day with one good row, two that are refused, and one that could not be parsed."""
+    made = Days(tmp_path, monkeypatch)
+    path = made.arrive("x.csv", [row(1), row(2, amount="15,30"), row(3, customer_id=None, quantity="six")])
+    made.skip(path, 5, "536369;17850")
+    made.ingest(copy_log="bronze/_log/k")
+    return made
+
+
+def call(*arguments: Any) -> dict[str, Any]:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", default="churn")
+    reenter.add_arguments(parser)
+    return reenter.run(parser.parse_args(["--days", str(DAY), *map(str, arguments)]))
+
+
+@pytest.fixture
+def mend(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Export the refused rows, keep those that `change` gives cells for, and give them back."""
+
+    def now(change: Callable[[dict[str, str]], dict[str, str] | None]) -> dict[str, Any]:
+        path = tmp_path / "refused.csv"
+        call("--export", path)
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = [line | changed for line in csv.DictReader(file) if (changed := change(line)) is not None]
+        with path.open("w", newline="", encoding="utf-8-sig") as file:  # as a spreadsheet writes it
+            writer = csv.DictWriter(file, [*reenter.TOLD, *reenter.COLUMNS])
+            writer.writeheader()
+            writer.writerows(lines)
+        return call("--corrections", path)
+
+    return now
+
+
+def amount(line: dict[str, str]) -> dict[str, str] | None:
+    return {"amount": "15.30"} if line["amount"] == "15,30" else None
+
+
+def account(days: Days) -> tuple[int, ...]:
+    days.ingest(copy_log="bronze/_log/k")
+    found = mark()
+    assert found is not None
+    return tuple(found[name] for name in ("received", "silver", "quarantined", "duplicates"))
+
+
+def test_the_export_has_each_refused_row_with_reason_remedy_and_cells(days: Days, tmp_path: Path) -> None:
+    assert call("--export", tmp_path / "out.csv")["rows"] == 3
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
+        unparsed, comma, both = csv.DictReader(file)
+    assert comma["_file"].endswith("x.csv")
+    assert (comma["_row"], comma["amount"], comma["_reason"]) == ("2", "15,30", "amount has a decimal comma")
+    assert both["_reason"] == "customer_id is missing; quantity is not a number"
+    assert json.loads(unparsed["_received"]) == {"line": "536369;17850"}
+
+
+def test_a_mended_row_takes_the_place_of_the_refused_one(days: Days, mend: Callable[..., dict[str, Any]]) -> None:
+    before = listing.list_landing("transactions").days[0].fingerprint
+    facts = mend(amount)
+    assert facts == {"day": str(DAY), "rows": 1, "corrected": 1, "file": FILE, "written": True}
+    assert listing.list_landing("transactions").days[0].fingerprint != before  # the day starts by itself
+    assert account(days) == (4, 2, 2, 0)
+    (mended,) = [r for r in rows_of("silver.transactions") if r["_row"] == 2]
+    assert (mended["amount"], mended["_file"].endswith("x.csv")) == (15.3, True)
+    assert account(days) == (4, 2, 2, 0)  # and again
+
+
+def test_a_row_that_could_not_be_parsed_is_written_anew(days: Days, mend: Callable[..., dict[str, Any]]) -> None:
+    mend(lambda line: row(9) if '{"line"' in line["_received"] else None)
+    assert account(days) == (4, 2, 2, 0)
+    assert [r["_row"] for r in rows_of("silver.transactions") if r["transaction_id"] == row(9)["transaction_id"]] == [
+        -1
+    ]
+
+
+def test_twice_is_once(days: Days, mend: Callable[..., dict[str, Any]]) -> None:
+    mend(amount)
+    before = stores.landing().list(FILE)
+    assert mend(amount)["written"] is False
+    assert stores.landing().list(FILE) == before
+
+
+def test_given_again_after_it_was_taken_changes_nothing(
+    days: Days, mend: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    mend(amount)
+    days.ingest(copy_log="bronze/_log/k")
+    assert call("--corrections", tmp_path / "refused.csv")["written"] is False
+
+
+def test_corrections_add_up_and_the_last_word_counts(days: Days, mend: Callable[..., dict[str, Any]]) -> None:
+    mend(amount)
+    mend(lambda line: {"customer_id": "7", "quantity": "6"} if line["quantity"] == "six" else None)
+    mend(lambda line: {"amount": "99"} if line["amount"] == "15,30" else None)
+    assert account(days) == (4, 3, 1, 0)
+    assert sorted(r["amount"] for r in rows_of("silver.transactions")) == [15.3, 15.3, 99.0]
+
+
+def test_a_resent_file_keeps_the_corrections_of_rows_that_are_the_same(
+    days: Days, mend: Callable[..., dict[str, Any]]
+) -> None:
+    mend(amount)
+    days.arrive("x.csv", [row(7), row(8), row(2, amount="15,30")])
+    assert account(days) == (4, 3, 1, 0)
+
+
+def test_a_row_that_upstream_has_changed_is_upstreams_word(
+    days: Days, mend: Callable[..., dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    mend(amount)
+    days.arrive("x.csv", [row(1), row(2, amount="20"), row(3)])
+    assert account(days) == (4, 3, 1, 0)
+    assert "a correction rests, because its row is not there any more" in caplog.text
+    assert sorted(r["amount"] for r in rows_of("silver.transactions")) == [15.3, 15.3, 20.0]
+
+
+def test_deleting_the_corrections_undoes_them(days: Days, mend: Callable[..., dict[str, Any]]) -> None:
+    mend(amount)
+    assert account(days) == (4, 2, 2, 0)
+    stores.landing().delete(FILE)
+    assert account(days) == (4, 1, 3, 0)
+
+
+def test_nothing_is_written_when_a_row_would_be_refused_again(days: Days, mend: Callable[..., dict[str, Any]]) -> None:
+    with pytest.raises(StageError) as error:
+        mend(lambda line: {"amount": "15.30"} if line["amount"] else {})
+    assert "these rows would be refused again; nothing was written" in str(error.value)
+    assert "line 4: customer_id is missing; quantity is not a number (ask upstream" in str(error.value)
+    assert stores.landing().list(FILE) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        pytest.param("a,b\n1,2\n", "no column _file, _received", id="another-csv"),
+        pytest.param(f"{','.join([*reenter.TOLD, *reenter.COLUMNS])}\n", "has no rows", id="no-rows"),
+        pytest.param("\udcff", "cannot be read as csv", id="not-utf-8"),
+    ],
+)
+def test_a_csv_that_is_no_export_is_refused(days: Days, tmp_path: Path, content: str, why: str) -> None:
+    path = tmp_path / "given.csv"
+    path.write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(StageError, match=why):
+        call("--corrections", path)
+    assert stores.landing().list(FILE) == []
+
+
+def test_a_row_that_is_not_refused_is_not_corrected(days: Days, mend: Callable[..., dict[str, Any]]) -> None:
+    with pytest.raises(StageError, match="has no such refused row"):
+        mend(lambda _: {"_received": json.dumps(row(1))})
+
+
+def test_corrections_that_cannot_be_read_hold_the_day(days: Days) -> None:
+    stores.landing().write(FILE, b"{}")
+    with pytest.raises(StageError, match="is not as ml reenter writes it"):
+        days.ingest(copy_log="bronze/_log/k")

@@ -1,0 +1,144 @@
+"""A day's scores: of the champion, of that day's active customers, the same again however often."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+
+from ml.config import load_model
+from ml.errors import StageError
+from ml.registry import model_versions
+from ml.score.bands import band_codes
+from ml.storage import tables
+from tests.support.small_world import DAY, FEATURES, World, customers, training_set
+
+GOLD = "gold.customer_churn_scores"
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("score", "band"),
+    [
+        (1.0, "High"), (0.75, "High"), (np.nextafter(0.75, 0), "Medium"), (0.5, "Medium"), (0.25, "Low"),
+        (0.2499, "Very Low"), (0.0, "Very Low"),
+    ],
+)  # fmt: skip
+def test_floor_belongs_to_its_band(score: float, band: str) -> None:
+    bands = load_model("churn").score.bands
+    assert bands[band_codes(np.array([score]), bands)[0]].name == band
+
+
+def test_without_a_champion_it_says_so_and_writes_nothing(world: World) -> None:
+    world.write_features(customers(10))
+    world.train(world.write_training_set(training_set()))
+    assert "no champion yet" in world.score()["skipped"]
+    assert not tables.exists(GOLD)
+
+
+def test_without_any_model_it_says_so(world: World) -> None:
+    assert "no champion yet" in world.score()["skipped"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        pytest.param(None, "features.customers is not at .*: run the stage 'features' for 1998-06-30", id="no-table"),
+        pytest.param(
+            customers(10, date(1998, 6, 29)), "has no rows for 1998-06-30: run the stage 'features'", id="no-such-day"
+        ),
+        pytest.param(
+            customers(10).set_column(9, "active", pa.array([False] * 10)),
+            "none of the 10 customers of 1998-06-30 is active",
+            id="nobody-active",
+        ),
+        pytest.param(customers(10).drop_columns(["orders"]), "column orders is missing", id="column-missing"),
+        pytest.param(
+            customers(10).set_column(4, "orders", pa.array(["3"] * 10)),
+            "column orders is of type string; the model learnt it as a number",
+            id="column-of-another-kind",
+        ),
+    ],
+)
+def test_unusable_features_are_named_and_nothing_is_written(world: World, rows: pa.Table | None, why: str) -> None:
+    world.champion()
+    world.forget_features()
+    if rows is not None:
+        tables.replace(FEATURES, rows, "as_of IS NOT NULL", partition_by=["as_of"])
+    with pytest.raises(StageError, match=why):
+        world.score()
+    assert not tables.exists(GOLD)
+
+
+def test_each_active_customer_has_one_score_that_says_what_made_it(world: World) -> None:
+    champion = world.champion()
+    rows = customers(500)
+    feature_version = world.write_features(rows)
+    facts = world.score(run_key="score-9")
+    found = tables.read(GOLD).sort_by("customer_id")
+    active = rows.filter(rows["active"])
+    assert found["customer_id"].to_pylist() == active["customer_id"].to_pylist()
+    expected = model_versions.load(model_versions.version("churn", champion)).predict(active)
+    assert found["score"].to_numpy() == pytest.approx(expected, abs=0)
+    for column, value in {
+        "score_date": DAY,
+        "model_version": champion,
+        "feature_table_version": feature_version,
+        "run_key": "score-9",
+    }.items():
+        assert pc.unique(found[column]).to_pylist() == [value]
+    assert facts["rows"] == found.num_rows == sum(facts["by_band"].values())
+    assert facts["by_band"] == {
+        band.name: found["band"].to_pylist().count(band.name) for band in world.config.score.bands
+    }
+
+
+def test_scoring_again_gives_the_same_rows_once(world: World) -> None:
+    world.champion()
+    world.write_features(customers(300))
+    world.score()
+    first = tables.read(GOLD)
+    world.score()
+    assert tables.read(GOLD).equals(first)
+
+
+def test_other_days_keep_their_scores(world: World) -> None:
+    world.champion()
+    other = date(1998, 6, 29)
+    world.write_features(customers(50))
+    world.write_features(customers(40, other), other)
+    world.score(other, "a")
+    world.score(run_key="b")
+    assert sorted(pc.unique(tables.read(GOLD)["run_key"]).to_pylist()) == ["a", "b"]
+
+
+def test_order_of_the_columns_and_unknown_countries_do_not_matter(world: World) -> None:
+    world.champion()
+    rows = customers(100)
+    rows = rows.set_column(rows.schema.get_field_index("country"), "country", pa.array(["XX"] * 100))
+    world.write_features(rows.select(list(reversed(rows.schema.names))))
+    world.score()
+    turned = tables.read(GOLD)["score"]
+    shutil.rmtree(world.folder / "lake" / "features" / "customers")
+    nowhere = rows.set_column(rows.schema.get_field_index("country"), "country", pa.nulls(100, pa.string()))
+    world.write_features(nowhere)
+    world.score()
+    assert tables.read(GOLD)["score"].equals(turned)
+
+
+def test_a_hundred_thousand_customers_take_seconds(world: World) -> None:
+    world.champion()
+    world.write_features(customers(100_000))
+    started = time.process_time()
+    assert world.score()["rows"] > 80_000
+    assert time.process_time() - started < 10

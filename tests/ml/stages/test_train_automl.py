@@ -1,0 +1,249 @@
+"""The model that AutoML made is taken, measured and registered as a fitted one; parameters of a sweep are used and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from mlflow import MlflowClient
+
+from ml.errors import StageError
+from ml.registry import model_versions
+from ml.storage import stores
+from ml.train import automl
+from tests.support.onnx_models import onnx_of, pipeline
+from tests.support.registered import trees, versions
+from tests.support.small_world import TEST_DAY, World, training_rows, training_set
+from tests.support.stages import ml
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return World(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def graph() -> bytes:
+    """A model of all features but `count`, as AutoML gives it."""
+    rows = training_set()
+    rows = rows.filter(pc.equal(rows["split"], "train")).drop_columns(["split", "customer_days_version"])
+    return onnx_of(*pipeline(rows))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, graph: bytes) -> Path:
+    """As Azure ML writes it: the graph, and a pickle beside it."""
+    made = tmp_path / "best_model"
+    (made / "deep").mkdir(parents=True)
+    (made / "model.pkl").write_bytes(b"never read")
+    (made / "deep" / "model.onnx").write_bytes(graph)
+    return made
+
+
+# --- parameters of a sweep ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        pytest.param("{num_leaves: 3}", "--params is no JSON", id="no-json"),
+        pytest.param("[3]", "a JSON object of parameters is needed", id="no-object"),
+        pytest.param('{"seed": 3}', "seed must not be set here", id="what-the-code-fixes"),
+        pytest.param(
+            '{"num_leaves": [3]}', "does not fit config train.params: params.num_leaves", id="no-single-value"
+        ),
+        pytest.param('{"learning_rate": NaN}', "does not fit config train.params", id="no-number"),
+    ],
+)
+def test_parameters_that_the_config_would_refuse_are_refused(world: World, given: str, why: str) -> None:
+    with pytest.raises(StageError, match=why):
+        world.train(world.write_training_set(training_set()), params=given)
+    assert versions() == []
+
+
+def test_given_parameters_are_used_kept_and_give_the_same_bytes(world: World) -> None:
+    version = world.write_training_set(training_set())
+    best = json.dumps({"num_leaves": 3, "n_estimators": 20})
+    first, again = (world.train(version, key, params=best) for key in ("train-1", "train-2"))
+    assert trees(first["version"]) == trees(again["version"])
+    assert first["params"] == {**world.config.train.params, "num_leaves": 3, "n_estimators": 20, "seed": 7}
+    logged = MlflowClient().get_run(first["run_id"]).data.params
+    assert (logged["num_leaves"], logged["n_estimators"]) == ("3", "20")
+    kept = json.loads(model_versions.artifact(model_versions.version("churn", first["version"]), "config.json"))
+    assert kept["train"]["params"]["num_leaves"] == 3
+    assert world.train(version, "train-1", params=best)["reused"]
+    with pytest.raises(
+        StageError, match=r"run key 'train-1' has already made churn version 1 from parameters.*20.*100"
+    ):
+        world.train(version, "train-1")
+
+
+# --- AutoML's model -------------------------------------------------------------------------------------------------
+
+
+def test_automl_model_is_measured_registered_and_says_where_it_came_from(
+    world: World, folder: Path, graph: bytes
+) -> None:
+    version = world.write_training_set(training_set())
+    how = {"automl_model": str(folder), "automl_job": "job-7", "automl_algorithm": "LogisticRegression"}
+    trained = world.train(version, **how)
+    assert trained["roc_auc"]["value"] > 0.8
+    found = model_versions.version("churn", trained["version"])
+    told = {name: found.tags[name] for name in ("algorithm", "automl_job", "automl_sha256")}
+    assert told == {
+        "algorithm": "LogisticRegression",
+        "automl_job": "job-7",
+        "automl_sha256": hashlib.sha256(graph).hexdigest(),
+    }
+    assert ml("evaluate", version=found.number)["roc_auc"] == trained["roc_auc"]
+    assert world.gate(found.number)["approved"]
+    again = world.train(version, **how)
+    assert (again["reused"], again["version"]) == (True, trained["version"])
+    with pytest.raises(StageError, match="has already made churn version 1 from parameters of AutoML, not"):
+        world.train(version)
+
+
+def test_run_key_of_another_automl_model_is_refused(world: World, folder: Path) -> None:
+    version = world.write_training_set(training_set())
+    world.train(version)
+    with pytest.raises(StageError, match="from a fit of its own, not AutoML model"):
+        world.train(version, automl_model=str(folder))
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        pytest.param(
+            lambda rows: rows.drop_columns(["orders"]),
+            r"missing none, not asked for \['orders \(number\)'\]",
+            id="fewer",
+        ),
+        pytest.param(
+            lambda rows: rows.append_column("visits", rows["orders"]), r"missing \['visits \(number\)'\]", id="more"
+        ),
+        pytest.param(
+            lambda rows: rows.set_column(
+                rows.schema.get_field_index("orders"), "orders", rows["orders"].cast(pa.string())
+            ),
+            r"missing \['orders \(category\)'\], not asked for \['orders \(number\)'\]",
+            id="other-kind",
+        ),
+    ],
+)
+def test_automl_model_of_other_columns_is_refused_and_leaves_nothing(
+    world: World, folder: Path, change: Callable[[pa.Table], pa.Table], why: str
+) -> None:
+    version = world.write_training_set(change(training_set()))
+    with pytest.raises(StageError, match=why):
+        world.train(version, automl_model=str(folder))
+    assert versions() == []
+    assert MlflowClient().search_experiments(filter_string="name = '/Shared/churn-prediction'") == []
+
+
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [
+        pytest.param(
+            "best_model/nothing", "exactly one model.onnx is needed, and there are 0; it holds nothing", id="none"
+        ),
+        pytest.param("pickle", "there are 0; it holds model.pkl. AutoML makes it when it is asked", id="only-a-pickle"),
+        pytest.param("two", "there are 2", id="two"),
+        pytest.param(
+            "azureml://datastores/d/paths/x", "Give an azureml:// address to the job as an input", id="azureml"
+        ),
+        pytest.param("https://x/y", "a local path or az://container/path is needed", id="https"),
+        pytest.param("pickle/model.pkl", "is no ONNX model that onnxruntime", id="no-onnx"),
+    ],
+)
+def test_place_without_an_onnx_model_is_refused(
+    world: World, folder: Path, tmp_path: Path, where: str, why: str
+) -> None:
+    for name in ("pickle/model.pkl", "two/a/model.onnx", "two/b/model.onnx"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(b"\x80\x04.")
+    with pytest.raises(StageError, match=why):
+        world.train(
+            world.write_training_set(training_set()), automl_model=where if ":" in where else str(tmp_path / where)
+        )
+    assert versions() == []
+
+
+def test_automl_model_is_fetched_from_blob_storage(
+    tmp_path: Path, folder: Path, graph: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+
+    def blobs(uri: str) -> stores.Store:
+        opened.append(uri)
+        return stores.FolderStore(tmp_path)
+
+    monkeypatch.setattr(stores, "open_store", blobs)
+    assert automl.fetch("az://lake/best_model/") == graph
+    assert automl.fetch("az://lake/best_model/deep/model.onnx") == graph
+    assert opened == ["az://lake"] * 2
+
+
+# --- what AutoML learns from ----------------------------------------------------------------------------------------
+
+
+def exported(world: World, version: int, run_key: str = "automl/1 a") -> dict[str, Any]:
+    return ml("automl_data", training_set_version=version, run_key=run_key)
+
+
+def test_export_holds_the_training_part_without_ids_and_without_test_rows(world: World) -> None:
+    rows = training_set()
+    facts = exported(world, world.write_training_set(rows))
+    where = world.folder / "lake" / facts["path"]
+    assert facts["path"] == "automl/churn/automl_1_a-v0"
+    assert facts["uri"] == f"file://{where}"
+    table = yaml.safe_load((where / "MLTable").read_text())
+    assert table["paths"] == [{"file": "./train.parquet"}]
+    found = pq.read_table(where / "train.parquet")
+    train = rows.filter(pc.equal(rows["split"], "train"))
+    assert found.num_rows == facts["rows"] == train.num_rows == 1200
+    folds = [f"fit_in_fold_{n}" for n in range(1, 6)]
+    assert found.schema.names == [*facts["features"], "churned", *folds]
+    assert not {"customer_id", "as_of", "split", "active", "customer_days_version"} & set(found.schema.names)
+    assert sorted(found["recency_days"].to_pylist()) == sorted(train["recency_days"].to_pylist())
+
+
+def test_export_puts_a_customer_into_one_fold_with_all_its_rows(world: World) -> None:
+    older = training_rows(1200, TEST_DAY - timedelta(days=180), "train", seed=5)  # the same customers, earlier
+    facts = exported(world, world.write_training_set(pa.concat_tables([older, training_set()])))
+    found = pq.read_table(world.folder / "lake" / facts["path"] / "train.parquet")
+    marks = np.column_stack([found[name].to_numpy() for name in found.schema.names if name.startswith("fit_in_fold")])
+    assert set(marks.sum(axis=1)) == {4}, "scored on in one fold, fitted in the others"
+    assert (marks[:1200] == marks[1200:]).all(), "both rows of a customer"
+    assert all(200 < 2400 - fitted < 800 for fitted in marks.sum(axis=0))
+
+
+def test_export_shows_columns_as_scoring_shows_them(world: World) -> None:
+    facts = exported(world, world.write_training_set(training_set()))
+    found = pq.read_table(world.folder / "lake" / facts["path"] / "train.parquet")
+    assert found.schema.field("amount").type == pa.float32()
+    assert found["online_preference_ratio"].null_count > 0
+    assert found["country"].null_count == 0
+    assert set(found["country"].to_pylist()) == {"DE", "FR", "NL", ""}
+
+
+def test_export_asked_again_changes_nothing_and_a_broken_one_is_completed(world: World) -> None:
+    version = world.write_training_set(training_set())
+    facts = exported(world, version)
+    where = world.folder / "lake" / facts["path"]
+    before = (where / "train.parquet").read_bytes()
+    (where / "train.parquet").write_bytes(b"half of it")
+    (where / "MLTable").unlink()  # the process died before it was written
+    again = exported(world, version)
+    assert (again["reused"], (where / "train.parquet").read_bytes()) == (False, before)
+    assert exported(world, version) == {**facts, "reused": True}
+    assert exported(world, world.write_training_set(training_set(seed=2)))["path"] != facts["path"]

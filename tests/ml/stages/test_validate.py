@@ -1,0 +1,354 @@
+"""Validate: suites as files, held against what arrived, what became silver and what is to be learnt."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from ml.config import ConfigError, load_model
+from ml.errors import StageError
+from ml.ops import built_days, held_days
+from ml.stages import validate
+from ml.storage import stores, tables
+from ml.validate import expectations
+from tests.support.bronze_days import DAY, Days, row
+from tests.support.resources import Resources
+
+NEXT = date(2011, 6, 29)
+
+
+@pytest.fixture
+def days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Days:
+    return Days(tmp_path, monkeypatch)
+
+
+def run(suite: str, *arguments: str) -> dict[str, Any]:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", default="churn")
+    validate.add_arguments(parser)
+    return validate.run(parser.parse_args(["--suite", suite, "--run-key", "k", *arguments]))
+
+
+def of_day(suite: str, days: str = str(DAY)) -> dict[str, Any]:
+    return run(suite, "--days", days)
+
+
+def report(suite: str, of: str = str(DAY)) -> tuple[str, dict[str, Any]]:
+    name = f"validation/churn/{suite}/{of}"
+    reports = stores.reports()
+    return reports.read(f"{name}.html").decode(), json.loads(reports.read(f"{name}.json"))
+
+
+def change_silver(**changed: pa.Array) -> None:
+    """Damage the day's one silver row, as a hand or a fault would."""
+    rows = tables.read("silver.transactions")
+    for name, values in changed.items():
+        rows = rows.set_column(rows.schema.get_field_index(name), name, values)
+    tables.replace("silver.transactions", rows, tables.day_predicate("day", [DAY]), partition_by=["day"])
+
+
+# --- suites ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("suite", ["arrival", "silver", "training"])
+def test_every_expectation_has_its_reason(suite: str) -> None:
+    for expectation in expectations.load(suite, load_model("churn")).expectations:
+        assert expectation.description
+        assert expectation.meta.why
+
+
+def test_thresholds_come_from_the_models_config() -> None:
+    model = load_model("churn")
+    bounds = [
+        e.kwargs
+        for e in expectations.load("silver", model).expectations
+        if e.kwargs.get("column") == "amount" and len(e.kwargs) == 3
+    ]
+    limit = model.clean.max_abs_amount
+    assert bounds == [{"column": "amount", "min_value": -limit, "max_value": limit}]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        pytest.param("name: [", "not YAML", id="not-yaml"),
+        pytest.param("name: x\ndescription: y", "expectations: Field required", id="no-expectations"),
+        pytest.param("$typo", "no such key in config/churn.yaml", id="unknown-threshold"),
+    ],
+)
+def test_a_bad_suite_names_file_and_key(resources: Resources, text: str, why: str) -> None:
+    if text == "$typo":
+        text = (
+            "name: x\ndescription: y\nexpectations:\n- {type: expect_column_to_exist, kwargs: {column: $clean.typo}, "
+            "severity: critical, description: z, meta: {why: w}}"
+        )
+    resources.write("expectations", "bad.yaml", text)
+    with pytest.raises(ConfigError, match=re.escape(why)) as error:
+        expectations.load("bad", load_model("churn"))
+    assert "bad.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "of", "why"),
+    [
+        pytest.param("expect_nothing", "rows", "expect_nothing", id="type-that-does-not-exist"),
+        pytest.param("expect_column_to_exist", "lines", "is of 'lines'; there are: rows", id="frame-that-is-not-given"),
+    ],
+)
+def test_an_expectation_nobody_knows_is_a_config_error(kind: str, of: str, why: str) -> None:
+    asked = {
+        "type": kind,
+        "kwargs": {"column": "a"},
+        "severity": "critical",
+        "description": "d",
+        "meta": {"why": "w", "of": of},
+    }
+    suite = expectations.Suite.model_validate({"name": "s", "description": "d", "expectations": [asked]})
+    with pytest.raises(ConfigError, match=re.escape(why)):
+        expectations.check(suite, {"rows": pa.table({"a": [1]})})
+
+
+def test_an_expectation_that_cannot_be_computed_has_failed() -> None:
+    suite = expectations.load("training", load_model("churn"))
+    frames = {"rows": pa.table({"customer_id": ["7"]}), "features": pa.table({"name": ["amount"]})}
+    outcomes = expectations.check(suite, frames)
+    assert [o.passed for o in outcomes if o.expectation.description == "Every row names its customer"] == [True]
+    (lost,) = [o for o in outcomes if o.expectation.description == "Every row says as of when"]
+    assert not lost.passed
+    assert 'could not be computed: Error: The column "as_of"' in lost.observed
+
+
+# --- arrival ---------------------------------------------------------------------------------------
+
+
+def test_arrival_of_a_good_day_passes(days: Days) -> None:
+    days.arrive("x.csv", [row(1), row(2)])
+    facts = of_day("arrival")
+    assert facts["passed"]
+    assert facts["failed"] == []
+    assert facts["rows"] == {"rows": 2, "files": 1}
+    assert facts["report"] == f"validation/churn/arrival/{DAY}.html"
+
+
+def test_arrival_tells_of_bad_rows_and_files_and_leaves_the_decision_to_ingest(days: Days) -> None:
+    days.arrive("x.csv", [row(1, coupon="X"), row(2, customer_id=" ", quantity="six")])
+    days.land("empty.csv", b"")
+    days.land("truncated.csv", b"trunc")
+    facts = of_day("arrival")
+    assert facts["passed"]
+    told = "\n".join(facts["failed"])
+    for sentence in (
+        f"Every landed file can be used: 1 of 3 files do not, such as name transactions/{DAY}/truncated.csv, problem",
+        f"Every landed file has rows: 1 of 3 files do not, such as name transactions/{DAY}/empty.csv, received 0",
+        "No file has columns we do not know: 1 of 3 files do not",
+        "Nine of ten rows name their customer: 1 of 2 rows do not (50 %; at most 10 % may), such as _file ",
+        f"landing/transactions/{DAY}/x.csv, _row 2, customer_id missing",
+        "Quantities are numbers: 1 of 2 rows do not (50 %; at most 1 % may)",
+    ):
+        assert sentence in told
+    page, result = report("arrival")
+    assert "! warning" in page
+    assert "six" in page
+    assert result["passed"]
+
+
+def test_arrival_of_a_day_of_which_nothing_landed_fails(days: Days) -> None:
+    with pytest.raises(StageError, match=f"nothing is landed in transactions/ for {DAY}"):
+        of_day("arrival")
+
+
+# --- silver ----------------------------------------------------------------------------------------
+
+
+def test_silver_of_an_ingested_day_passes(days: Days) -> None:
+    days.arrive("x.csv", [row(1), row(1), row(2, quantity="0"), row(3)])
+    days.ingest()
+    facts = of_day("silver")
+    assert facts["passed"]
+    assert facts["failed"] == []
+    page, result = report("silver")
+    assert page.count("✓ met") == facts["expectations"] == len(result["outcomes"])
+    assert not re.findall(r"https?://|<script|<link|src=", page)
+
+
+def test_silver_of_an_accepted_day_without_rows_passes(days: Days, resources: Resources) -> None:
+    resources.change_model(landing={"empty_file": "accept"})
+    days.land("x.csv", b"")
+    days.ingest()
+    assert of_day("silver")["passed"]
+
+
+def test_a_range_of_days_is_one_report(days: Days) -> None:
+    days.arrive("x.csv", [row(1)])
+    days.arrive("x.csv", [row(1, occurred_at=str(NEXT))], NEXT)
+    days.ingest(DAY, NEXT)
+    facts = of_day("silver", f"{DAY}..{NEXT}")
+    assert facts["report"] == f"validation/churn/silver/{DAY}..{NEXT}.html"
+    assert facts["rows"] == {"rows": 2, "days": 2}
+
+
+def test_the_report_is_written_again_for_the_same_day(days: Days) -> None:
+    days.arrive("x.csv", [row(1)])
+    days.ingest()
+    of_day("silver")
+    before = report("silver")
+    of_day("silver")
+    assert report("silver") == before
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        pytest.param({"customer_id": pa.array([""])}, "No customer id is empty", id="customer-empty"),
+        pytest.param({"customer_id": pa.array([None], pa.string())}, "Every row names its customer", id="no-customer"),
+        pytest.param({"kind": pa.array(["gift"])}, "Every row is a purchase or a return", id="kind-unknown"),
+        pytest.param({"amount": pa.array([2e6])}, "Amounts are within bounds", id="amount-absurd"),
+        pytest.param({"quantity": pa.array([0.0])}, "No quantity is zero", id="quantity-zero"),
+        pytest.param({"unit_price": pa.array([-1.0])}, "Unit prices are not negative", id="price-negative"),
+        pytest.param(
+            {"occurred_at": pa.array([0], pa.timestamp("us", "UTC"))}, "in the partition of its day", id="other-day"
+        ),
+    ],
+)
+def test_silver_that_breaks_a_promise_fails_with_value_row_and_report(
+    days: Days, changed: dict[str, pa.Array], sentence: str
+) -> None:
+    days.arrive("x.csv", [row(1)])
+    days.ingest()
+    change_silver(**changed)
+    with pytest.raises(StageError) as error:
+        of_day("silver")
+    assert sentence in str(error.value)
+    assert f"1 of 1 rows do not, such as _file landing/transactions/{DAY}/x.csv, _row 1" in str(error.value)
+    assert f"Report: validation/churn/silver/{DAY}.html" in str(error.value)
+    page, result = report("silver")
+    assert "✗ failed" in page
+    assert f"landing/transactions/{DAY}/x.csv" in page
+    assert not result["passed"]
+    (held,) = held_days.read().values()
+    assert sentence in " ".join(held["reasons"]), "it rests until its files change"
+    assert held["fingerprint"] == tables.read("ops.ingested_days")["fingerprint"].to_pylist()[0]
+    assert built_days.newest("churn")["validate"] == {}
+
+
+def test_which_content_has_passed_is_noted(days: Days) -> None:
+    days.arrive("x.csv", [row(1)])
+    days.ingest()
+    of_day("silver")
+    content = tables.read("ops.ingested_days")["content"].to_pylist()
+    assert [entry.inputs for entry in built_days.newest("churn")["validate"].values()] == content
+    days.arrive("y.csv", [row(2)])
+    days.ingest()
+    assert [entry.inputs for entry in built_days.newest("churn")["validate"].values()] != (
+        tables.read("ops.ingested_days")["content"].to_pylist()
+    )
+
+
+def test_a_refused_day_that_is_ingested_again_is_not_held_any_more(days: Days) -> None:
+    days.arrive("x.csv", [row(1)])
+    days.ingest()
+    change_silver(amount=pa.array([2e6]))
+    with pytest.raises(StageError):
+        of_day("silver")
+    days.ingest()
+    assert held_days.read() == {}
+    assert of_day("silver")["passed"]
+
+
+def test_rows_written_twice_fail(days: Days) -> None:
+    days.arrive("x.csv", [row(1)])
+    days.ingest()
+    rows = tables.read("silver.transactions")
+    twice = pa.concat_tables([rows, rows])
+    tables.replace("silver.transactions", twice, tables.day_predicate("day", [DAY]), partition_by=["day"])
+    with pytest.raises(StageError) as error:
+        of_day("silver")
+    assert "No received row is there twice: 2 of 2 rows do not" in str(error.value)
+    assert "Silver has as many rows as the account says: 1 of 1 days do not" in str(error.value)
+
+
+def test_a_day_whose_ingestion_did_not_end_fails(days: Days) -> None:
+    days.arrive("x.csv", [row(1)])
+    days.ingest()
+    marks = tables.read("ops.ingested_days")
+    tables.replace("ops.ingested_days", marks.slice(0, 0), tables.day_predicate("day", [DAY]))
+    with pytest.raises(StageError, match="Every day with rows has its account: 1 of 1 days do not"):
+        of_day("silver")
+
+
+def test_an_account_that_does_not_add_up_fails(days: Days) -> None:
+    days.arrive("x.csv", [row(1)])
+    days.ingest()
+    marks = tables.read("ops.ingested_days")
+    marks = marks.set_column(marks.schema.get_field_index("received"), "received", pa.array([3]))
+    tables.replace("ops.ingested_days", marks, tables.day_predicate("day", [DAY]))
+    with pytest.raises(
+        StageError, match=r"silver, quarantined or exact duplicates: 1 of 1 days do not, .* unaccounted 2"
+    ):
+        of_day("silver")
+
+
+def test_silver_before_any_ingestion_says_what_is_missing(days: Days) -> None:
+    with pytest.raises(StageError, match=r"silver.transactions is not at .*the stage 'ingest' makes it"):
+        of_day("silver")
+
+
+def test_a_day_that_was_never_ingested_fails(days: Days) -> None:
+    days.arrive("x.csv", [row(1)])
+    days.ingest()
+    with pytest.raises(StageError, match="The day was ingested: found 0"):
+        of_day("silver", str(NEXT))
+
+
+# --- training --------------------------------------------------------------------------------------
+
+
+def training_set(**changed: list[Any]) -> int:
+    """Two customers per split; the label of a training row is known on the day the test span begins."""
+    first, second = date(2011, 3, 30), date(2011, 6, 28)
+    columns: dict[str, list[Any]] = {
+        "customer_id": ["1", "2", "1", "2"],
+        "as_of": [first, first, second, second],
+        "recency_days": [0, 5, 10, 15],
+        "churned": [0, 1, 1, 0],
+        "split": ["train", "train", "test", "test"],
+    }
+    return tables.replace(
+        "features.training_set", pa.table(columns | changed), "as_of IS NOT NULL", partition_by=["as_of"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        pytest.param({"churned": [0, 2, 1, 0]}, "Every label is 0 or 1", id="label-out-of-range"),
+        pytest.param({"churned": [0, None, 1, 0]}, "Every row has its label", id="label-missing"),
+        pytest.param({"churned": [0, 1, 1, 1]}, "Both splits .*: lacks test 0 ", id="test-has-one-class"),
+        pytest.param({"churned": [1, 1, 1, 0]}, "Both splits .*: lacks train 0 ", id="train-has-one-class"),
+        pytest.param({"split": ["test"] * 4}, "Both splits have customers who stayed", id="no-training-rows"),
+        pytest.param({"split": ["train"] * 4}, "Both splits have customers who stayed", id="no-test-rows"),
+        pytest.param({"customer_id": ["1", None, "1", "2"]}, "Every row names its customer", id="key-missing"),
+        pytest.param({"customer_id": ["1", "1", "1", "2"]}, "A customer is there once per cut-off", id="key-twice"),
+        pytest.param(
+            {"as_of": [date(2011, 4, 1)] * 2 + [date(2011, 6, 28)] * 2},
+            "No training label reaches past the first test cut-off",
+            id="label-from-the-test-span",
+        ),
+    ],
+)
+def test_a_training_set_that_would_deceive_fails(days: Days, changed: dict[str, list[Any]], sentence: str) -> None:
+    with pytest.raises(StageError, match=sentence):
+        run("training", "--version", str(training_set(**changed)))
+
+
+@pytest.mark.parametrize(("suite", "needed"), [("training", "--version"), ("silver", "--days"), ("arrival", "--days")])
+def test_what_is_to_be_validated_must_be_said(days: Days, suite: str, needed: str) -> None:
+    with pytest.raises(StageError, match=f"--suite {suite} needs {needed}"):
+        run(suite)

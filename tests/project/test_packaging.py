@@ -1,0 +1,362 @@
+"""Images and compose files agree with the lock, with the plain host and with each other. No engine is needed."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dotenv import dotenv_values
+
+from local import environment, image_requirements, postgres
+from local.settings import SECRETS, from_environment
+from standins.core.cloud import Settings as StandinSettings
+from standins.server import certificates
+
+ROOT = Path(__file__).resolve().parents[2]
+AIRFLOW_SERVICES = {"api-server", "scheduler", "dag-processor", "triggerer"}
+LOCK = tomllib.loads((ROOT / "uv.lock").read_text())
+
+Service = dict[str, Any]
+
+
+def compose_file(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((ROOT / name).read_text())
+    return found
+
+
+def merged() -> dict[str, Service]:
+    """Services as Compose reads the two files: mappings of a service are merged, lists added up."""
+    services: dict[str, Service] = {}
+    for name in ("docker-compose.yaml", "docker-compose.override.yml"):
+        for service, given in compose_file(name)["services"].items():
+            before = services.setdefault(service, {})
+            for key, value in given.items():
+                if isinstance(value, dict) and isinstance(before.get(key), dict):
+                    before[key] = before[key] | value
+                elif key in ("volumes", "ports") and key in before:
+                    before[key] = before[key] + value
+                else:
+                    before[key] = value
+    return services
+
+
+SERVICES = merged()
+
+
+@pytest.fixture(scope="module")
+def dotenv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder with the .env that docker/env.sh makes."""
+    folder = tmp_path_factory.mktemp("project")
+    (folder / "docker").mkdir()
+    shutil.copy(ROOT / "docker" / "env.sh", folder / "docker")
+    shutil.copy(ROOT / ".env.example", folder)
+    subprocess.run(["sh", "docker/env.sh"], cwd=folder, check=True, capture_output=True)
+    return folder / ".env"
+
+
+@pytest.fixture(scope="module")
+def secrets(dotenv: Path) -> dict[str, str]:
+    return {name: value or "" for name, value in dotenv_values(dotenv, interpolate=False).items()}
+
+
+def variables_of(service: str, secrets: dict[str, str]) -> dict[str, str]:
+    """The environment of a container, without its image's."""
+    given = SERVICES[service]
+    return (secrets if given.get("env_file") == ".env" else {}) | given.get("environment", {})
+
+
+def version_of(package: str) -> str:
+    return next(one["version"] for one in LOCK["package"] if one["name"] == package)
+
+
+# requirements.txt and the images ----------------------------------------------------------------------------------
+
+
+def test_requirements_are_in_step_with_the_lock() -> None:
+    assert (ROOT / "requirements.txt").read_text() == image_requirements.render(), (
+        "uv.lock or the Dockerfile has changed: run `python -m local.image_requirements > requirements.txt`"
+    )
+
+
+@pytest.mark.parametrize("package", ["apache-airflow", "apache-airflow-core", "apache-airflow-task-sdk", "ml"])
+def test_requirements_leave_to_the_image_what_is_its_own(package: str) -> None:
+    assert not re.search(rf"^{package}\b(?!-)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+
+
+def test_requirements_name_what_the_project_asks_for_directly() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *project["optional-dependencies"]["airflow"]]
+    names = {re.split(r"[^\w-]", one)[0] for one in asked} - {"apache-airflow"}
+    airflow_brings = {"apache-airflow-providers-standard", "pydantic", "pyyaml"}
+    pinned = {line.split("==")[0] for line in (ROOT / "requirements.txt").read_text().splitlines()}
+    assert names - pinned <= airflow_brings
+
+
+def test_runtime_is_of_the_locked_airflow_series() -> None:
+    image = re.search(r"^FROM .*runtime:(\d+\.\d+)-", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert image is not None
+    assert version_of("apache-airflow").startswith(f"{image[1]}.")
+
+
+def test_the_base_image_must_tell_its_python() -> None:
+    with pytest.raises(ValueError, match="Dockerfile"):
+        image_requirements.image_python("FROM astrocrpublic.azurecr.io/runtime:3.3-8\n")
+
+
+def test_cloud_image_has_the_uv_of_the_plain_host() -> None:
+    host = re.search(r"^UV_VERSION=(\S+)", (ROOT / "local" / "bootstrap.sh").read_text(), re.MULTILINE)
+    image = re.search(r"^ARG UV_VERSION=(\S+)", (ROOT / "docker" / "cloud.Dockerfile").read_text(), re.MULTILINE)
+    assert host is not None
+    assert image is not None
+    assert host[1] == image[1]
+
+
+def test_cloud_image_has_the_python_that_the_tests_run_on() -> None:
+    image = re.search(r"^FROM python:(\d+)\.(\d+)-", (ROOT / "docker" / "cloud.Dockerfile").read_text(), re.MULTILINE)
+    assert image is not None
+    lowest = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["target-version"]
+    assert f"py{image[1]}{image[2]}" == lowest
+
+
+def test_services_are_of_the_plain_host_s_versions() -> None:
+    told = subprocess.run([postgres.binary("postgres"), "--version"], capture_output=True, text=True, check=True)
+    azurite = json.loads((ROOT / "local" / "azurite" / "package-lock.json").read_text())
+    for service in ("postgres", "mlflow-db"):
+        assert SERVICES[service]["image"].startswith(f"postgres:{told.stdout.split()[2]}-")
+    assert SERVICES["azurite"]["image"].endswith(f":{azurite['packages']['node_modules/azurite']['version']}")
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_no_image_floats(service: str) -> None:
+    image = SERVICES[service]["image"]
+    assert ":" in image
+    assert not image.endswith(":latest")
+
+
+@pytest.mark.parametrize("file", ["docker/cloud.Dockerfile"])
+def test_what_an_image_copies_is_there_and_not_left_out(file: str) -> None:
+    patterns = [line for line in (ROOT / f"{file}.dockerignore").read_text().splitlines() if not line.startswith("#")]
+    for line in re.findall(r"^COPY (.+) \S+$", (ROOT / file).read_text(), re.MULTILINE):
+        for source in line.split():
+            assert (ROOT / source).exists(), f"{file} copies {source}"
+            assert f"!{source}" in patterns, f"{file}.dockerignore leaves out {source}"
+
+
+@pytest.mark.parametrize("needed", ["dags", "plugins", "include", "config", "src", "requirements.txt", "packages.txt"])
+def test_airflow_s_image_gets_what_it_runs(needed: str) -> None:
+    assert not any(fnmatch.fnmatch(needed, pattern) for pattern in ignored_by_airflow())
+
+
+@pytest.mark.parametrize("never", [".env", ".run", ".git", "standins", "local"])
+def test_airflow_s_image_gets_no_secret_and_no_stand_in(never: str) -> None:
+    assert never in ignored_by_airflow()
+
+
+def ignored_by_airflow() -> list[str]:
+    return [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
+
+
+# .env ---------------------------------------------------------------------------------------------------------------
+
+
+def test_env_file_is_private_complete_and_made_once(dotenv: Path, secrets: dict[str, str]) -> None:
+    assert stat.S_IMODE(dotenv.stat().st_mode) == 0o600
+    places = re.findall(r"__[A-Z_]+__", (ROOT / ".env.example").read_text())  # a key may hold two underscores by itself
+    assert not [name for name, value in secrets.items() if not value or any(place in value for place in places)]
+    before = dotenv.read_text()
+    subprocess.run(["sh", "docker/env.sh"], cwd=dotenv.parent, check=True, capture_output=True)
+    assert dotenv.read_text() == before
+
+
+def test_secrets_have_the_form_that_their_readers_need(secrets: dict[str, str]) -> None:
+    from base64 import b64decode
+    from uuid import UUID
+
+    from cryptography.fernet import Fernet
+
+    for name in ("STANDINS_TENANT_ID", "STANDINS_CLIENT_ID", "STANDINS_SUBSCRIPTION_ID"):
+        assert UUID(secrets[name]).version == 4
+    assert len(b64decode(secrets["AZURE_STORAGE_ACCOUNT_KEY"], validate=True)) == 64
+    Fernet(secrets["AIRFLOW__CORE__FERNET_KEY"])
+    assert re.fullmatch(r"[0-9a-f]+", secrets["POSTGRES_PASSWORD"]), "it stands in an address"
+    assert re.fullmatch(r"[0-9a-f]+", secrets["AIRFLOW_ADMIN_PASSWORD"]), "a shell writes it into JSON"
+
+
+def test_no_secret_is_committed(secrets: dict[str, str]) -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    listed = subprocess.run(["git", "ls-files", ".env"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert not listed.stdout
+    ignored = subprocess.run(["git", "check-ignore", ".env", ".env.new"], cwd=ROOT, capture_output=True, text=True)
+    assert ignored.stdout.split() == [".env", ".env.new"]
+
+
+def shape(value: Any) -> Any:
+    """Keys and types, without the values."""
+    return {key: shape(inner) for key, inner in value.items()} if isinstance(value, dict) else type(value).__name__
+
+
+def test_connections_are_the_plain_host_s(tmp_path: Path, secrets: dict[str, str]) -> None:
+    host = environment.connections(from_environment({"RUN_DIR": str(tmp_path)}))
+    prefix = "AIRFLOW_CONN_"
+    ours = {n.removeprefix(prefix).lower(): json.loads(v) for n, v in secrets.items() if n.startswith(prefix)}
+    assert shape(ours) == shape(host)
+    for conn_id, name in (
+        ("azure_data_factory_default", "resource_group_name"),
+        ("azure_data_factory_default", "factory_name"),
+        ("azure_ml_default", "resource_group"),
+        ("azure_ml_default", "workspace"),
+        ("landing_queue", "queue"),
+    ):
+        assert ours[conn_id]["extra"][name] == host[conn_id]["extra"][name]
+
+
+def test_connections_and_stand_ins_agree(secrets: dict[str, str]) -> None:
+    factory = json.loads(secrets["AIRFLOW_CONN_AZURE_DATA_FACTORY_DEFAULT"])
+    assert (factory["login"], factory["password"]) == (
+        secrets["STANDINS_CLIENT_ID"],
+        secrets["STANDINS_CLIENT_SECRET"],
+    )
+    assert factory["extra"]["tenantId"] == secrets["STANDINS_TENANT_ID"]
+    databricks = json.loads(secrets["AIRFLOW_CONN_DATABRICKS_DEFAULT"])
+    assert databricks["password"] == secrets["STANDINS_DATABRICKS_TOKEN"]
+    power_bi = json.loads(secrets["AIRFLOW_CONN_POWERBI_DEFAULT"])["extra"]
+    assert power_bi["group_id"] == environment.POWERBI_GROUP == secrets["STANDINS_POWERBI_GROUP_ID"]
+    assert power_bi["dataset_id"] == environment.POWERBI_DATASET == secrets["STANDINS_POWERBI_DATASET_ID"]
+    assert secrets["AZURITE_ACCOUNTS"] == f"{environment.ACCOUNT}:{secrets['AZURE_STORAGE_ACCOUNT_KEY']}"
+    assert secrets["AZURE_STORAGE_ACCOUNT_KEY"] in secrets["AZURE_STORAGE_CONNECTION_STRING"]
+
+
+# the compose files ----------------------------------------------------------------------------------------------------
+
+# Where the plain host sets what an image has by itself, or reaches the cloud's names in another way.
+ONLY_ON_A_HOST = {
+    "HTTPS_PROXY",  # network aliases take the proxy's place
+    "RUN_DIR",
+    "AIRFLOW_HOME",
+    "AIRFLOW__CORE__DAGS_FOLDER",
+    "AIRFLOW__CORE__PLUGINS_FOLDER",
+    "AIRFLOW__API__HOST",  # all of a container's interfaces; only loopback is published
+    "AIRFLOW__LOGGING__BASE_LOG_FOLDER",
+    "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG",
+}
+
+
+@pytest.mark.parametrize("service", sorted(AIRFLOW_SERVICES))
+def test_airflow_is_told_all_that_it_is_told_on_a_host(service: str, tmp_path: Path, secrets: dict[str, str]) -> None:
+    host = environment.full(from_environment({"RUN_DIR": str(tmp_path)})).keys()
+    assert host - variables_of(service, secrets).keys() - ONLY_ON_A_HOST == set()
+
+
+@pytest.mark.parametrize("service", ["provision", "ml"])
+def test_jobs_are_told_which_cloud_to_use(service: str, tmp_path: Path, secrets: dict[str, str]) -> None:
+    settings = from_environment({"RUN_DIR": str(tmp_path)})
+    needed = {**environment.storage(settings), **environment.cloud(settings)}.keys()
+    assert needed - variables_of(service, secrets).keys() - ONLY_ON_A_HOST == set()
+
+
+def test_stand_ins_start_with_what_their_container_is_told(tmp_path: Path, secrets: dict[str, str]) -> None:
+    settings = StandinSettings.from_environment(tmp_path, 443, 0, variables_of("standins", secrets))
+    assert settings.blob_endpoint == "http://azurite:10000/devstoreaccount1"
+
+
+def test_a_workspace_s_own_container_is_made() -> None:
+    from local import provision
+    from standins.azure_ml import datastores
+
+    assert datastores.CONTAINER in provision.CONTAINERS
+
+
+def test_the_cloud_s_names_lead_to_the_stand_ins() -> None:
+    assert set(SERVICES["standins"]["networks"]["airflow"]["aliases"]) == set(certificates.HOSTS)
+
+
+def test_astro_s_file_gets_services_and_no_second_definition() -> None:
+    override = compose_file("docker-compose.override.yml")["services"]
+    base = compose_file("docker-compose.yaml")["services"]
+    assert override.keys() & base.keys() == AIRFLOW_SERVICES
+    for service in AIRFLOW_SERVICES:
+        assert override[service].keys() <= {"environment", "volumes", "depends_on"}, "the rest is Astro's to say"
+
+
+def test_astro_s_file_uses_no_variable_without_a_default() -> None:
+    text = (ROOT / "docker-compose.override.yml").read_text()
+    assert [found for found in re.findall(r"(?<!\$)\$\{?\w[^}\s]*", text) if ":-" not in found] == []
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_ports_are_published_on_loopback_only(service: str) -> None:
+    assert all(str(port).startswith("127.0.0.1:") for port in SERVICES[service].get("ports", []))
+
+
+@pytest.mark.parametrize("service", sorted(SERVICES))
+def test_a_service_says_what_it_waits_for_and_what_becomes_of_it(service: str) -> None:
+    given = SERVICES[service]
+    for other, wait in given.get("depends_on", {}).items():
+        condition = wait["condition"]
+        assert condition in ("service_healthy", "service_completed_successfully")
+        if condition == "service_healthy":
+            assert "healthcheck" in SERVICES[other], f"{service} waits for the health of {other}"
+        else:
+            assert SERVICES[other]["restart"] == "no", f"{service} waits for the end of {other}"
+    assert given["restart"] in ("no", "unless-stopped")
+    assert given["restart"] == "no" or "healthcheck" in given
+
+
+def test_waits_have_an_end() -> None:
+    """No service waits for itself, however far around."""
+
+    def before(service: str, path: tuple[str, ...] = ()) -> Iterator[str]:
+        assert service not in path, f"{' → '.join((*path, service))}"
+        for other in SERVICES[service].get("depends_on", {}):
+            yield other
+            yield from before(other, (*path, service))
+
+    for service in SERVICES:
+        list(before(service))
+
+
+def test_volumes_are_declared() -> None:
+    files = [compose_file(name) for name in ("docker-compose.yaml", "docker-compose.override.yml")]
+    declared = set().union(*(file["volumes"] for file in files))
+    used = {volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])}
+    assert used == declared
+
+
+def test_stand_ins_understand_their_command() -> None:
+    command = SERVICES["standins"]["command"]
+    assert command[:3] == ["python", "-m", "standins"]
+    told = subprocess.run([sys.executable, "-m", "standins", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert all(option in told.stdout for option in command if option.startswith("--"))
+
+
+def test_every_secret_of_the_plain_host_has_its_place(secrets: dict[str, str]) -> None:
+    """A new kind of secret must be made for containers too."""
+    placed = {
+        "tenant_id": "STANDINS_TENANT_ID",
+        "subscription_id": "STANDINS_SUBSCRIPTION_ID",
+        "client_id": "STANDINS_CLIENT_ID",
+        "client_secret": "STANDINS_CLIENT_SECRET",
+        "databricks_token": "STANDINS_DATABRICKS_TOKEN",
+        "storage_key": "AZURE_STORAGE_ACCOUNT_KEY",
+        "postgres_password": "POSTGRES_PASSWORD",
+        "postgres_airflow_password": "POSTGRES_PASSWORD",
+        "postgres_mlflow_password": "POSTGRES_PASSWORD",
+        "airflow_admin_password": "AIRFLOW_ADMIN_PASSWORD",
+        "airflow_fernet_key": "AIRFLOW__CORE__FERNET_KEY",
+        "airflow_jwt_secret": "AIRFLOW__API_AUTH__JWT_SECRET",
+        "airflow_secret_key": "AIRFLOW__API__SECRET_KEY",
+    }
+    assert placed.keys() == SECRETS.keys()
+    assert set(placed.values()) <= secrets.keys()
