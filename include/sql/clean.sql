@@ -1,12 +1,12 @@
--- bronze rows of one or many days → the same rows, each with its outcome: silver, quarantined or duplicate.
+-- Bronze rows of one or many days → the same rows, each with its outcome: silver, quarantined or duplicate.
 --
--- `bronze` holds every column as text, trimmed, NULL where empty; `_id` numbers the rows in the order
--- of (_day, _file, _row). `:timezone` is where a business day starts and ends at midnight, and where a
--- time without a UTC offset is read. A refusal is written 'what is wrong -> what to do about it'.
--- Timestamps are without zone until the last step, and mean UTC unless they are called local.
+-- `bronze` has every column as text, trimmed, NULL where empty; `_id` numbers the rows in the order of
+-- (_day, _file, _row). A business day starts and ends at midnight in `:timezone`, and a time without a UTC
+-- offset is local to it. A refusal has the form 'what is wrong -> what to do about it'. Timestamps are without
+-- zone until the last step, and mean UTC unless they are called local.
 --
--- One rule about transactions: a transaction has as many lines as there are different ones, all of one customer.
--- To correct a line, send its file again; a second file adds lines, it corrects none.
+-- Rule about transactions: a transaction has as many lines as there are different ones, all of one customer.
+-- To correct a line, send its file again; a second file adds lines and corrects none.
 WITH named AS (
   SELECT
     _day AS contradicted_day,
@@ -29,7 +29,7 @@ numbered AS (
   SELECT
     *,
     contradicted_id IS NOT NULL AS is_contradicted,
-    -- the same content again, in the same file or another one of the day: the first stays
+    -- repeated content, in the same file or another file of the day: the first row is kept
     row_number() OVER (
       PARTITION BY
         _day, transaction_id, customer_id, occurred_at, product_id, category, channel, country,
@@ -48,7 +48,7 @@ numbered AS (
 spelled AS (
   SELECT
     *,
-    -- 10:30 becomes 10:30:00, nothing becomes midnight, and nanoseconds are cut to microseconds
+    -- 10:30 becomes 10:30:00, a missing time becomes midnight, and nanoseconds are cut to microseconds
     CASE
       WHEN is_iso
         THEN substring(occurred_at, 1, 10) || ' ' || substring(clock || substring('00:00:00', length(clock) + 1), 1, 15)
@@ -85,7 +85,7 @@ placed AS (
 timed AS (
   SELECT
     *,
-    -- engines differ on the hour that an autumn night has twice; here it is the first of the two
+    -- engines differ on the hour that occurs twice in an autumn night; here it is the first of the two
     CASE
       WHEN
         zone_offset IS NULL
@@ -99,7 +99,7 @@ timed AS (
 judged AS (
   SELECT
     *,
-    -- what could not be decoded became U+FFFD on its way: a name with it is another name
+    -- bytes that could not be decoded were replaced by U+FFFD: a name with it is another name
     CASE
       WHEN transaction_id LIKE '%�%' THEN 'transaction_id'
       WHEN customer_id LIKE '%�%' THEN 'customer_id'
@@ -200,7 +200,7 @@ SELECT
   remedy,
   _day AS day,
   transaction_id,
-  -- pandas writes 17850 as 17850.0 where some rows have no customer; it is the same customer
+  -- pandas writes 17850 as 17850.0 when some rows have no customer; it is the same customer
   CASE WHEN customer_id RLIKE '^[0-9]+[.]0$' THEN split_part(customer_id, '.', 1) ELSE customer_id END AS customer_id,
   CAST(instant AS TIMESTAMP) AS occurred_at,
   product_id,

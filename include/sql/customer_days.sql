@@ -1,15 +1,15 @@
 -- silver.transactions → silver.customer_days: one row per customer and day, measures that add up over days.
 --
--- Money and quantities are added as whole ten-thousandths: adding doubles depends on the order of the
--- rows, and so on the engine, the threads and the files; adding integers does not. floor(x + 0.5) is
--- the one rounding that every engine does alike.
+-- Money and quantities are added as integers, in ten-thousandths: a sum of doubles depends on the order of the
+-- rows, and so on the engine, the threads and the files; a sum of integers does not. floor(x + 0.5) is the only
+-- rounding that is equal on every engine.
 WITH lines AS (
   SELECT
     customer_id,
     day,
     occurred_at,
     transaction_id,
-    -- a row without a transaction id is an order of its own
+    -- each row without a transaction id is a separate order
     CASE WHEN transaction_id IS NULL THEN _file END AS lone_file,
     CASE WHEN transaction_id IS NULL THEN _row END AS lone_row,
     _file,
@@ -60,7 +60,7 @@ line_days AS (
     sum(CASE WHEN bought THEN 0 ELSE 1 END) AS returns,
     sum(CASE WHEN bought THEN 0 ELSE amount END) AS returned_amount,
     sort_array(collect_set(CASE WHEN bought THEN category END)) AS categories,
-    -- of the latest line that names one; the line's place in its file breaks ties
+    -- from the latest line that has a country; the line's position in its file breaks ties
     max(CASE WHEN country IS NOT NULL THEN struct(occurred_at, _file, _row, country) END).country AS country
   FROM lines
   GROUP BY customer_id, day

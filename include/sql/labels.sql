@@ -1,6 +1,6 @@
--- features.customers + silver.customer_days → who churned: of the customers active at each cut-off, 1 for
--- those without a purchase in (as_of, as_of + :horizon_days]. A label is matured when that span lies in
--- the past; the caller gives only such cut-offs.
+-- features.customers + silver.customer_days → labels of the customers active at each cut-off: 1 for customers
+-- without a purchase in (as_of, as_of + :horizon_days]. A label is matured when that span lies in the past; the
+-- caller passes only such cut-offs.
 WITH buyers AS (
   SELECT DISTINCT
     customers.customer_id,

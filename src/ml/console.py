@@ -1,19 +1,18 @@
-"""What every command shares on a terminal: days as arguments, tables, and who runs it."""
+"""Helpers for the command line: days as arguments, days and tables as text, and the current user."""
 
 from __future__ import annotations
 
 import argparse
 import getpass
-import logging
 import os
 from collections.abc import Sequence
 from datetime import date, timedelta
 
-log = logging.getLogger(__name__)
+MAX_NAMED_DAYS = 5  # more days are printed as a span
 
 
 def current_user() -> str:
-    """Who runs this, as the operating system says; kept with what they decide."""
+    """The current user according to the operating system; recorded with their decisions."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
@@ -21,16 +20,16 @@ def current_user() -> str:
 
 
 def print_table(rows: Sequence[Sequence[object]]) -> None:
-    """Print rows for people, columns in line; what is None is told as such, and not left out."""
+    """Print rows with aligned columns. None prints as –."""
     texts = [["–" if cell is None else str(cell) for cell in row] for row in rows]
-    widths = [
-        max(len(row[place]) for row in texts if place < len(row)) for place in range(max(map(len, texts), default=0))
-    ]
+    columns = range(max(map(len, texts), default=0))
+    widths = [max(len(row[column]) for row in texts if column < len(row)) for column in columns]
     for row in texts:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)).rstrip())
 
 
 def parse_day(text: str) -> date:
+    """A day as YYYY-MM-DD. Raises ArgumentTypeError."""
     try:
         return date.fromisoformat(text)
     except ValueError as error:
@@ -38,7 +37,7 @@ def parse_day(text: str) -> date:
 
 
 def parse_days(text: str) -> tuple[date, ...]:
-    """`1998-06-28`, `1998-06-28,1998-06-30` or `1998-06-01..1998-06-30` (both ends included)."""
+    """Days in order: `1998-06-28`, `1998-06-28,1998-06-30` or `1998-06-01..1998-06-30` (both ends included)."""
     first, dots, last = text.partition("..")
     if not dots:
         return tuple(sorted({parse_day(day) for day in text.split(",")}))
@@ -48,11 +47,8 @@ def parse_days(text: str) -> tuple[date, ...]:
     return tuple(start + timedelta(days=n) for n in range((end - start).days + 1))
 
 
-MAX_NAMED_DAYS = 5  # days that are named; more are told as a span
-
-
 def days_in_words(days: list[date]) -> str:
-    """Some days in words: each by name, or how many from when to when."""
+    """Each of a few days; of more than MAX_NAMED_DAYS, how many from which day to which. `days` are in order."""
     if len(days) <= MAX_NAMED_DAYS:
         return ", ".join(day.isoformat() for day in days)
     return f"{len(days)} days from {days[0]} to {days[-1]}"

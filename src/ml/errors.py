@@ -1,7 +1,7 @@
-"""`StageError`: a refusal or failure whose message is enough."""
+"""The error that a stage raises for a refusal or a failure whose message is enough."""
 
 from __future__ import annotations
 
 
 class StageError(RuntimeError):
-    """A stage refuses or fails for a reason its message tells in full; no traceback is needed."""
+    """A stage refuses or fails, and its message gives the full reason; no traceback is needed."""

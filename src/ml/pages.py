@@ -1,11 +1,11 @@
-"""The frame of every page for people: one self-contained HTML file, no script, nothing loaded from elsewhere."""
+"""The HTML frame of every page for people: one self-contained file, without scripts and without external content."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
 
-BLUE, GREY, INK = "#2563ab", "#9aa5b1", "#1c2430"  # this model or day; what it is compared with; text
+BLUE, GREY, INK = "#2563ab", "#9aa5b1", "#1c2430"  # this model or day; the reference; text
 
 STYLE = """
 :root{--ink:#1c2430;--soft:#5b6675;--line:#e3e7ec;--paper:#fff;--ground:#f5f7f9;--blue:#2563ab;--grey:#9aa5b1;
@@ -45,12 +45,12 @@ def page(title: str, lead: str, body: Iterable[str]) -> bytes:
 
 
 def tiles(entries: Iterable[tuple[str, str, str]]) -> str:
-    """Large figures: what, how much, and a line below."""
+    """Large figures; each entry is label, figure, and a line below, all as text."""
     return '<div class="tiles">{}</div>'.format(
         "".join(
-            f'<div class="tile"><span class="soft small">{escape(what)}</span><b>{escape(much)}</b>'
+            f'<div class="tile"><span class="soft small">{escape(label)}</span><b>{escape(figure)}</b>'
             f'<span class="soft small">{escape(below)}</span></div>'
-            for what, much, below in entries
+            for label, figure, below in entries
         )
     )
 
@@ -63,15 +63,15 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def notes(lines: Sequence[str]) -> str:
-    """What the reader must know first; nothing when there is nothing."""
+    """A box with what the reader must know first; "" without lines."""
     return '<div class="note">{}</div>'.format("".join(f"<p>{escape(line)}</p>" for line in lines)) if lines else ""
 
 
 def bar(name: str, share: float, text: str, *, over: bool = False, mark: float | None = None) -> str:
-    """One horizontal bar: `share` and `mark` are parts of the whole width, 0 to 1."""
-    line = f'<div class="mark" style="left:{min(mark, 1):.1%}"></div>' if mark is not None else ""
+    """One horizontal bar; `share` and `mark` are fractions of the whole width, 0 to 1."""
+    marker = f'<div class="mark" style="left:{min(mark, 1):.1%}"></div>' if mark is not None else ""
     return (
         f'<div class="bar"><span>{escape(name)}</span><div class="track">'
-        f'<div class="fill{" over" if over else ""}" style="width:{min(share, 1):.1%}"></div>{line}</div>'
+        f'<div class="fill{" over" if over else ""}" style="width:{min(share, 1):.1%}"></div>{marker}</div>'
         f"<span>{escape(text)}</span></div>"
     )

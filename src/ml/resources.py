@@ -11,11 +11,11 @@ from typing import Literal
 def resource_dir(kind: Literal["config", "sql", "expectations"]) -> Path:
     """The folder of one kind of file.
 
-    `ML_RESOURCES` may name a folder with `config/`, `sql/` or `expectations/` to use in place of the project's own;
-    what it does not have is the project's: packed into the wheel, else in the checkout.
+    `ML_RESOURCES` may name a folder with `config/`, `sql/` or `expectations/` that replaces the project's own. A kind
+    that it lacks is the project's: packed into the wheel, else in the checkout.
     """
-    if given := os.environ.get("ML_RESOURCES"):
-        folder = Path(given) / kind
+    if override := os.environ.get("ML_RESOURCES"):
+        folder = Path(override) / kind
         if folder.is_dir():
             return folder
     packed = Path(str(files("ml"))) / "_data" / kind
@@ -26,7 +26,7 @@ def resource_dir(kind: Literal["config", "sql", "expectations"]) -> Path:
 
 
 def last_change(path: Path) -> tuple[int, int] | None:
-    """When a file was last written and its size: what a cache of its content goes by. None when it is not there."""
+    """Modification time (ns) and size (bytes) of a file, as a cache key of its content. None when it does not exist."""
     try:
         status = path.stat()
     except OSError:

@@ -1,6 +1,6 @@
-"""What sources, feature tables and models are: typed, frozen settings that refuse unknown keys.
+"""Typed, frozen settings of models; they refuse unknown keys.
 
-Imports stay light: every Dag file reads this when it is parsed.
+Imports stay light: every Dag file imports this package when it is parsed.
 """
 
 from ml.config.load import ConfigError, load_model, load_models

@@ -1,4 +1,4 @@
-"""When a model may go into production: the sections `evaluate`, `gate` and `approval` of its config."""
+"""The sections `evaluate`, `gate` and `approval` of a model config: when a model may go into production."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ml.config.types import Frozen, Share, Text
 
 
 class Groups(Frozen):
-    """Columns by whose values a model is compared with itself: does it serve some customers worse?"""
+    """Columns whose values split the customers into groups: does the model serve some groups worse?"""
 
     columns: tuple[Text, ...]
     min_rows: Annotated[int, Field(ge=1)]
 
 
 class Behaviour(Frozen):
-    """A change to every customer after which the probability may not rise, or may not fall."""
+    """A behavioural test: a change to every customer, after which the probability may not rise, or may not fall."""
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$")]
     replace: dict[str, float] = Field(default_factory=dict)
@@ -26,7 +26,7 @@ class Behaviour(Frozen):
     tolerance: Share
 
     @model_validator(mode="after")
-    def _changes_something(self) -> Behaviour:
+    def _check_change(self) -> Behaviour:
         if not self.replace and not self.add:
             raise ValueError(f"behaviour '{self.name}': replace or add must change a column")
         if both := self.replace.keys() & self.add.keys():
@@ -43,15 +43,15 @@ class Evaluate(Frozen):
 
     @field_validator("behaviour")
     @classmethod
-    def _named_apart(cls, checks: tuple[Behaviour, ...]) -> tuple[Behaviour, ...]:
+    def _check_names(cls, checks: tuple[Behaviour, ...]) -> tuple[Behaviour, ...]:
         names = [check.name for check in checks]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"each needs a name of its own; found more than once: {sorted(twice)}")
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"each needs a unique name; found more than once: {sorted(repeated)}")
         return checks
 
 
 class Rule(Frozen):
-    """One bound on one metric, and how much worse than the champion it may be."""
+    """A bound on one metric, and by how much it may be worse than the champion's."""
 
     metric: Literal["accuracy", "average_precision", "ece", "f1", "log_loss", "precision", "recall", "roc_auc"]
     at_least: float | None = None
@@ -59,16 +59,16 @@ class Rule(Frozen):
     max_loss: Annotated[float, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
-    def _one_bound(self) -> Rule:
+    def _check_bound(self) -> Rule:
         if (self.at_least is None) == (self.at_most is None):
             raise ValueError(f"gate rule '{self.metric}': set at_least or at_most, and not both")
         if (self.at_most is not None) != (self.metric in ("ece", "log_loss")):
-            raise ValueError(f"gate rule '{self.metric}': the bound is on the side where the metric is good")
+            raise ValueError(f"gate rule '{self.metric}': use at_most for ece and log_loss, else at_least")
         return self
 
 
 class FairnessRule(Frozen):
-    """How far apart the groups of one column may be in one metric."""
+    """The largest difference that the groups of one column may have in one metric."""
 
     column: Text
     metric: Literal["accuracy", "precision", "recall", "selection_rate"]
@@ -88,25 +88,25 @@ class Gate(Frozen):
 
     @field_validator("rules")
     @classmethod
-    def _compares(cls, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    def _check_rules(cls, rules: tuple[Rule, ...]) -> tuple[Rule, ...]:
         if not any(rule.max_loss is not None for rule in rules):
-            raise ValueError("one rule at least needs max_loss: else nothing is compared with the champion")
+            raise ValueError("at least one rule needs max_loss: else nothing is compared with the champion")
         names = [rule.metric for rule in rules]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"one rule per metric; found more than one of {sorted(twice)}")
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"one rule per metric; found more than one of {sorted(repeated)}")
         return rules
 
 
 class Approvers(Frozen):
-    """Who has to agree in one environment: one person with one of the roles. No roles: the gate alone decides."""
+    """Who must approve in one environment: one person with one of the roles. Without roles the gate alone decides."""
 
     roles: tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")], ...]
     hours: Annotated[int, Field(ge=1, le=24 * 30)] | None = None
 
     @model_validator(mode="after")
-    def _a_limit(self) -> Approvers:
+    def _check_hours(self) -> Approvers:
         if bool(self.roles) != (self.hours is not None):
-            raise ValueError("roles and hours belong together: within how many hours must one of them have answered?")
+            raise ValueError("set roles and hours together: hours is the time within which one of them must respond")
         return self
 
 

@@ -1,7 +1,7 @@
-"""What one model is: names, schedules, thresholds. Loaded from `config/<model>.yaml`.
+"""The config of one model, from `config/<model>.yaml`: names, schedules, thresholds.
 
-Everything is frozen and refuses unknown keys, so a misspelt threshold stops the load and never
-becomes a silent default. Imports stay light: Dag files read this at parse time.
+Everything is frozen and refuses unknown keys, so a misspelt threshold stops the load and never becomes a silent
+default.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ml.config.types import Frozen, Text
 
 
 class ModelConfig(Frozen):
-    """All there is to know of one model. `model` is its name: Dag ids and the registry use it."""
+    """All settings of one model. `model` is its name: Dag ids and the registry use it."""
 
     model: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$")]
     owner: Text
@@ -40,18 +40,20 @@ class ModelConfig(Frozen):
     report: Report
 
     @model_validator(mode="after")
-    def _gate_holds_what_is_measured(self) -> ModelConfig:
-        """A check that is measured and not gated would be decoration; one gated and not measured could never pass."""
+    def _check_gate_matches_evaluate(self) -> ModelConfig:
+        """A check that is measured but not gated has no effect; one that is gated but not measured never passes."""
         measured, gated = {check.name for check in self.evaluate.behaviour}, self.gate.max_violations.keys()
-        if odd := measured ^ gated:
-            raise ValueError(f"gate.max_violations and evaluate.behaviour must name the same checks: {sorted(odd)}")
-        if odd := {rule.column for rule in self.gate.fairness} - set(self.evaluate.groups.columns):
-            raise ValueError(f"gate.fairness needs {sorted(odd)} among evaluate.groups.columns")
+        if mismatched := measured ^ gated:
+            raise ValueError(
+                f"gate.max_violations and evaluate.behaviour must name the same checks: {sorted(mismatched)}"
+            )
+        if missing := {rule.column for rule in self.gate.fairness} - set(self.evaluate.groups.columns):
+            raise ValueError(f"gate.fairness needs {sorted(missing)} among evaluate.groups.columns")
         return self
 
     @field_validator("timezone")
     @classmethod
-    def _known_timezone(cls, name: str) -> str:
+    def _check_timezone(cls, name: str) -> str:
         try:
             ZoneInfo(name)
         except (KeyError, OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""The sections of a model config that have no module of their own."""
+"""Sections of a model config: schedule, landing, clean, features, label, score, monitor, compute and report."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ class LabelExport(Frozen):
     """Labels that people gave in Azure ML Data Labeling; see `ml.train.human_labels`."""
 
     folder: Annotated[str, Field(pattern=r"^[a-z0-9_-]+(/[a-z0-9_-]+)*$")]  # in the lake's container
-    item: Text  # regular expression with the groups key and as_of, looked for in an item's address
+    item: Text  # regular expression with the groups key and as_of, searched in an item's address
     positive: Annotated[tuple[Text, ...], Field(min_length=1)]
     negative: Annotated[tuple[Text, ...], Field(min_length=1)]
     min_confidence: Share
-    only: bool  # leave out who has no label in it; else the query's label stands
+    only: bool  # leave out customers without a label in the export; else the query's label is used
 
     @model_validator(mode="after")
-    def _tells_apart(self) -> LabelExport:
+    def _check_classes(self) -> LabelExport:
         try:
             groups = set(re.compile(self.item).groupindex)
         except re.error as error:
-            raise ValueError(f"item {self.item!r} is no regular expression: {error}") from error
+            raise ValueError(f"item {self.item!r} is not a regular expression: {error}") from error
         if groups != {"key", "as_of"}:
-            raise ValueError(f"item {self.item!r} must have the groups (?P<key>…) and (?P<as_of>…), and no other")
+            raise ValueError(f"item {self.item!r} must have the groups (?P<key>…) and (?P<as_of>…), and no others")
         if both := set(self.positive) & set(self.negative):
             raise ValueError(f"classes that are both positive and negative: {sorted(both)}")
         return self
@@ -83,13 +83,13 @@ class Score(Frozen):
 
     @field_validator("bands")
     @classmethod
-    def _falling_to_zero(cls, bands: tuple[Band, ...]) -> tuple[Band, ...]:
+    def _check_bands(cls, bands: tuple[Band, ...]) -> tuple[Band, ...]:
         floors = [band.at_least for band in bands]
         if floors != sorted(set(floors), reverse=True) or floors[-1] != 0:
             raise ValueError(f"bands must fall strictly and end at 0.0, so that every score has one; found {floors}")
         names = [band.name for band in bands]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise ValueError(f"each band needs a name of its own; found more than once: {sorted(twice)}")
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"each band needs a unique name; found more than once: {sorted(repeated)}")
         return bands
 
 

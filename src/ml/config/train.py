@@ -1,4 +1,4 @@
-"""How a model is trained: the section `train` of its config, and the searches that it may ask for."""
+"""The section `train` of a model config, with the searches that it may request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Uniform(Frozen):
     max_value: float
 
     @model_validator(mode="after")
-    def _a_range(self) -> Uniform:
+    def _check_range(self) -> Uniform:
         if not self.min_value < self.max_value:
             raise ValueError(
                 f"{self.type} needs min_value below max_value; found {self.min_value} and {self.max_value}"
@@ -31,7 +31,7 @@ class Uniform(Frozen):
 
 
 class EarlyTermination(Frozen):
-    """When a trial that falls behind the others is ended; Azure ML's policies in its own words."""
+    """When a trial that falls behind the others is stopped. Policies and names are Azure ML's."""
 
     type: Literal["bandit", "median_stopping", "truncation_selection"]
     evaluation_interval: Annotated[int, Field(ge=1)]
@@ -40,16 +40,16 @@ class EarlyTermination(Frozen):
     truncation_percentage: Annotated[int, Field(ge=1, le=99)] | None = None
 
     @model_validator(mode="after")
-    def _its_own_limit(self) -> EarlyTermination:
+    def _check_limit(self) -> EarlyTermination:
         needed = {"bandit": "slack_factor", "truncation_selection": "truncation_percentage"}.get(self.type)
         for name in ("slack_factor", "truncation_percentage"):
             if (getattr(self, name) is not None) != (name == needed):
-                raise ValueError(f"{self.type} {'needs' if name == needed else 'knows no'} {name}")
+                raise ValueError(f"{self.type} {'needs' if name == needed else 'has no'} {name}")
         return self
 
 
 class Sweep(Frozen):
-    """`train.method: sweep`: parameters tried on the older training cut-offs before the model is trained with the best."""
+    """`train.method: sweep`: trials on the older training cut-offs; the model is then trained with the best parameters."""
 
     sampling: Literal["random", "bayesian", "grid"]
     max_trials: Annotated[int, Field(ge=1, le=1000)]
@@ -60,19 +60,21 @@ class Sweep(Frozen):
     space: dict[str, Annotated[Choice | Uniform, Field(discriminator="type")]]
 
     @model_validator(mode="after")
-    def _as_azure_ml_takes_it(self) -> Sweep:
+    def _check_sampling(self) -> Sweep:
         allowed = {"bayesian": ("choice", "uniform"), "grid": ("choice",)}.get(self.sampling)
-        if allowed and (strays := sorted(name for name, told in self.space.items() if told.type not in allowed)):
+        if allowed and (
+            others := sorted(name for name, dimension in self.space.items() if dimension.type not in allowed)
+        ):
             raise ValueError(
-                f"{self.sampling} sampling takes {' and '.join(allowed)} only; not so: {', '.join(strays)}"
+                f"{self.sampling} sampling takes {' and '.join(allowed)} only; found others in: {', '.join(others)}"
             )
         if self.sampling == "bayesian" and self.early_termination:
-            raise ValueError("bayesian sampling ends no trial early: early_termination must be null")
+            raise ValueError("bayesian sampling stops no trial early: early_termination must be null")
         return self
 
 
 class AutoMl(Frozen):
-    """`train.method: automl`: the limits of Azure ML's AutoML, in its own words."""
+    """`train.method: automl`: the limits of Azure ML's AutoML, under its own names."""
 
     metric: Literal["auc_weighted", "accuracy", "norm_macro_recall", "average_precision_score_weighted"]
     folds: Annotated[int, Field(ge=2, le=20)]
@@ -88,7 +90,7 @@ class AutoMl(Frozen):
 
     @property
     def fold_columns(self) -> tuple[str, ...]:
-        """Of AutoML's data, one for each fold: 0 in the rows that it is scored on, 1 in those that are fitted."""
+        """Columns of AutoML's data, one per fold: 1 in the rows that are fitted, 0 in those that are scored."""
         return tuple(f"fit_in_fold_{n}" for n in range(1, self.folds + 1))
 
 
@@ -108,13 +110,13 @@ class Train(Frozen):
 
     @field_validator("params")
     @classmethod
-    def _repeatable(cls, params: dict[str, int | float | str | bool]) -> dict[str, int | float | str | bool]:
+    def _check_params(cls, params: dict[str, int | float | str | bool]) -> dict[str, int | float | str | bool]:
         if missing := {"n_estimators", "num_threads"} - params.keys():
             raise ValueError(
-                f"{', '.join(sorted(missing))} must be set: without, the same inputs need not give one model"
+                f"{', '.join(sorted(missing))} must be set: without it the same inputs may give different models"
             )
         if fixed := {"deterministic", "force_row_wise", "objective", "seed", "verbosity"} & params.keys():
             raise ValueError(
-                f"{', '.join(sorted(fixed))} must not be set here: src/ml/stages/train.py fixes it, seed is a key"
+                f"{', '.join(sorted(fixed))} must not be set here: training sets it; the seed is train.seed"
             )
         return params

@@ -1,4 +1,4 @@
-"""What the sections of a model's config are made of: frozen, strict, and nothing that is not known."""
+"""Types that the sections of a model config are built of: frozen, strict, without unknown keys."""
 
 from __future__ import annotations
 
@@ -15,25 +15,31 @@ Text = Annotated[str, Field(min_length=1)]
 QueryName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$")]  # of include/sql/<name>.sql
 Column = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$")]
 
-_CRON = (("minute", 0, 59), ("hour", 0, 23), ("day of the month", 1, 31), ("month", 1, 12), ("day of the week", 0, 7))
+_CRON_FIELDS = (
+    ("minute", 0, 59),
+    ("hour", 0, 23),
+    ("day of the month", 1, 31),
+    ("month", 1, 12),
+    ("day of the week", 0, 7),
+)
 
 
-def _cron(text: str) -> str:
-    """Airflow would find a bad schedule too, but only while it reads the Dags, and without the key's name."""
+def _check_cron(text: str) -> str:
+    """Check a schedule here: Airflow would find a bad one only while it parses the Dags, without the key's name."""
     fields = text.split()
-    if len(fields) != len(_CRON):
+    if len(fields) != len(_CRON_FIELDS):
         raise ValueError('a cron expression of five fields is needed, such as "0 6 * * *"')
-    for field, (name, least, most) in zip(fields, _CRON, strict=True):
+    for field, (name, least, most) in zip(fields, _CRON_FIELDS, strict=True):
         for item in field.split(","):
-            found = re.fullmatch(r"(?:\*|(\d+)(?:-(\d+))?)(?:/[1-9]\d*)?", item, re.ASCII)
-            if not found or not all(least <= int(number) <= most for number in found.groups() if number):
+            match = re.fullmatch(r"(?:\*|(\d+)(?:-(\d+))?)(?:/[1-9]\d*)?", item, re.ASCII)
+            if not match or not all(least <= int(number) <= most for number in match.groups() if number):
                 raise ValueError(
                     f"the cron expression's {name} is {field!r}; numbers from {least} to {most} are allowed"
                 )
     return text
 
 
-Cron = Annotated[str, AfterValidator(_cron)]
+Cron = Annotated[str, AfterValidator(_check_cron)]
 
 
 class Frozen(BaseModel):

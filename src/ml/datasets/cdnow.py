@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ml.datasets import CONTRACT, SourceError
+from ml.datasets.contract import CONTRACT, SourceError
 
 FILE = "lifetimes/datasets/CDNOW_master.txt"
 
@@ -23,7 +23,7 @@ FILE = "lifetimes/datasets/CDNOW_master.txt"
 class Cdnow:
     """Purchases without transaction ids, so that its 255 exact duplicates stay exact duplicates.
 
-    The file numbers its customers as other shops do; the prefix keeps them apart in one lake.
+    The prefix `cdnow-` keeps its customer numbers apart from those of other sources in the same lake.
     """
 
     name = "cdnow"
@@ -31,12 +31,14 @@ class Cdnow:
     @cached_property
     def _lines(self) -> dict[date, list[tuple[str, float, float]]]:
         """By day: customer, number of CDs, dollars; in the file's order."""
-        found: dict[date, list[tuple[str, float, float]]] = {}
+        lines_by_day: dict[date, list[tuple[str, float, float]]] = {}
         with _path().open(encoding="ascii") as lines:
             next(lines)  # the header
             for customer, day, cds, dollars in map(str.split, lines):
-                found.setdefault(date.fromisoformat(day), []).append((f"cdnow-{customer}", float(cds), float(dollars)))
-        return dict(sorted(found.items()))
+                lines_by_day.setdefault(date.fromisoformat(day), []).append(
+                    (f"cdnow-{customer}", float(cds), float(dollars))
+                )
+        return dict(sorted(lines_by_day.items()))
 
     def days(self) -> list[date]:
         return list(self._lines)
@@ -44,19 +46,19 @@ class Cdnow:
     def rows(self, day: date) -> pa.Table:
         lines = self._lines.get(day, [])
         customers, cds, dollars = zip(*lines, strict=True) if lines else ((), (), ())
-        known = {
+        columns = {
             "customer_id": customers,
-            "occurred_at": [f"{day.isoformat()}T00:00:00"] * len(lines),  # the file knows the day only
+            "occurred_at": [f"{day.isoformat()}T00:00:00"] * len(lines),  # the file has the day only
             "channel": ["online"] * len(lines),  # CDNOW had no stores
             "quantity": cds,
             "amount": dollars,
         }
-        return pa.table({name: known.get(name, [None] * len(lines)) for name in CONTRACT.names}, schema=CONTRACT)
+        return pa.table({name: columns.get(name, [None] * len(lines)) for name in CONTRACT.names}, schema=CONTRACT)
 
 
 def _path() -> Path:
     try:
-        inside: Iterator[Path] = (Path(str(f.locate())) for f in files("lifetimes") or () if f.as_posix() == FILE)
-        return next(inside)
+        paths: Iterator[Path] = (Path(str(f.locate())) for f in files("lifetimes") or () if f.as_posix() == FILE)
+        return next(paths)
     except (PackageNotFoundError, StopIteration) as error:
-        raise SourceError(f"{FILE} is not installed: the demo's extra 'local' brings lifetimes 0.11.3") from error
+        raise SourceError(f"{FILE} is not installed: install the extra 'local', which has lifetimes 0.11.3") from error

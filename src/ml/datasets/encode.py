@@ -1,4 +1,4 @@
-"""A table of rows as the bytes of a day file, in each format that may land. The same rows give the same bytes."""
+"""Encodes rows as the bytes of a day file, in each format that may land. The same rows give the same bytes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _parquet(rows: pa.Table) -> bytes:
     return written.getvalue()
 
 
-# format, which is also the file's extension: how its bytes are made
+# by format, which is also the file extension
 ENCODERS: Mapping[str, Callable[[pa.Table], bytes]] = {
     "csv": lambda rows: _delimited(rows, ","),
     "tsv": lambda rows: _delimited(rows, "\t"),

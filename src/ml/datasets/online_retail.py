@@ -1,6 +1,6 @@
 """UCI Online Retail: every line of every invoice of a UK gift shop, December 2010 to December 2011.
 
-541,909 lines, dirt included: a quarter has no customer, cancellations have negative quantities (and
+541,909 lines, with dirty rows: a quarter has no customer, cancellations have negative quantities (and
 invoice numbers that start with C), some prices are zero or below. Source: Chen, Sain and Guo (2012),
 https://archive.ics.uci.edu/dataset/352/online+retail.
 """
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ml.datasets import CONTRACT, SourceError
+from ml.datasets.contract import CONTRACT, SourceError
 
 COLUMNS = ("InvoiceNo", "StockCode", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country")
 
@@ -29,11 +29,11 @@ class OnlineRetail:
 
     def __init__(self, path: Path) -> None:
         try:
-            found = pq.read_schema(path).names
+            names = pq.read_schema(path).names
         except pa.ArrowInvalid as error:
             raise SourceError(f"{path}: not a parquet file: {error}") from error
-        if missing := [column for column in COLUMNS if column not in found]:
-            raise SourceError(f"{path}: no column {', '.join(missing)} of Online Retail; found {', '.join(found)}")
+        if missing := [column for column in COLUMNS if column not in names]:
+            raise SourceError(f"{path}: no column {', '.join(missing)} of Online Retail; found {', '.join(names)}")
         self.path = path
 
     @cached_property
@@ -59,9 +59,9 @@ class OnlineRetail:
 def _contract(raw: pa.Table) -> pa.Table:
     quantity = pc.cast(raw["Quantity"], pa.float64())
     customer = raw["CustomerID"]
-    if pa.types.is_floating(customer.type):  # where a reader made numbers of the column, for its gaps
+    if pa.types.is_floating(customer.type):  # some readers turn a column with gaps into numbers
         customer = pc.cast(customer, pa.int64())
-    known = {
+    columns = {
         "transaction_id": pc.cast(raw["InvoiceNo"], pa.string()),
         "customer_id": pc.cast(customer, pa.string()),
         "occurred_at": pc.strftime(pc.cast(raw["InvoiceDate"], pa.timestamp("s")), "%Y-%m-%dT%H:%M:%S"),
@@ -72,5 +72,5 @@ def _contract(raw: pa.Table) -> pa.Table:
         "unit_price": raw["UnitPrice"],
         "amount": pc.divide(pc.round(pc.multiply(pc.multiply(quantity, raw["UnitPrice"]), 100.0)), 100.0),  # in pence
     }
-    empty = {name: pa.nulls(raw.num_rows, CONTRACT.field(name).type) for name in CONTRACT.names if name not in known}
-    return pa.table(known | empty).select(CONTRACT.names).cast(CONTRACT)
+    empty = {name: pa.nulls(raw.num_rows, CONTRACT.field(name).type) for name in CONTRACT.names if name not in columns}
+    return pa.table(columns | empty).select(CONTRACT.names).cast(CONTRACT)

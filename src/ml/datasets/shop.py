@@ -1,11 +1,11 @@
-"""A simulated shop: customers who join, buy at rates of their own, and leave without saying so.
+"""A simulated shop: customers who join, buy at individual rates, and leave without notice.
 
 The hidden process is Pareto/NBD (Schmittlein, Morrison and Colombo 1987): while a customer stays, orders
 come at a gamma-distributed rate; how long a customer stays is exponential with a gamma-distributed rate.
-On top: seasons of the year and the week, countries, channels, categories, returns, and a little dirt.
+Added to it: seasons of the year and the week, countries, channels, categories, returns, and a few dirty rows.
 
-Each day has random streams of its own, so any day can be asked for by itself, a million customers need
-little more memory than their rates, and the same (size, drift, seed) gives the same rows for ever.
+Each day has its own random streams, so any day can be computed alone, a million customers need little more memory
+than their rates, and the same (size, drift, seed) always gives the same rows.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ml.datasets import CONTRACT, SourceError
-from ml.datasets.shop_customers import COUNTRIES, Customers, simulated
-from ml.datasets.shop_dirt import soiled
+from ml.datasets.contract import CONTRACT, SourceError
+from ml.datasets.shop_customers import COUNTRIES, Customers, simulate_customers
+from ml.datasets.shop_dirt import add_dirt
 
 FIRST_DAY = date(2024, 1, 1)
-DAYS = 546  # 18 months: one whole year of seasons, and half a year to test on
+DAYS = 546  # 18 months: one whole year of seasons, and half a year for tests
 DRIFT_FROM = 364  # drift comes in the last third, after a year that a model can learn from
 
 CATEGORIES = {  # median price of a product
@@ -39,17 +39,17 @@ CATEGORIES = {  # median price of a product
     "gifts": 9.0,
 }
 PRODUCTS_EACH = 40
-FAITHFUL = 0.5  # share of lines in the customer's favourite category
-MONTHS = (0.85, 0.85, 0.92, 0.95, 1.0, 1.0, 0.95, 0.9, 1.0, 1.05, 1.25, 1.4)  # orders against a mean month
+FAVOURITE_SHARE = 0.5  # share of lines in the customer's favourite category
+MONTHS = (0.85, 0.85, 0.92, 0.95, 1.0, 1.0, 0.95, 0.9, 1.0, 1.05, 1.25, 1.4)  # orders relative to a mean month
 WEEKDAYS = (0.95, 0.92, 0.95, 1.0, 1.1, 1.18, 0.9)  # Monday first
 HOURS = {"online": (19.5, 3.0), "store": (14.0, 2.5)}  # mean and spread of the hour of an order
-RETURNED = {"online": 0.06, "store": 0.02}  # share of lines: what cannot be touched comes back more often
-RETURN_AFTER = (3, 18)  # days, both included
+RETURNED = {"online": 0.06, "store": 0.02}  # share of lines
+RETURN_AFTER = (3, 18)  # first and last day after the order
 
 Ints = NDArray[np.int64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Lines:
     """Lines of orders and returns; every array has one element per line."""
 
@@ -61,19 +61,21 @@ class Lines:
     quantity: Ints
     second: Ints  # of the day
 
-    def __getitem__(self, which: NDArray[np.generic]) -> Lines:
-        return Lines(*(getattr(self, field.name)[which] for field in fields(self)))
+    def __getitem__(self, index: NDArray[np.generic]) -> Lines:
+        return Lines(**{field.name: getattr(self, field.name)[index] for field in fields(self)})
 
 
-def _joined(parts: Sequence[Lines]) -> Lines:
-    return Lines(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Lines)))
+def _concatenate(parts: Sequence[Lines]) -> Lines:
+    return Lines(
+        **{field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Lines)}
+    )
 
 
 class Shop:
     """`size` customers, from 2024-01-01 to the end of June 2025.
 
-    `drift` 0 is a steady world; at 1, in the last third, baskets grow by half, most orders move online and
-    customers leave at twice the rate.
+    With `drift` 0 nothing changes over time; with 1, in the last third, baskets grow by half, most orders move online
+    and customers leave at twice the rate.
     """
 
     name = "shop"
@@ -82,7 +84,7 @@ class Shop:
         if size < 1 or drift < 0 or seed < 0:
             raise SourceError(f"shop: found size {size}, drift {drift}, seed {seed}; at least 1, 0 and 0 are allowed")
         self.size, self.drift, self.seed = size, drift, seed
-        # days are mostly asked for in order: what came before is then at hand
+        # days are mostly computed in order: the days before are then cached
         self._bought = lru_cache(maxsize=RETURN_AFTER[0] + 1)(self._buy)
         self._sent_back = lru_cache(maxsize=RETURN_AFTER[1] + 1)(self._send_back)
 
@@ -97,23 +99,23 @@ class Shop:
         for before in range(max(0, number - RETURN_AFTER[1]), number - RETURN_AFTER[0] + 1):
             lines, due = self._sent_back(before)
             parts.append(lines[due == number])
-        return soiled(self._table(day, _joined(parts)), self._random(number, 2))
+        return add_dirt(self._table(day, _concatenate(parts)), self._random(number, 2))
 
     @cached_property
     def _customers(self) -> Customers:
         random = np.random.default_rng((self.seed, DAYS))
-        return simulated(self.size, DAYS, len(CATEGORIES), self.drift, DRIFT_FROM, random)
+        return simulate_customers(self.size, DAYS, len(CATEGORIES), self.drift, DRIFT_FROM, random)
 
     @cached_property
     def _price(self) -> NDArray[np.float64]:
-        """Of each product, in whole five pence."""
+        """Price of each product, in steps of five pence."""
         random = np.random.default_rng((self.seed, DAYS + 1))
         medians = np.repeat(list(CATEGORIES.values()), PRODUCTS_EACH)
         return np.maximum(np.rint(medians * random.lognormal(0, 0.5, len(medians)) * 20), 1) / 20
 
     @cached_property
     def _names(self) -> dict[str, pa.Array]:
-        """What days, customers and products are called, by their index; made once, taken from every day."""
+        """Names of days, customers and products by index, computed once for all days."""
         return {
             "day": pa.array([f"{day:%Y%m%d}" for day in self.days()]),
             "customer_id": pa.array([f"C{n:07d}" for n in range(self.size)]),
@@ -127,32 +129,40 @@ class Shop:
 
     def _buy(self, day: int) -> Lines:
         """The lines bought on a day."""
-        random, who = self._random(day, 0), self._customers
+        random, customers = self._random(day, 0), self._customers
         drift = self.drift if day >= DRIFT_FROM else 0.0
         today = FIRST_DAY + timedelta(days=day)
-        buyers = who.buying(day, MONTHS[today.month - 1] * WEEKDAYS[today.weekday()], random)
-        online = random.random(len(buyers)) < who.online[buyers] ** (1 / (1 + 2 * drift))
+        buyers = customers.buying(day, MONTHS[today.month - 1] * WEEKDAYS[today.weekday()], random)
+        online = random.random(len(buyers)) < customers.online[buyers] ** (1 / (1 + 2 * drift))
         mean, spread = (np.where(online, *pair) for pair in zip(HOURS["online"], HOURS["store"], strict=True))
         second = (np.clip(random.normal(mean, spread), 0.0, 23.99) * 3600).astype(np.int64)
 
-        order = np.repeat(np.arange(len(buyers)), 1 + random.poisson(who.basket[buyers] * (1 + drift / 2)))
+        order = np.repeat(np.arange(len(buyers)), 1 + random.poisson(customers.basket[buyers] * (1 + drift / 2)))
         customer, lines = buyers[order], len(order)
-        faithful = random.random(lines) < FAITHFUL
-        category = np.where(faithful, who.favourite[customer], random.integers(0, len(CATEGORIES), lines))
+        is_favourite = random.random(lines) < FAVOURITE_SHARE
+        category = np.where(is_favourite, customers.favourite[customer], random.integers(0, len(CATEGORIES), lines))
         product = category * PRODUCTS_EACH + random.integers(0, PRODUCTS_EACH, lines)
         quantity = 1 + random.poisson(0.6 * (1 + drift / 2), lines)
-        return Lines(np.full(lines, day), order, customer, product, online[order], quantity, second[order])
+        return Lines(
+            sold=np.full(lines, day),
+            order=order,
+            customer=customer,
+            product=product,
+            online=online[order],
+            quantity=quantity,
+            second=second[order],
+        )
 
     def _send_back(self, day: int) -> tuple[Lines, Ints]:
-        """Of the lines bought on a day, those that come back, and on which day each does."""
+        """The lines bought on a day that are returned, and the day of each return."""
         random, lines = self._random(day, 1), self._bought(day)
-        chance = np.where(lines.online, RETURNED["online"], RETURNED["store"])
-        back = lines[np.flatnonzero(random.random(len(chance)) < chance)]
-        due = day + random.integers(RETURN_AFTER[0], RETURN_AFTER[1] + 1, len(back.order))
-        return replace(back, quantity=-back.quantity), due
+        probability = np.where(lines.online, RETURNED["online"], RETURNED["store"])
+        returned = lines[np.flatnonzero(random.random(len(probability)) < probability)]
+        due = day + random.integers(RETURN_AFTER[0], RETURN_AFTER[1] + 1, len(returned.order))
+        return replace(returned, quantity=-returned.quantity), due
 
     def _table(self, day: date, lines: Lines) -> pa.Table:
-        """Lines in the columns of the contract, by the time of the day."""
+        """Lines in the columns of the contract, ordered by time of day."""
         lines = lines[np.argsort(lines.second, kind="stable")]
         names, unit_price = self._names, self._price[lines.product]
         online, returned = pa.array(lines.online), pa.array(lines.quantity < 0)

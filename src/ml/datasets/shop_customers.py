@@ -1,4 +1,4 @@
-"""The customers of the simulated shop, with what nobody sees: how often each would buy, and when each leaves."""
+"""The customers of the simulated shop with their hidden properties: how often each buys, and when each leaves."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from numpy.typing import NDArray
 
 COUNTRIES = {"GB": 0.55, "DE": 0.15, "FR": 0.12, "NL": 0.08, "ES": 0.06, "IE": 0.04}
 
-MEAN_RATE = 1 / 20  # orders a day while a customer stays
+MEAN_RATE = 1 / 20  # orders per day while a customer stays
 RATE_SHAPE = 1.0  # a few buy twice a week, many twice a year
 MEAN_LEAVE_RATE = 1 / 220  # most stay for months
 LEAVE_SHAPE = 0.8  # some are gone within weeks, some stay for years
-OLD_SHARE = 0.4  # of the customers were there before the first day
+OLD_SHARE = 0.4  # of customers who joined before the first day
 
 
 @dataclass(frozen=True)
 class Customers:
-    """One element per customer in every array."""
+    """Properties of customers; every array has one element per customer."""
 
     joined: NDArray[np.int32]  # day number of the first order; -1: before the first day
-    left: NDArray[np.float64]  # day number from which on there is no order
-    rate: NDArray[np.float64]  # orders a day in between
-    online: NDArray[np.float64]  # how likely an order is online
-    basket: NDArray[np.float64]  # mean lines of an order beyond the first
+    left: NDArray[np.float64]  # day number after which the customer does not order
+    rate: NDArray[np.float64]  # orders per day in between
+    online: NDArray[np.float64]  # probability that an order is online
+    basket: NDArray[np.float64]  # mean number of lines of an order beyond the first
     favourite: NDArray[np.int8]  # category index
     country: NDArray[np.int8]  # index into COUNTRIES
 
     def buying(self, day: int, season: float, random: np.random.Generator) -> NDArray[np.int64]:
-        """Who orders on a day: who joins on it, and those whose turn it is among those who stay."""
-        chance = -np.expm1(-self.rate * season)
-        turn = (self.joined < day) & (self.left > day) & (random.random(len(chance)) < chance)
-        return np.flatnonzero(turn | (self.joined == day))
+        """Indices of the customers who order on a day: those who join on it, and a random part of the active ones."""
+        probability = -np.expm1(-self.rate * season)
+        orders = (self.joined < day) & (self.left > day) & (random.random(len(probability)) < probability)
+        return np.flatnonzero(orders | (self.joined == day))
 
 
-def simulated(
+def simulate_customers(
     size: int, days: int, categories: int, drift: float, drift_from: int, random: np.random.Generator
 ) -> Customers:
     """Draw `size` customers for `days` days. From day `drift_from` on, they leave at (1 + drift) times their rate.

@@ -1,7 +1,7 @@
-"""Queries on Spark: whichever session `SPARK_REMOTE` or the cluster gives.
+"""Queries on Spark, in the session that `SPARK_REMOTE` or the cluster provides.
 
-Databricks (a job's own session, or Databricks Connect), any Spark Connect server such as Sail, or a
-JVM in this process: `SparkSession.builder.getOrCreate()` finds it.
+`SparkSession.builder.getOrCreate()` finds it: on Databricks (a job's own session, or Databricks Connect), on any Spark
+Connect server such as Sail, or in a JVM in this process.
 """
 
 from __future__ import annotations
@@ -12,54 +12,57 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from ml.engine import QueryError, query, types
+from ml.engine import query, types
+from ml.engine.interface import QueryError
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-    from ml.engine import Table, Value
+    from ml.engine.interface import Table, Value
 
 
 class SparkEngine:
-    """Tables are sent as Arrow after their filter was applied, and seen by one query only."""
+    """Tables are sent as Arrow after their filter was applied, and are visible to one query only."""
 
     def __init__(self) -> None:
         self.session = _session()
-        self._one_at_a_time = threading.Lock()  # a session has one name space for temporary views
+        self._lock = threading.Lock()  # a session has one name space for temporary views
 
     def run(self, query_name: str, tables: Mapping[str, Table], values: Mapping[str, Value] | None = None) -> pa.Table:
         """See `ml.engine.Engine.run`."""
         from pyspark.errors import PySparkException
 
-        asked = query.load(query_name)
-        asked.check(tables, values or {})
+        loaded = query.load(query_name)
+        loaded.check(tables, values or {})
         views: list[str] = []
-        with self._one_at_a_time:
+        with self._lock:
             try:
-                for name in asked.tables:
-                    self._view(name, tables[name])
+                for name in loaded.tables:
+                    self._create_view(name, tables[name])
                     views.append(name)
-                found = self.session.sql(asked.spark, args=dict(values or {})).toArrow()
+                result = self.session.sql(loaded.spark, args=dict(values or {})).toArrow()
             except PySparkException as error:
-                raise QueryError(f"{asked.path}: Spark: {error}") from error
+                raise QueryError(f"{loaded.path}: Spark: {error}") from error
             finally:
                 for name in views:
                     self.session.catalog.dropTempView(name)
-        return types.plain(found, str(asked.path))
+        return types.to_plain(result, str(loaded.path))
 
     def stream(
         self, query_name: str, tables: Mapping[str, Table], values: Mapping[str, Value] | None = None
     ) -> Iterator[pa.Table]:
-        """See `ml.engine.Engine.stream`. Past one machine, a driver holds the whole result first."""
+        """See `ml.engine.Engine.stream`. Here the driver holds the whole result first."""
         yield self.run(query_name, tables, values)
 
-    def _view(self, name: str, table: Table) -> None:
+    def _create_view(self, name: str, table: Table) -> None:
         from pyspark.sql.pandas.types import from_arrow_schema
 
         rows = table if isinstance(table, pa.Table) else table.to_table()
         if not rows.num_rows:
-            rows = rows.schema.empty_table()  # with an empty chunk: classic Spark cannot take a column of none
-        schema = from_arrow_schema(rows.schema, prefer_timestamp_ntz=True)  # given: an empty table has none to infer
+            rows = rows.schema.empty_table()  # with an empty chunk: classic Spark fails on a column without chunks
+        schema = from_arrow_schema(
+            rows.schema, prefer_timestamp_ntz=True
+        )  # explicit: it cannot be inferred from an empty table
         self.session.createDataFrame(rows, schema=schema).createOrReplaceTempView(name)
 
 

@@ -1,4 +1,4 @@
-"""The text of a query, checked once and translated once."""
+"""Loads the text of a query, checks it and translates it, once per version of its file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlglot import exp, parse
 from sqlglot.dialects.spark import Spark
 from sqlglot.errors import SqlglotError
 
-from ml.engine import QueryError
+from ml.engine.interface import QueryError
 from ml.resources import last_change, resource_dir
 
 
@@ -28,7 +28,7 @@ class AnsiSpark(Spark):
 
 @dataclass(frozen=True)
 class Query:
-    """A query in both dialects. `parameters` and `tables` are the names it leaves open."""
+    """A query in both dialects. `parameters` and `tables` are the names that have to be bound."""
 
     path: Path
     spark: str
@@ -37,16 +37,16 @@ class Query:
     tables: frozenset[str]
 
     def check(self, tables: Collection[str], values: Collection[str]) -> None:
-        """Raise QueryError unless every open name is given, and every given value is wanted."""
+        """Raise QueryError unless every table and parameter is given, and every given value is needed."""
         if missing := self.tables - set(tables):
             raise QueryError(f"{self.path}: reads {_listed(missing)}; given: {_listed(tables)}")
         if self.parameters != set(values):
-            wanted, given = _listed(f":{name}" for name in self.parameters), _listed(f":{name}" for name in values)
-            raise QueryError(f"{self.path}: needs {wanted}; given: {given}")
+            needed, given = _listed(f":{name}" for name in self.parameters), _listed(f":{name}" for name in values)
+            raise QueryError(f"{self.path}: needs {needed}; given: {given}")
 
 
 def load(name: str) -> Query:
-    """`include/sql/<name>.sql`. Raises QueryError when it is not there or does not mean one thing on both engines."""
+    """Load `include/sql/<name>.sql`. Raises QueryError when it is missing, or may differ between the engines."""
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise QueryError(f"query name {name!r}: lower-case letters, digits and _ only")
     path = resource_dir("sql") / f"{name}.sql"
@@ -68,27 +68,28 @@ def _translate(path: Path, _: tuple[int, int] | None) -> Query:
         raise QueryError(f"{path}: exactly one SELECT is needed")
     tree = statements[0]
     _refuse_bare_division(path, tree)
-    own = {cte.alias for cte in tree.find_all(exp.CTE)}
+    common_tables = {cte.alias for cte in tree.find_all(exp.CTE)}
     return Query(
         path=path,
         spark=text.rstrip().rstrip(";"),
         duckdb=tree.sql("duckdb"),
         parameters=frozenset(p.name for p in tree.find_all(exp.Placeholder)),
-        tables=frozenset(t.name for t in tree.find_all(exp.Table)) - own,
+        tables=frozenset(t.name for t in tree.find_all(exp.Table)) - common_tables,
     )
 
 
 def _refuse_bare_division(path: Path, tree: exp.Expression) -> None:
-    """`a / 0` stops Spark and is NULL or infinite on DuckDB, so a divisor is a literal or `nullif(…, 0)`.
+    """Raise QueryError for a divisor that is neither a literal nor `nullif(…, 0)`.
 
-    (`try_divide` would say the same, but Sail has it for integers only.)
+    `a / 0` stops Spark and is NULL or infinite on DuckDB. (`try_divide` has the same effect, but Sail implements it
+    for integers only.)
     """
     for division in tree.find_all(exp.Div):
         divisor = division.expression
         literal = isinstance(divisor, exp.Literal) and divisor.is_number and float(divisor.name) != 0
         if not (literal or isinstance(divisor, exp.Nullif)):
             raise QueryError(
-                f"{path}: '{division.sql(AnsiSpark)}' differs between engines on zero: divide by nullif(…, 0)"
+                f"{path}: '{division.sql(AnsiSpark)}' differs between engines when the divisor is 0: divide by nullif(…, 0)"
             )
 
 

@@ -1,7 +1,7 @@
-"""Where the errors are: cohorts of customers for whom the model is wrong more often than for all.
+"""Error cohorts: groups of customers for whom the model is wrong more often than for all customers.
 
-A shallow tree looks for them in one half of the customers, and what is told of them is counted in the other
-half: whoever looks for the worst corner of some rows finds one, and it is mostly luck.
+A shallow tree finds them in one half of the customers, and their errors are counted in the other half. Counted on the
+rows in which it was found, the worst cohort would look bad mostly by chance.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from ml.models.frames import Feature
 
-DEPTH = 3  # conditions in a cohort: more is nothing to talk about
-LEAST_ROWS = 50  # of a cohort, in either half: 20 % of errors is then known to +-11 % (95 %)
-COMMON = 8  # values of a text column that are looked at
+DEPTH = 3  # conditions in a cohort: more are hard to read
+LEAST_ROWS = 50  # of a cohort, in either half: an error rate of 20 % then has an interval of +-11 % (95 %)
+COMMON = 8  # the most frequent values of a text column can define a cohort
 
 
 def wilson(hits: int, of: int) -> tuple[float, float]:
@@ -41,27 +41,28 @@ def error_cohorts(
 ) -> list[dict[str, Any]]:
     """Cohorts by error rate, worst first: where, rows, errors, error_rate, low and high (95 %), lift over all rows.
 
-    `wrong` says of each row whether the prediction was. Cohorts not surely worse than all are left out.
+    `wrong` says for each row whether the prediction was wrong, `groups` is its customer as an integer; both of shape
+    (rows,). Only cohorts whose interval is above the error rate of all rows are returned.
     """
     import numpy as np
     from sklearn.tree import DecisionTreeClassifier
 
     rng = np.random.default_rng(seed)
     members = int(groups.max()) + 1 if len(groups) else 0
-    found_in = (rng.permutation(members) < members // 2)[groups] if members else np.zeros(0, dtype=bool)
-    if min(found_in.sum(), (~found_in).sum()) < 2 * LEAST_ROWS or len(np.unique(wrong[found_in])) < 2:
+    in_first_half = (rng.permutation(members) < members // 2)[groups] if members else np.zeros(0, dtype=bool)
+    if min(in_first_half.sum(), (~in_first_half).sum()) < 2 * LEAST_ROWS or len(np.unique(wrong[in_first_half])) < 2:
         return []
-    columns, names = _columns(rows, features)
+    columns, names = _tree_columns(rows, features)
     tree = DecisionTreeClassifier(max_depth=DEPTH, min_samples_leaf=LEAST_ROWS, random_state=seed)
-    tree.fit(columns[found_in], wrong[found_in])
-    unknowns = {name for (name, _), column in zip(names, columns.T, strict=True) if np.isnan(column).any()}
-    leaves = tree.apply(columns)[~found_in]
-    counted = wrong[~found_in]
-    overall = float(counted.mean())
+    tree.fit(columns[in_first_half], wrong[in_first_half])
+    with_nulls = {name for (name, _), column in zip(names, columns.T, strict=True) if np.isnan(column).any()}
+    leaves = tree.apply(columns)[~in_first_half]
+    counted_wrong = wrong[~in_first_half]
+    overall = float(counted_wrong.mean())
     cohorts = []
-    for leaf, where in _paths(tree.tree_, names, unknowns).items():
+    for leaf, where in _describe_leaves(tree.tree_, names, with_nulls).items():
         inside = leaves == leaf
-        errors, size = int(counted[inside].sum()), int(inside.sum())
+        errors, size = int(counted_wrong[inside].sum()), int(inside.sum())
         low, high = wilson(errors, size)
         if size >= LEAST_ROWS and low > overall:
             cohorts.append(
@@ -78,8 +79,10 @@ def error_cohorts(
     return sorted(cohorts, key=lambda cohort: (-cohort["error_rate"], cohort["where"]))
 
 
-def _columns(rows: pa.Table, features: Sequence[Feature]) -> tuple[NDArray[np.float64], list[tuple[str, str | None]]]:
-    """Numbers as they are, and one 0-or-1 column per common text value. Names are (column, value)."""
+def _tree_columns(
+    rows: pa.Table, features: Sequence[Feature]
+) -> tuple[NDArray[np.float64], list[tuple[str, str | None]]]:
+    """Numbers unchanged, and one column of 0 and 1 per common text value. Names are (column, value)."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -101,18 +104,18 @@ def _columns(rows: pa.Table, features: Sequence[Feature]) -> tuple[NDArray[np.fl
     return np.column_stack(columns), names
 
 
-def _paths(tree: Any, names: Sequence[tuple[str, str | None]], unknowns: set[str]) -> dict[int, str]:
+def _describe_leaves(tree: Any, names: Sequence[tuple[str, str | None]], with_nulls: set[str]) -> dict[int, str]:
     """Each leaf's conditions, in words; of several bounds of one column the tightest."""
-    found: dict[int, str] = {}
+    conditions: dict[int, str] = {}
 
     def walk(node: int, at_most: dict[str, float], above: dict[str, float], texts: tuple[str, ...]) -> None:
         if tree.children_left[node] == -1:
-            told = list(texts)
+            parts = list(texts)
             for name in dict.fromkeys((*above, *at_most)):
                 low, high = above.get(name), at_most.get(name)
                 left = f"{low:.4g} < " if low is not None else ""
-                told.append(f"{left}{name}" + (f" ≤ {high:.4g}" if high is not None else ""))
-            found[node] = " and ".join(told)
+                parts.append(f"{left}{name}" + (f" ≤ {high:.4g}" if high is not None else ""))
+            conditions[node] = " and ".join(parts)
             return
         name, value = names[tree.feature[node]]
         cut = float(tree.threshold[node])
@@ -121,10 +124,10 @@ def _paths(tree: Any, names: Sequence[tuple[str, str | None]], unknowns: set[str
             walk(below, at_most, above, (*texts, f"{name} is not {value}"))
             walk(beyond, at_most, above, (*texts, f"{name} is {value}"))
             return
-        unknown = (f"{name} may be unknown",) if name in unknowns else ()
-        first = bool(tree.missing_go_to_left[node])  # where the rows go whose value is not known
-        walk(below, {**at_most, name: cut}, above, (*texts, *(unknown if first else ())))
-        walk(beyond, at_most, {**above, name: cut}, (*texts, *(() if first else unknown)))
+        unknown = (f"{name} may be unknown",) if name in with_nulls else ()
+        nulls_below = bool(tree.missing_go_to_left[node])
+        walk(below, {**at_most, name: cut}, above, (*texts, *(unknown if nulls_below else ())))
+        walk(beyond, at_most, {**above, name: cut}, (*texts, *(() if nulls_below else unknown)))
 
     walk(0, {}, {}, ())
-    return found
+    return conditions

@@ -1,6 +1,6 @@
-"""The evaluation of a challenger beside its champion, pure: labels and probabilities in, `evaluation.json` out.
+"""The evaluation of a challenger and its champion, pure: labels and probabilities in, `evaluation.json` out.
 
-NaN ("not measured") is null there, and every NaN has its sentence in `problems`.
+A value that was not measured (NaN) is null there, and has a sentence in `problems` that says why.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-CURVE_POINTS = 200  # finer than a screen shows
-SAME = 1e-9  # probabilities that differ by less are the same: formats round
+CURVE_POINTS = 200  # more than a screen can show
+SAME = 1e-9  # probabilities that differ by less are the same: model formats round
 LINE = ("slope", "intercept")  # of calibration
 
 
 def _number(value: float) -> float | None:
-    """Rounded far below what is measurable; None for NaN, which JSON has no word for."""
+    """Rounded far below what is measurable; None for NaN, which JSON cannot express."""
     return round(float(value), 9) if math.isfinite(value) else None
 
 
 def _metrics(point: Mapping[str, Any], drawn: Mapping[str, Any], *, paired: bool = False) -> dict[str, dict[str, Any]]:
     from ml.evaluate.metrics import METRICS, interval
 
-    found = {}
+    metrics = {}
     for name in METRICS:
         value = float(point[name][0])
         low, high = interval(value, drawn[name], biased_up=name == "ece" and not paired)
-        found[name] = {"value": _number(value), "low": _number(low), "high": _number(high)}
-    return found
+        metrics[name] = {"value": _number(value), "low": _number(low), "high": _number(high)}
+    return metrics
 
 
 def _curves(y: NDArray[Any], p: NDArray[Any], bins: int) -> dict[str, Any]:
@@ -46,11 +46,11 @@ def _curves(y: NDArray[Any], p: NDArray[Any], bins: int) -> dict[str, Any]:
     empty: dict[str, Any] = {"roc": [], "precision_recall": [], "calibration": []}
     if len(y) == 0 or not np.isfinite(p).all():
         return empty
-    which = calibration_bins(p, bins)
-    count = np.bincount(which)
+    codes = calibration_bins(p, bins)
+    count = np.bincount(codes)
     calibration = [
-        {"predicted": _number(said / n), "observed": _number(seen / n), "rows": int(n)}
-        for said, seen, n in zip(np.bincount(which, p), np.bincount(which, y), count, strict=True)
+        {"predicted": _number(predicted / n), "observed": _number(observed / n), "rows": int(n)}
+        for predicted, observed, n in zip(np.bincount(codes, p), np.bincount(codes, y), count, strict=True)
         if n
     ]
     positives, negatives = y.sum(), len(y) - y.sum()
@@ -60,8 +60,8 @@ def _curves(y: NDArray[Any], p: NDArray[Any], bins: int) -> dict[str, Any]:
     last = np.flatnonzero(np.r_[np.diff(p[order]) != 0, True])  # the last row of each distinct score
     true = np.cumsum(y[order])[last]
     false = last + 1 - true
-    kept = np.unique(np.linspace(0, len(last) - 1, CURVE_POINTS).round().astype(int))
-    points = list(zip(false[kept], true[kept], strict=True))
+    drawn = np.unique(np.linspace(0, len(last) - 1, CURVE_POINTS).round().astype(int))
+    points = list(zip(false[drawn], true[drawn], strict=True))
     roc = [[0.0, 0.0], *([_number(f / negatives), _number(t / positives)] for f, t in points)]
     recall = [[_number(t / positives), _number(t / (t + f))] for f, t in points if t]
     return {"roc": roc, "precision_recall": recall, "calibration": calibration}
@@ -72,18 +72,18 @@ def _confusion(y: NDArray[Any], p: NDArray[Any], threshold: float) -> dict[str, 
 
     if not np.isfinite(p).all():
         return None
-    said = p >= threshold
+    predicted = p >= threshold
     return {
         "threshold": threshold,
-        "true_positive": int((said & (y == 1)).sum()),
-        "false_positive": int((said & (y == 0)).sum()),
-        "false_negative": int((~said & (y == 1)).sum()),
-        "true_negative": int((~said & (y == 0)).sum()),
+        "true_positive": int((predicted & (y == 1)).sum()),
+        "false_positive": int((predicted & (y == 0)).sum()),
+        "false_negative": int((~predicted & (y == 1)).sum()),
+        "true_negative": int((~predicted & (y == 0)).sum()),
     }
 
 
-def _same(p: NDArray[np.float64], champion: NDArray[np.float64] | None) -> bool | None:
-    """Whether two models give every row the same probability: then they are one. None: there is nothing to tell by."""
+def _same_predictions(p: NDArray[np.float64], champion: NDArray[np.float64] | None) -> bool | None:
+    """Whether two models give every row the same probability: then they are the same model. None: not measured."""
     import numpy as np
 
     if champion is None or not len(p) or not np.isfinite(p).all() or not np.isfinite(champion).all():
@@ -92,37 +92,37 @@ def _same(p: NDArray[np.float64], champion: NDArray[np.float64] | None) -> bool 
 
 
 def _calibration(point: Mapping[str, Any], drawn: Mapping[str, Any]) -> dict[str, Any]:
-    """Slope and intercept with their intervals, and what they say, in words."""
+    """Slope and intercept of the calibration line with their intervals, and a statement in words."""
     from ml.evaluate.metrics import interval
 
-    found: dict[str, Any] = {}
+    line: dict[str, Any] = {}
     for name in LINE:
         low, high = interval(float(point[name][0]), drawn[name])
-        found[name] = {"value": _number(float(point[name][0])), "low": _number(low), "high": _number(high)}
-    return found | {"statement": _calibration_told(found["slope"], found["intercept"])}
+        line[name] = {"value": _number(float(point[name][0])), "low": _number(low), "high": _number(high)}
+    return line | {"statement": _calibration_statement(line["slope"], line["intercept"])}
 
 
-def _calibration_told(slope: Mapping[str, float | None], intercept: Mapping[str, float | None]) -> str:
+def _calibration_statement(slope: Mapping[str, float | None], intercept: Mapping[str, float | None]) -> str:
     low, high, under, over = slope["low"], slope["high"], intercept["low"], intercept["high"]
     if low is None or high is None or under is None or over is None:
-        return "whether probabilities mean what they say was not measured"
-    said = []
+        return "calibration was not measured"
+    errors = []
     if high < 1:
-        said.append("too extreme: high ones too high, low ones too low")
+        errors.append("too extreme (high ones too high, low ones too low)")
     elif low > 1:
-        said.append("too timid: high ones too low, low ones too high")
+        errors.append("too moderate (high ones too low, low ones too high)")
     if over < 0:
-        said.append("too high on the whole")
+        errors.append("too high overall")
     elif under > 0:
-        said.append("too low on the whole")
-    return f"probabilities are {' and '.join(said)}" if said else "no sign that probabilities are off"
+        errors.append("too low overall")
+    return f"probabilities are {' and '.join(errors)}" if errors else "no miscalibration detected"
 
 
 def _problems(who: str, p: NDArray[Any], y: NDArray[Any], metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """One sentence for whatever could not be measured, and why."""
+    """A sentence for each model whose metrics could not all be measured, with the reason."""
     import numpy as np
 
-    missing = [name for name, found in metrics.items() if found["value"] is None]
+    missing = [name for name, metric in metrics.items() if metric["value"] is None]
     if len(y) == 0:
         return [f"{who}: there are no test rows, so nothing was measured"]
     if broken := int((~np.isfinite(p)).sum()):
@@ -131,13 +131,13 @@ def _problems(who: str, p: NDArray[Any], y: NDArray[Any], metrics: Mapping[str, 
         return []
     classes = int(y.sum())
     if classes in (0, len(y)):
-        why = f"all {len(y)} test rows are of class {int(y[0])}"
+        reason = f"all {len(y)} test rows are of class {int(y[0])}"
     else:
-        why = "no row was predicted to be of class 1"
-    return [f"{who}: {', '.join(missing)} not measured: {why}"]
+        reason = "no row was predicted to be of class 1"
+    return [f"{who}: {', '.join(missing)} not measured: {reason}"]
 
 
-def evaluation(
+def evaluate(
     y: NDArray[np.float64],
     challenger: NDArray[np.float64],
     champion: NDArray[np.float64] | None,
@@ -145,29 +145,29 @@ def evaluation(
     settings: Evaluate,
     seed: int,
 ) -> dict[str, Any]:
-    """Both models on the same rows: metrics with 95 % intervals, their paired differences, curves, confusion.
+    """Measure both models on the same rows: metrics with 95 % intervals, paired differences, curves, confusion matrix.
 
-    `y` 0/1, predictions as probabilities, `groups` the customer of each row as an integer, all of
-    shape (rows,). A champion whose predictions are all NaN counts as not measured.
+    `y` 0 or 1, predictions as probabilities, `groups` the customer of each row as an integer, all of shape (rows,).
+    A champion whose predictions are all NaN counts as not measured.
     """
     import numpy as np
 
     from ml.evaluate.metrics import METRICS, calibration_line, measure, resamples
 
-    def measured(p: NDArray[np.float64], weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    def measure_all(p: NDArray[np.float64], weights: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
         line = calibration_line(y, p, weights)
         return measure(y, p, weights, threshold=settings.threshold, bins=settings.calibration_bins) | line
 
     once = np.ones((1, len(y)))
     models = {"challenger": challenger} | ({} if champion is None else {"champion": champion})
-    points = {who: measured(p, once) for who, p in models.items()}
+    points = {who: measure_all(p, once) for who, p in models.items()}
     parts: dict[str, list[dict[str, Any]]] = {who: [] for who in models}
     for weights in resamples(groups, settings.bootstrap, seed) if len(y) else ():
         for who, p in models.items():
-            parts[who].append(measured(p, weights))
+            parts[who].append(measure_all(p, weights))
     drawn = {
-        who: {name: np.concatenate([part[name] for part in found] or [np.empty(0)]) for name in (*METRICS, *LINE)}
-        for who, found in parts.items()
+        who: {name: np.concatenate([part[name] for part in chunks] or [np.empty(0)]) for name in (*METRICS, *LINE)}
+        for who, chunks in parts.items()
     }
     metrics = {who: _metrics(points[who], drawn[who]) for who in models}
     difference = None
@@ -181,7 +181,7 @@ def evaluation(
         "rows": len(y),
         "positives": int(y.sum()),
         "metrics": {"challenger": metrics["challenger"], "champion": metrics.get("champion"), "difference": difference},
-        "same_predictions": _same(challenger, champion),
+        "same_predictions": _same_predictions(challenger, champion),
         "calibration": {who: _calibration(points[who], drawn[who]) for who in models},
         "confusion": _confusion(y, challenger, settings.threshold),
         "curves": {who: _curves(y, p, settings.calibration_bins) for who, p in models.items()},

@@ -1,7 +1,7 @@
-"""Why a probability is what it is: SHAP values, in log-odds, of one customer or of many.
+"""Feature attribution: SHAP values, in log-odds, of one customer or of many.
 
-The contributions of a row's features and the base add up to the log-odds of its probability. LightGBM gives them
-itself, exactly (`pred_contrib` is TreeSHAP); for any other model the shap library estimates them by asking the model.
+The contributions of a row's features and a base value add up to the log-odds of its probability. LightGBM computes them
+exactly (`pred_contrib` is TreeSHAP); for any other model the shap library estimates them from the model's predictions.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TOP = 20
-DRAWN = 200  # rows of the summary's picture: more dots hide each other
-ROWS = 1000  # of LightGBM, that the summary is of
-ASKED_ROWS, BACKGROUND = 60, 30  # of other models: each row asks the model some thousand times
+DRAWN = 200  # rows in the summary plot: more dots hide each other
+TREE_ROWS = 1000  # rows of the summary, for LightGBM
+ESTIMATED_ROWS, BACKGROUND = 60, 30  # for other models: each row needs about a thousand predictions
 
 
 def contributions(predictor: Any, rows: pa.Table, background: pa.Table | None = None) -> NDArray[np.float64]:
-    """What each feature adds to the log-odds of each row, in the order of `predictor.features`. Shape (rows, features).
+    """The contribution of each feature to each row's log-odds, in the order of `predictor.features`.
 
-    `background` is what a feature is compared with, when the model is not LightGBM's: rows of usual customers
-    (default: these rows).
+    Shape (rows, features). `background` is used for models other than LightGBM: rows of typical customers, with which
+    a feature's value is compared (default: these rows).
     """
     booster = getattr(predictor, "booster", None)
     if booster is not None:
@@ -32,13 +32,13 @@ def contributions(predictor: Any, rows: pa.Table, background: pa.Table | None = 
         check_columns(rows.schema, predictor.features, f"the input of {predictor.name}")
         known = iter(booster.pandas_categorical or [])
         categories = {feature.name: next(known) for feature in predictor.features if feature.kind == "category"}
-        found: NDArray[np.float64] = booster.predict(frame(rows, predictor.features, categories), pred_contrib=True)
-        return found[:, :-1]
-    return _asked(predictor, rows, rows if background is None else background)
+        values: NDArray[np.float64] = booster.predict(frame(rows, predictor.features, categories), pred_contrib=True)
+        return values[:, :-1]
+    return _estimate(predictor, rows, rows if background is None else background)
 
 
-def _asked(predictor: Any, rows: pa.Table, background: pa.Table) -> NDArray[np.float64]:
-    """By shap's permutations, which know nothing of the model but its answers. Texts travel as the number of their value."""
+def _estimate(predictor: Any, rows: pa.Table, background: pa.Table) -> NDArray[np.float64]:
+    """By shap's permutation explainer, which needs only predictions. Texts are encoded as the number of their value."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -78,14 +78,14 @@ def _asked(predictor: Any, rows: pa.Table, background: pa.Table) -> NDArray[np.f
         if feature.kind == "category":
             both = pa.chunked_array([*rows[feature.name].chunks, *background[feature.name].chunks]).cast(pa.string())
             values[feature.name] = sorted(pc.unique(both.drop_null()).to_pylist())
-    some = background.take(_sampled(background.num_rows, BACKGROUND, 0))
-    explainer = shap.PermutationExplainer(log_odds, shap.maskers.Independent(encoded(some), BACKGROUND), seed=0)
-    asked = encoded(rows)
-    found: NDArray[np.float64] = explainer(asked, max_evals=4 * asked.shape[1] + 2, silent=True).values
-    return found
+    sample = background.take(_sample(background.num_rows, BACKGROUND, 0))
+    explainer = shap.PermutationExplainer(log_odds, shap.maskers.Independent(encoded(sample), BACKGROUND), seed=0)
+    cells = encoded(rows)
+    estimated: NDArray[np.float64] = explainer(cells, max_evals=4 * cells.shape[1] + 2, silent=True).values
+    return estimated
 
 
-def _sampled(count: int, most: int, seed: int) -> NDArray[np.intp]:
+def _sample(count: int, most: int, seed: int) -> NDArray[np.intp]:
     import numpy as np
 
     if count <= most:
@@ -93,17 +93,16 @@ def _sampled(count: int, most: int, seed: int) -> NDArray[np.intp]:
     return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
 
 
-def reasons(
+def top_reasons(
     predictor: Any, rows: pa.Table, top: int = 3, background: pa.Table | None = None
 ) -> list[list[dict[str, Any]]]:
-    """For each row, the features that matter most to its probability: feature, value, contribution (log-odds)."""
+    """For each row, the features with the largest contributions: feature, value, contribution (log-odds)."""
     import numpy as np
 
-    found = contributions(predictor, rows, background)
-    in_words = []
-    for place, row in enumerate(found):
+    result = []
+    for place, row in enumerate(contributions(predictor, rows, background)):
         order = np.argsort(-np.abs(row), kind="stable")[:top]
-        in_words.append(
+        result.append(
             [
                 {
                     "feature": predictor.features[n].name,
@@ -113,13 +112,13 @@ def reasons(
                 for n in order
             ]
         )
-    return in_words
+    return result
 
 
-def summary(predictor: Any, rows: pa.Table, seed: int) -> dict[str, Any]:
-    """The features by mean absolute contribution, at most 20, and the dots of the summary's picture.
+def summarise(predictor: Any, rows: pa.Table, seed: int) -> dict[str, Any]:
+    """The features by mean absolute contribution, at most 20, and the dots of the summary plot.
 
-    Dots are texts of numbers: contributions, and where in its column (0 to 1, '-' for unknown) each value is.
+    Dots are numbers as text: the contributions, and the rank of each value in its column (0 to 1, '-' for unknown).
     """
     import numpy as np
 
@@ -127,29 +126,29 @@ def summary(predictor: Any, rows: pa.Table, seed: int) -> dict[str, Any]:
     method = "TreeSHAP, by LightGBM" if exact else "SHAP by permutation, estimated"
     if not rows.num_rows:
         return {"method": method, "rows": 0, "features": []}
-    some = rows.take(_sampled(rows.num_rows, ROWS if exact else ASKED_ROWS, seed))
-    found = contributions(predictor, some, rows)
-    means = np.abs(found).mean(axis=0)
+    sample = rows.take(_sample(rows.num_rows, TREE_ROWS if exact else ESTIMATED_ROWS, seed))
+    shap_values = contributions(predictor, sample, rows)
+    means = np.abs(shap_values).mean(axis=0)
     order = sorted(range(len(means)), key=lambda n: (-means[n], predictor.features[n].name))[:TOP]
-    drawn = _sampled(some.num_rows, DRAWN, seed)
+    drawn = _sample(sample.num_rows, DRAWN, seed)
     features = []
     for n in order:
         feature = predictor.features[n]
-        ranks = _ranks(some, feature.name) if feature.kind == "number" else np.full(some.num_rows, np.nan)
+        ranks = _ranks(sample, feature.name) if feature.kind == "number" else np.full(sample.num_rows, np.nan)
         features.append(
             {
                 "feature": feature.name,
                 "mean_abs": round(float(means[n]), 6),
-                "direction": _direction(ranks, found[:, n]),
-                "contributions": " ".join(f"{value:.3f}" for value in found[drawn, n]),
+                "direction": _direction(ranks, shap_values[:, n]),
+                "contributions": " ".join(f"{value:.3f}" for value in shap_values[drawn, n]),
                 "values": " ".join("-" if np.isnan(rank) else f"{rank:.2f}" for rank in ranks[drawn]),
             }
         )
-    return {"method": method, "rows": some.num_rows, "features": features}
+    return {"method": method, "rows": sample.num_rows, "features": features}
 
 
 def _ranks(rows: pa.Table, name: str) -> NDArray[np.float64]:
-    """Where in its column each value is: 0 the smallest, 1 the largest, NaN unknown."""
+    """The rank of each value in its column: 0 the smallest, 1 the largest, NaN unknown."""
     import numpy as np
 
     from ml.models.frames import numbers
@@ -161,19 +160,19 @@ def _ranks(rows: pa.Table, name: str) -> NDArray[np.float64]:
     return np.where(known, ranks, np.nan)
 
 
-def _direction(ranks: NDArray[np.float64], found: NDArray[np.float64]) -> float | None:
-    """From -1 (the larger, the lower the probability) to 1; None when there is no such thing."""
+def _direction(ranks: NDArray[np.float64], shap_values: NDArray[np.float64]) -> float | None:
+    """Correlation of value and contribution, from -1 (higher values lower the probability) to 1; None when undefined."""
     import numpy as np
 
     known = np.isfinite(ranks)
-    if known.sum() < 2 or not np.ptp(ranks[known]) or not np.ptp(found[known]):
+    if known.sum() < 2 or not np.ptp(ranks[known]) or not np.ptp(shap_values[known]):
         return None
-    return round(float(np.corrcoef(ranks[known], found[known])[0, 1]), 3)
+    return round(float(np.corrcoef(ranks[known], shap_values[known])[0, 1]), 3)
 
 
 def in_words(reason: dict[str, Any]) -> str:
     """One reason in words."""
-    way = "raises" if reason["contribution"] > 0 else "lowers"
+    verb = "raises" if reason["contribution"] > 0 else "lowers"
     value = (
         "unknown"
         if reason["value"] is None
@@ -181,4 +180,4 @@ def in_words(reason: dict[str, Any]) -> str:
         if isinstance(reason["value"], float)
         else reason["value"]
     )
-    return f"{reason['feature']} {value} {way} it ({reason['contribution']:+.2f})"
+    return f"{reason['feature']} {value} {verb} it ({reason['contribution']:+.2f})"

@@ -1,7 +1,6 @@
-"""The dated facts that a model's features and labels are made from: which days are in, and what was known on one.
+"""The table of dated facts that a model's features and labels are built from (`features.source` in the config).
 
-`features.source` in the config names the table; it has a `day`, and a `month` where it is partitioned by one. Whoever
-asks for what was known on a day is given no later row, whatever the query does with it.
+The table has a column `day`, and a column `month` if it is partitioned by month.
 """
 
 from __future__ import annotations
@@ -11,22 +10,18 @@ from typing import TYPE_CHECKING
 
 from ml.config import ModelConfig
 from ml.errors import StageError
-from ml.ops.ingested_days import ingested_fingerprints
+from ml.ops.ingested_days import CUSTOMER_DAYS, ingested_fingerprints
 from ml.storage import tables
 
 if TYPE_CHECKING:
     import pyarrow.dataset as ds
 
-CUSTOMER_DAYS = "silver.customer_days"  # what `ingest` makes
 
+def rows_until(source: str, day: date, version: int) -> ds.Dataset:
+    """One version of the source, lazily, without the days after `day`: no query sees them, whatever it does.
 
-def short_name(table: str) -> str:
-    """`silver.customer_days` → `customer_days`: what queries call it."""
-    return table.partition(".")[2]
-
-
-def known_on(source: str, day: date, version: int) -> ds.Dataset:
-    """One version of the source up to `day`, lazily: later months are not opened, later days not read."""
+    The files of later months are not opened, the rows of later days are not read.
+    """
     import pyarrow.dataset as ds
 
     rows = tables.dataset(source, version)
@@ -36,12 +31,13 @@ def known_on(source: str, day: date, version: int) -> ds.Dataset:
     return rows.filter(until)
 
 
-def ingested_days_of(model: ModelConfig) -> list[date]:
-    """The days whose facts are in, oldest first.
+def list_ingested_days(config: ModelConfig) -> list[date]:
+    """The days whose facts the source holds, oldest first.
 
-    Of what `ingest` makes, its marks tell; a day without a single row is in, too. Of another table, its rows do.
+    `silver.customer_days` has its ingested days in `ops.ingested_days`, so a day without a single row counts too. The
+    days of another table are those of its rows. Raises StageError when that table does not exist.
     """
-    source = model.features.source
+    source = config.features.source
     if source == CUSTOMER_DAYS:
         return sorted(ingested_fingerprints())
     import pyarrow.compute as pc
@@ -49,4 +45,4 @@ def ingested_days_of(model: ModelConfig) -> list[date]:
     try:
         return sorted(pc.unique(tables.read(source, columns=["day"])["day"]).to_pylist())
     except FileNotFoundError as error:
-        raise StageError(f"{error} (features.source in config/{model.model}.yaml names it)") from error
+        raise StageError(f"{error} (features.source in config/{config.model}.yaml names it)") from error

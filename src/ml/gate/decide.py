@@ -1,58 +1,60 @@
-"""The decision of the gate, pure: rules and an evaluation in, every reason out. Not measured means failed."""
+"""The gate's decision on an evaluation: every rule is checked and every reason returned. Pure: no I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ml.config.gate import Gate
 from ml.gate import rules
 from ml.gate.rules import Check
 
-if TYPE_CHECKING:
-    pass
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Decision:
     approved: bool
     reasons: tuple[str, ...]
     checks: tuple[Check, ...]
-    against: str  # a sentence: how it stands to the champion
+    against: str  # how it compares with the champion, in words and figures
 
 
 def decide(gate: Gate, evaluation: Mapping[str, Any]) -> Decision:
-    """Try every rule, so that one rejection names all its causes.
+    """Check every rule, so that one rejection names all its causes.
 
-    `evaluation` is what `ml.evaluate` gives. Whether there is a champion to beat is told by its
-    `champion`, a version or None: one that is not told, or not measured, fails the rules that compare with it.
+    `evaluation` is the content of `evaluation.json`. Its `champion` (a version, or None) says whether there is a
+    champion to compare with. When that key is missing, or the champion was not measured, the rules that compare fail.
     """
-    champion = evaluation.get("champion", "that is not named")
-    checks = [*rules.evidence(gate, evaluation), rules.validation(evaluation), rules.schema(evaluation)]
-    checks += rules.out_of_time(evaluation, champion)
+    champion = evaluation.get("champion", "(not named)")
+    checks = [*rules.check_rows(gate, evaluation), rules.check_validation(evaluation), rules.check_schema(evaluation)]
+    checks += rules.check_out_of_time(evaluation, champion)
     if champion is not None:
-        checks.append(rules.not_itself(evaluation, champion))
+        checks.append(rules.check_not_itself(evaluation, champion))
     for rule in gate.rules:
-        checks.append(rules.bound(rule, evaluation))
+        checks.append(rules.check_bound(rule, evaluation))
         if rule.max_loss is not None and champion is not None:
-            checks.append(rules.loss(rule, evaluation, champion))
+            checks.append(rules.check_loss(rule, evaluation, champion))
     if champion is not None:
-        checks.append(rules.equal(gate, evaluation, champion))
-    checks += [rules.fairness(rule, evaluation) for rule in gate.fairness]
-    checks += [rules.behaviour(name, most, evaluation) for name, most in sorted(gate.max_violations.items())]
-    checks += rules.cost(gate, evaluation)
+        checks.append(rules.check_better(gate, evaluation, champion))
+    checks += [rules.check_fairness(rule, evaluation) for rule in gate.fairness]
+    checks += [rules.check_behaviour(name, most, evaluation) for name, most in sorted(gate.max_violations.items())]
+    checks += rules.check_cost(gate, evaluation)
     reasons = tuple(check.reason for check in checks if not check.passed)
-    return Decision(not reasons, reasons, tuple(checks), _against(gate, evaluation, champion))
+    return Decision(
+        approved=not reasons,
+        reasons=reasons,
+        checks=tuple(checks),
+        against=_compare_with_champion(gate, evaluation, champion),
+    )
 
 
-def _against(gate: Gate, evaluation: Mapping[str, Any], champion: str | None) -> str:
-    """Better, worse or equal, as far as the paired intervals can tell."""
+def _compare_with_champion(gate: Gate, evaluation: Mapping[str, Any], champion: str | None) -> str:
+    """Better, worse or neither, as far as the paired 95 % intervals show."""
     if champion is None:
-        return "there is no champion to be compared with"
-    gains = [rules.gain(rule, evaluation) for rule in gate.rules if rule.max_loss is not None]
-    if not all(by.measured for by in gains):
+        return "there is no champion to compare with"
+    gains = [rules.read_gain(rule, evaluation) for rule in gate.rules if rule.max_loss is not None]
+    if not all(gain.measured for gain in gains):
         return f"not measured against champion {champion}"
-    better, worse = any(by.better for by in gains), any(by.high < -rules.SLACK for by in gains)
+    better, worse = any(gain.better for gain in gains), any(gain.high < -rules.SLACK for gain in gains)
     word = "neither better nor worse than" if better == worse else "better than" if better else "worse than"
     return f"{word} champion {champion}: {', '.join(map(str, gains))}"

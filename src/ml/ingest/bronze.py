@@ -1,7 +1,7 @@
 """Landed files as Data Factory's Copy wrote them: one parquet file each, read back as text and accounted for.
 
 `transactions/1998-06-28/x.csv` in landing is `bronze/transactions/csv/1998-06-28/x.parquet` in the lake,
-with a column `_file` that names its source. A bronze file whose source is no longer landed is left alone.
+with a column `_file` that names its source. A bronze file whose source is no longer landed is ignored.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ COLUMNS = (
     "unit_price",
     "amount",
 )
-ABOUT = ("_file", "_listing")  # what the Copy says of each row: where it came from, and what was landed then
-LINE = "Prop_0"  # the one column of a file whose lines the Copy did not read: JSON lines
+COPY_COLUMNS = ("_file", "_listing")  # the Copy adds them: the row's source file, and what was landed then
+LINE_COLUMN = "Prop_0"  # the only column of a file whose lines the Copy did not parse: JSON lines
 SCHEMA = pa.schema(
     {"_day": pa.date32(), "_file": pa.string(), "_row": pa.int64()} | dict.fromkeys(COLUMNS, pa.string())
 )
-BATCH_ROWS = 50_000  # in memory at once: some 10 MB
-READERS = 8  # files read at once: a read is mostly waiting for storage
+BATCH_ROWS = 50_000  # in memory at once: about 10 MB
+READ_THREADS = 8  # a read mostly waits for storage
 BYTE_ORDER_MARK = "\ufeff"  # spreadsheets write one before the first column's name
 
 
@@ -57,15 +57,16 @@ class UnusableFileError(ValueError):
 
 
 class NotCopiedError(UnusableFileError):
-    """A landed file of which there is nothing in bronze."""
+    """A landed file that has no bronze file."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BronzeFile:
     """One landed file as bronze holds it, in a local copy.
 
-    `received` is the number of rows that the parquet file's own metadata claims, less the lines that are no
-    rows (`unparsed`). `listing` says what was landed when its Copy was asked for (`land.note_listing`).
+    `received` is the number of rows in the parquet file's own metadata, less the lines that are no rows
+    (`unparsed`). `listing` is the saved listing of what was landed when its Copy was requested
+    (`ml.landing.listing.save_listing`).
     """
 
     day: date
@@ -83,75 +84,77 @@ class BronzeFile:
         """Its rows: `_day`, `_file`, `_row` (1 is the first data row) and COLUMNS as text, as received."""
         if self.local is None:
             return
-        file, at = _parquet(self.local), 0
+        file, offset = _open_parquet(self.local), 0
         for batch in file.iter_batches(BATCH_ROWS):
-            yield _as_rows(_named(batch), self.day, self.source, at)
-            at += batch.num_rows
+            yield _to_rows(_rename(batch), self.day, self.source, offset)
+            offset += batch.num_rows
 
     @property
     def rows(self) -> pa.Table | None:
-        """All of them at once, for files that are known to be small."""
+        """All rows at once, for files that are known to be small; None for an empty or unusable file."""
         return None if self.local is None else pa.Table.from_batches(self.batches(), SCHEMA)
 
 
 def path(name: str) -> str:
-    """Where the Copy puts a landed file: `<table>/<day>/<stem>.<format>` → its parquet file in the lake."""
+    """The parquet file in the lake that the Copy writes for a landed `<table>/<day>/<stem>.<format>`."""
     source = PurePosixPath(name)
     return f"bronze/{source.parts[0]}/{source.suffix[1:]}/{source.parts[1]}/{source.stem}.parquet"
 
 
 def read(lake: Store, files: Sequence[tuple[date, Blob]], folder: Path) -> list[BronzeFile]:
-    """Bring the bronze file of each landed file to `folder` and look at it, several at once; in the given order.
+    """Download the bronze file of each landed file to `folder` and check it, several at once; in the same order.
 
-    What is wrong with a file stands in its `problem`, so that all of a day's files are told of at once.
+    What is wrong with a file is in its `problem`, so that the problems of all files of a day are reported at once.
     An empty (0 bytes) file has no rows, whatever an earlier Copy left in its place.
     """
-    with ThreadPoolExecutor(READERS) as threads:
-        numbered = [(number, *file) for number, file in enumerate(files)]
-        return list(threads.map(lambda one: _read_one(lake, folder / f"bronze-{one[0]}.parquet", *one[1:]), numbered))
+
+    def read_one(number: int, day: date, blob: Blob) -> BronzeFile:
+        return _read_file(lake, folder / f"bronze-{number}.parquet", day, blob)
+
+    days, blobs = [day for day, _ in files], [blob for _, blob in files]
+    with ThreadPoolExecutor(READ_THREADS) as threads:
+        return list(threads.map(read_one, range(len(files)), days, blobs))
 
 
-def batches(files: Sequence[BronzeFile]) -> Iterator[pa.RecordBatch]:
-    """The rows of all files, one after the other."""
-    for file in files:
-        yield from file.batches()
+def join_rows(files: Sequence[BronzeFile]) -> pa.Table:
+    """The rows of all files at once, for few files."""
+    return pa.Table.from_batches((batch for file in files for batch in file.batches()), SCHEMA)
 
 
-def joined(files: Sequence[BronzeFile]) -> pa.Table:
-    """The rows of all files at once, for few of them."""
-    return pa.Table.from_batches(batches(files), SCHEMA)
-
-
-def _read_one(lake: Store, local: Path, day: date, blob: Blob) -> BronzeFile:
+def _read_file(lake: Store, local: Path, day: date, blob: Blob) -> BronzeFile:
     if blob.size == 0:
-        return BronzeFile(day, blob.name, received=0)
+        return BronzeFile(day=day, name=blob.name, received=0)
     try:
         return _open(lake, local, day, blob)
     except UnusableFileError as error:
         copied = not isinstance(error, NotCopiedError)
-        return BronzeFile(day, blob.name, received=0, problem=f"{blob.name}: {error}", copied=copied)
+        return BronzeFile(day=day, name=blob.name, received=0, problem=f"{blob.name}: {error}", copied=copied)
 
 
 def _open(lake: Store, local: Path, day: date, blob: Blob) -> BronzeFile:
-    where = path(blob.name)
+    """Download and check one bronze file. Raises UnusableFileError."""
+    remote = path(blob.name)
     try:
-        lake.fetch(where, local)
+        lake.fetch(remote, local)
     except FileNotFoundError:
         raise NotCopiedError(
-            f"the Copy did not write {where}; see why in the Copy's run in Data Factory, then run the day again"
+            f"the Copy did not write {remote}; see why in the Copy's run in Data Factory, then run the day again"
         ) from None
     try:
-        file = _parquet(local)
-        names = _names(file.schema_arrow)
+        file = _open_parquet(local)
+        names = _column_names(file.schema_arrow)
         received = file.metadata.num_rows
         if not received:
-            return BronzeFile(day, blob.name, received=0, extra=_extra(names))
-        told = _told(file)
-        source = _source(told.get("_file", set()), blob.name)
+            return BronzeFile(day=day, name=blob.name, received=0, extra=_extra_columns(names))
+        origins = _read_origins(file)
+        source = _only_source(origins.get("_file", set()), blob.name)
         unparsed: list[Skipped] = []
-        if set(names) - set(ABOUT) == {LINE}:
-            names = json_lines.convert(file, local.with_suffix(".rows"), day, blob.name, source, COLUMNS, unparsed)
-            local = local.with_suffix(".rows")
+        if set(names) - set(COPY_COLUMNS) == {LINE_COLUMN}:
+            converted = local.with_suffix(".rows")
+            names, unparsed = json_lines.convert(
+                file, converted, day=day, name=blob.name, source=source, columns=COLUMNS
+            )
+            local = converted
         else:
             _check_types(file.schema_arrow, names)
         if len(unparsed) < received:
@@ -159,50 +162,49 @@ def _open(lake: Store, local: Path, day: date, blob: Blob) -> BronzeFile:
     except json_lines.NotJsonError as error:
         raise UnusableFileError(str(error)) from error
     except (pa.ArrowException, OSError) as error:
-        raise UnusableFileError(f"{where} is not readable parquet ({error}); run the day's Copy again") from error
-    listing = next(iter(told.get("_listing", {""}))) or ""
+        raise UnusableFileError(f"{remote} is not readable parquet ({error}); run the day's Copy again") from error
     return BronzeFile(
-        day,
-        blob.name,
-        received - len(unparsed),
-        local,
-        _extra(names),
+        day=day,
+        name=blob.name,
+        received=received - len(unparsed),
+        local=local,
+        extra=_extra_columns(names),
         source=source,
-        listing=listing,
+        listing=next(iter(origins.get("_listing", {""}))) or "",
         unparsed=tuple(unparsed),
     )
 
 
-def _parquet(local: Path) -> pq.ParquetFile:
+def _open_parquet(local: Path) -> pq.ParquetFile:
     file = pq.ParquetFile(local)
-    there = [name for name in ABOUT if name in file.schema_arrow.names]
-    return pq.ParquetFile(local, metadata=file.metadata, read_dictionary=there)  # the same text in every row
+    constant = [name for name in COPY_COLUMNS if name in file.schema_arrow.names]  # the same text in every row
+    return pq.ParquetFile(local, metadata=file.metadata, read_dictionary=constant)
 
 
-def _names(schema: pa.Schema) -> list[str]:
+def _column_names(schema: pa.Schema) -> list[str]:
     return [name.removeprefix(BYTE_ORDER_MARK) for name in schema.names]
 
 
-def _named(batch: pa.RecordBatch) -> pa.RecordBatch:
-    return batch.rename_columns(_names(batch.schema))
+def _rename(batch: pa.RecordBatch) -> pa.RecordBatch:
+    return batch.rename_columns(_column_names(batch.schema))
 
 
-def _extra(names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(sorted(set(names) - {*COLUMNS, *ABOUT, LINE, "_row"}))
+def _extra_columns(names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(names) - {*COLUMNS, *COPY_COLUMNS, LINE_COLUMN, "_row"}))
 
 
-def _told(file: pq.ParquetFile) -> dict[str, set[str | None]]:
-    """What the rows say of where they came from, by column."""
-    there = [name for name in ABOUT if name in file.schema_arrow.names]
-    told: dict[str, set[str | None]] = {name: set() for name in there}
-    for batch in file.iter_batches(BATCH_ROWS, columns=there):
-        for name in there:
-            told[name].update(pc.unique(batch[name]).to_pylist())
-    return told
+def _read_origins(file: pq.ParquetFile) -> dict[str, set[str | None]]:
+    """The different values of each of COPY_COLUMNS that the file has."""
+    present = [name for name in COPY_COLUMNS if name in file.schema_arrow.names]
+    origins: dict[str, set[str | None]] = {name: set() for name in present}
+    for batch in file.iter_batches(BATCH_ROWS, columns=present):
+        for name in present:
+            origins[name].update(pc.unique(batch[name]).to_pylist())
+    return origins
 
 
 def _check_types(schema: pa.Schema, names: Sequence[str]) -> None:
-    """Raise UnusableFileError for a column that holds no plain values; told by its type, before any row is read."""
+    """Raise UnusableFileError for a column without plain values. Checks its type, before any row is read."""
     for name, kind in zip(names, schema.types, strict=True):
         if name in COLUMNS:
             try:
@@ -214,53 +216,57 @@ def _check_types(schema: pa.Schema, names: Sequence[str]) -> None:
 
 
 def _check_columns(names: Sequence[str]) -> None:
-    twice = [name for name, times in Counter(names).items() if times > 1 and name in COLUMNS]
-    if twice:
-        raise UnusableFileError(f"has {', '.join(twice)} more than once; ask upstream which one counts")
-    found = [name for name in names if name not in (*ABOUT, "_row")]
-    spare = {name.strip().lower(): name for name in found if name not in COLUMNS}
+    """Raise UnusableFileError for repeated, missing and misspelt columns."""
+    repeated = [name for name, times in Counter(names).items() if times > 1 and name in COLUMNS]
+    if repeated:
+        raise UnusableFileError(f"has {', '.join(repeated)} more than once; ask upstream which one counts")
+    received = [name for name in names if name not in (*COPY_COLUMNS, "_row")]
+    unknown = {name.strip().lower(): name for name in received if name not in COLUMNS}
     missing = [name for name in REQUIRED if name not in names]
     if missing:
         hints = []
         for name in missing:
-            alike = difflib.get_close_matches(name, spare, n=1, cutoff=0.5)
-            hints.append(f"rename {spare[alike[0]]!r} to {name!r}" if alike else f"ask upstream for {name!r}")
+            similar = difflib.get_close_matches(name, unknown, n=1, cutoff=0.5)
+            hints.append(f"rename {unknown[similar[0]]!r} to {name!r}" if similar else f"ask upstream for {name!r}")
         raise UnusableFileError(
-            f"lacks {', '.join(missing)}; found {', '.join(found)}; needed {', '.join(REQUIRED)}; {', '.join(hints)}"
+            f"lacks {', '.join(missing)}; found {', '.join(received)}; needed {', '.join(REQUIRED)}; {', '.join(hints)}"
         )
-    # an optional column may be absent; one that is there under another spelling would be lost without a word
-    letters = {_letters(name): name for name in spare.values()}
-    renamed = [(letters[_letters(name)], name) for name in COLUMNS if name not in names and _letters(name) in letters]
+    # an optional column may be missing; one under another spelling would be lost without notice
+    spellings = {_normalise(name): name for name in unknown.values()}
+    renamed = [
+        (spellings[_normalise(name)], name) for name in COLUMNS if name not in names and _normalise(name) in spellings
+    ]
     if renamed:
-        told = ", ".join(f"rename {found!r} to {name!r}" for found, name in renamed)
-        raise UnusableFileError(f"has columns under another name: {told}, or leave them out")
+        remedy = ", ".join(f"rename {wrong!r} to {name!r}" for wrong, name in renamed)
+        raise UnusableFileError(f"has columns under another name: {remedy}, or leave them out")
 
 
-def _letters(name: str) -> str:
+def _normalise(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _as_rows(batch: pa.RecordBatch, day: date, source: str, at: int) -> pa.RecordBatch:
+def _to_rows(batch: pa.RecordBatch, day: date, source: str, offset: int) -> pa.RecordBatch:
+    """A batch in the columns of SCHEMA; `offset` is the number of the file's rows before it."""
     count = batch.num_rows
     columns = {
         "_day": pa.repeat(pa.scalar(day, pa.date32()), count),
         "_file": pa.repeat(pa.scalar(source, pa.string()), count),
         "_row": batch["_row"]
         if "_row" in batch.schema.names
-        else pa.array(np.arange(at + 1, at + count + 1, dtype=np.int64)),
+        else pa.array(np.arange(offset + 1, offset + count + 1, dtype=np.int64)),
     }
     for column in COLUMNS:
-        there = column in batch.schema.names
-        columns[column] = as_text(batch[column]) if there else pa.nulls(count, pa.string())
+        present = column in batch.schema.names
+        columns[column] = as_text(batch[column]) if present else pa.nulls(count, pa.string())
     return pa.record_batch(list(columns.values()), schema=SCHEMA)
 
 
-def _source(found: set[str | None], name: str) -> str:
-    """What the rows say of where they came from: all must name the one landed file."""
-    told = next(iter(found), None)
-    if len(found) == 1 and told is not None and (told == name or told.endswith(f"/{name}")):
-        return told
-    listed = sorted(str(one) for one in found) if found else [None]
+def _only_source(sources: set[str | None], name: str) -> str:
+    """The value of `_file` in all rows. Raises UnusableFileError unless every row names the landed file `name`."""
+    source = next(iter(sources), None)
+    if len(sources) == 1 and source is not None and (source == name or source.endswith(f"/{name}")):
+        return source
+    listed = sorted(map(str, sources)) if sources else [None]
     raise UnusableFileError(
         f"{path(name)} says in _file that its rows are from {listed}; the Copy must write each source to its own "
         "file, with the extra column _file = $$FILEPATH"
@@ -268,11 +274,10 @@ def _source(found: set[str | None], name: str) -> str:
 
 
 def as_text(column: Column) -> Column:
-    """Any plain column as text that loses nothing: whole doubles as integers, times as ISO 8601.
+    """A column of any plain type as text, without loss: whole doubles as integers, times as ISO 8601.
 
     NaN is NULL: it is how pandas writes "missing". Raises TypeError for nested and other unreadable types.
     """
-
     kind = column.type
     if is_.is_dictionary(kind):
         return as_text(column.cast(kind.value_type))

@@ -1,4 +1,4 @@
-"""Bronze rows into silver rows, refusals with their reasons, and duplicates: `include/sql/clean.sql` at work."""
+"""Runs `include/sql/clean.sql` over bronze rows: each becomes a silver row, a refusal with its reasons, or a duplicate."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from ml.ingest.copy_log import Skipped
 
 UNPARSED = "the row could not be parsed"
-PIECE = 50_000  # rows in memory at once
-SILVER = (
+BATCH_ROWS = 50_000  # in memory at once
+SILVER_COLUMNS = (
     "day",
     "transaction_id",
     "customer_id",
@@ -46,7 +46,6 @@ SILVER = (
     "_row",
 )
 
-
 _TYPES = {
     "day": pa.date32(),
     "occurred_at": TIMESTAMP,
@@ -55,16 +54,16 @@ _TYPES = {
     "amount": pa.float64(),
     "_row": pa.int64(),
 }
-_EMPTY_SILVER = pa.schema({name: _TYPES.get(name, pa.string()) for name in SILVER}).empty_table()
-QUARANTINE = pa.schema(
+_EMPTY_SILVER = pa.schema({name: _TYPES.get(name, pa.string()) for name in SILVER_COLUMNS}).empty_table()
+QUARANTINE_SCHEMA = pa.schema(
     {"day": pa.date32(), "_file": pa.string(), "_row": pa.int64()}
     | dict.fromkeys(("column", "reason", "remedy", "record"), pa.string())
 )
 
 
 @dataclass
-class Judged:
-    """What became of every row, by day. `reasons` counts refused rows; one with two reasons counts for both."""
+class Outcomes:
+    """Row counts by day and outcome. `reasons` counts refused rows; a row with two reasons counts for both."""
 
     silver: Counter[date] = field(default_factory=Counter)
     quarantined: Counter[date] = field(default_factory=Counter)
@@ -75,118 +74,121 @@ class Judged:
 
 @dataclass(frozen=True)
 class Cleaned:
-    """Small tables in order of day, file and row. `duplicates` counts dropped rows by day."""
+    """Small tables ordered by day, file and row. `duplicates` counts dropped rows by day."""
 
     silver: pa.Table
     quarantine: pa.Table
     duplicates: Counter[date]
 
 
-def clean(model: ModelConfig, rows: pa.Table, skipped: Sequence[Skipped]) -> Cleaned:
-    """Judge bronze rows (`_day`, `_file`, `_row` and COLUMNS as text, in that order) by `clean.sql`, in memory.
+def clean(config: ModelConfig, rows: pa.Table, skipped: Sequence[Skipped]) -> Cleaned:
+    """Clean bronze rows (`_day`, `_file`, `_row` and COLUMNS as text, in that order) in memory.
 
     `skipped` rows, which could not be parsed, are refusals too.
     """
     numbered = rows.append_column("_id", pa.array(np.arange(rows.num_rows, dtype=np.int64)))
-    judged = Judged()
+    outcomes = Outcomes()
     silver, quarantine = [_EMPTY_SILVER], []
-    for kept, refused in _pieces(model, ds.dataset(numbered), iter(numbered.to_batches()), skipped, judged):
-        silver.append(kept)
+    for accepted, refused in _clean_pieces(
+        config, ds.dataset(numbered), iter(numbered.to_batches()), skipped, outcomes
+    ):
+        silver.append(accepted)
         quarantine.append(refused)
-    return Cleaned(pa.concat_tables(silver), pa.concat_tables(quarantine), judged.duplicates)
+    return Cleaned(pa.concat_tables(silver), pa.concat_tables(quarantine), outcomes.duplicates)
 
 
-def clean_file(model: ModelConfig, rows: Path, skipped: Sequence[Skipped], silver: Path, quarantine: Path) -> Judged:
-    """The same for a parquet file of bronze rows with their `_id` (0, 1, 2, …), of any size.
+def clean_file(config: ModelConfig, rows: Path, skipped: Sequence[Skipped], silver: Path, quarantine: Path) -> Outcomes:
+    """Clean a parquet file of bronze rows with their `_id` (0, 1, 2, …), of any size.
 
-    Writes two parquet files, both in order of `_id`; tells what became of the rows.
+    Writes two parquet files, both ordered by `_id`, and returns the counts.
     """
-    judged = Judged()
-    received = pq.ParquetFile(rows).iter_batches(PIECE)
-    with pq.ParquetWriter(silver, _EMPTY_SILVER.schema) as good, pq.ParquetWriter(quarantine, QUARANTINE) as bad:
-        for kept, refused in _pieces(model, ds.dataset(rows), received, skipped, judged):
-            good.write_table(kept)
-            bad.write_table(refused)
-    return judged
+    outcomes = Outcomes()
+    received = pq.ParquetFile(rows).iter_batches(BATCH_ROWS)
+    with (
+        pq.ParquetWriter(silver, _EMPTY_SILVER.schema) as silver_file,
+        pq.ParquetWriter(quarantine, QUARANTINE_SCHEMA) as quarantine_file,
+    ):
+        for accepted, refused in _clean_pieces(config, ds.dataset(rows), received, skipped, outcomes):
+            silver_file.write_table(accepted)
+            quarantine_file.write_table(refused)
+    return outcomes
 
 
-def _pieces(
-    model: ModelConfig,
+def _clean_pieces(
+    config: ModelConfig,
     rows: ds.Dataset,
     received: Iterator[pa.RecordBatch],
     skipped: Sequence[Skipped],
-    judged: Judged,
+    outcomes: Outcomes,
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """Silver and quarantine rows, piece by piece; counts them in `judged`."""
-    names = ("_id", "_day", "_file", "_row")
-    columns = {name: pc.field(name) for name in names} | {n: _trimmed(n) for n in COLUMNS}
-    texts = rows.scanner(columns, **tables.PIECEWISE)
+    """Silver and quarantine rows, piece by piece; adds them to the counts in `outcomes`."""
+    row_columns = ("_id", "_day", "_file", "_row")
+    columns = {name: pc.field(name) for name in row_columns} | {name: _trimmed_field(name) for name in COLUMNS}
+    texts = rows.scanner(columns, **tables.STREAMING)
     values: dict[str, Any] = {
-        "timezone": model.timezone,
-        "max_abs_quantity": model.clean.max_abs_quantity,
-        "max_abs_amount": model.clean.max_abs_amount,
+        "timezone": config.timezone,
+        "max_abs_quantity": config.clean.max_abs_quantity,
+        "max_abs_amount": config.clean.max_abs_amount,
     }
-    source = _InOrder(received)
+    source = _ReceivedRows(received)
     for piece in open_engine().stream("clean", {"bronze": texts}, values):
         outcome = piece["outcome"]
-        kept = piece.filter(pc.equal(outcome, "silver")).select(SILVER)
+        accepted = piece.filter(pc.equal(outcome, "silver")).select(SILVER_COLUMNS)
         refused = piece.filter(pc.equal(outcome, "quarantined"))
-        quarantine = _refusals(refused, source.take(piece["_id"]).filter(pc.equal(outcome, "quarantined")))
-        judged.silver.update(per_day(kept))
-        judged.quarantined.update(per_day(quarantine))
-        judged.duplicates.update(per_day(piece.filter(pc.equal(outcome, "duplicate"))))
+        quarantine = _quarantine_rows(refused, source.take(piece["_id"]).filter(pc.equal(outcome, "quarantined")))
+        outcomes.silver.update(count_per_day(accepted))
+        outcomes.quarantined.update(count_per_day(quarantine))
+        outcomes.duplicates.update(count_per_day(piece.filter(pc.equal(outcome, "duplicate"))))
         for day, reason in zip(refused["day"].to_pylist(), refused["reason"].to_pylist(), strict=True):
-            judged.reasons[day].update(reason.split("; "))
-        judged.contents.add(kept)
-        yield kept, quarantine
+            outcomes.reasons[day].update(reason.split("; "))
+        outcomes.contents.add(accepted)
+        yield accepted, quarantine
     for row in skipped:
-        judged.quarantined[row.day] += 1
-        judged.reasons[row.day][UNPARSED] += 1
-    yield _EMPTY_SILVER, _unparsed(skipped)
+        outcomes.quarantined[row.day] += 1
+        outcomes.reasons[row.day][UNPARSED] += 1
+    yield _EMPTY_SILVER, _unparsed_rows(skipped)
 
 
-class _InOrder:
-    """Rows that come in batches, given out in the pieces in which they are asked for; they are as they came."""
+class _ReceivedRows:
+    """Rows as received, which come in batches and are taken in pieces of any size, in order."""
 
     def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
         self._batches = batches
-        self._left = bronze.SCHEMA.append(pa.field("_id", pa.int64())).empty_table()
+        self._remaining = bronze.SCHEMA.append(pa.field("_id", pa.int64())).empty_table()
 
     def take(self, ids: pa.ChunkedArray) -> pa.Table:
-        """The next rows, which must be those of `ids`."""
-        parts, count = [self._left], self._left.num_rows
+        """The next rows, which must have these `ids`."""
+        parts, count = [self._remaining], self._remaining.num_rows
         while count < len(ids) and (batch := next(self._batches, None)) is not None:
-            parts.append(pa.Table.from_batches([batch]).select(self._left.column_names))
+            parts.append(pa.Table.from_batches([batch]).select(self._remaining.column_names))
             count += batch.num_rows
         rows = pa.concat_tables(parts)
-        self._left = rows.slice(len(ids))
+        self._remaining = rows.slice(len(ids))
         taken = rows.slice(0, len(ids))
         if not taken["_id"].equals(ids):
             raise AssertionError("clean.sql must give every bronze row once, in order of _id")
         return taken
 
 
-def per_day(rows: pa.Table) -> Counter[date]:
-    """Rows by their `day`."""
-
+def count_per_day(rows: pa.Table) -> Counter[date]:
+    """Number of rows by `day`."""
     return Counter({pair["values"]: pair["counts"] for pair in pc.value_counts(rows["day"]).to_pylist()})
 
 
-def trimmed(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Without white space around; NULL where nothing is left."""
-
+def trim(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Texts without white space around; NULL where nothing remains."""
     trimmed = pc.utf8_trim_whitespace(texts)
     return pc.if_else(pc.equal(trimmed, ""), None, trimmed)
 
 
-def _trimmed(name: str) -> ds.Expression:
-    """The same, computed while a file is read."""
+def _trimmed_field(name: str) -> ds.Expression:
+    """The same for a column, computed while a file is read."""
     text = pc.utf8_trim_whitespace(pc.field(name))
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
 
 
-def _refusals(refused: pa.Table, received: pa.Table) -> pa.Table:
-    """`quarantine.transactions`: one row per refused row, with the row as it was received."""
+def _quarantine_rows(refused: pa.Table, received: pa.Table) -> pa.Table:
+    """One row of `quarantine.transactions` per refused row, with the row as it was received."""
     values = [received[name].to_pylist() for name in COLUMNS]
     records = [
         json.dumps(dict(zip(COLUMNS, row, strict=True)), ensure_ascii=False) for row in zip(*values, strict=True)
@@ -200,10 +202,10 @@ def _refusals(refused: pa.Table, received: pa.Table) -> pa.Table:
         "remedy": refused["remedy"],
         "record": pa.array(records, pa.string()),
     }
-    return pa.table(columns, schema=QUARANTINE)
+    return pa.table(columns, schema=QUARANTINE_SCHEMA)
 
 
-def _unparsed(skipped: Sequence[Skipped]) -> pa.Table:
+def _unparsed_rows(skipped: Sequence[Skipped]) -> pa.Table:
     return pa.Table.from_pylist(
         [
             {
@@ -216,5 +218,5 @@ def _unparsed(skipped: Sequence[Skipped]) -> pa.Table:
             }
             for row in skipped
         ],
-        schema=QUARANTINE,
+        schema=QUARANTINE_SCHEMA,
     )

@@ -1,4 +1,4 @@
-"""Rows that Data Factory's Copy skipped because it could not parse them, from the log it keeps.
+"""Rows that Data Factory's Copy could not parse and skipped, read from the log that it keeps.
 
 A Copy with `enableSkipIncompatibleRow` writes csv files of Timestamp, Level, OperationName, OperationItem
 (the row) and Message. The message names source and row, for instance: "Error found when processing
@@ -24,12 +24,12 @@ SOURCE = re.compile(r"source '([^']+)'")
 
 
 class UnknownSourceError(ValueError):
-    """A skipped row that cannot be given to one landed file, and so to no day."""
+    """A skipped row that cannot be assigned to one landed file, and so to no day."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Skipped:
-    """One row that never became bronze: the landed file it was in, its text, and Data Factory's message.
+    """One row that never became bronze: the landed file it was in, its text, and why it could not be parsed.
 
     `name` is the file's path in the landing store, `file` the same as Data Factory names it.
     """
@@ -39,14 +39,14 @@ class Skipped:
     file: str
     item: str
     message: str
-    row: int | None = None  # in its file, where that is known
+    row: int | None = None  # number in its file, where known
 
 
 def read_copy_log(lake: Store, prefix: str, landed: Sequence[tuple[date, str]]) -> list[Skipped]:
-    """The skipped rows of the `landed` files (day, name), by file.
+    """The skipped rows of the `landed` files (day, name), ordered by day and file.
 
-    A Copy that was tried again logs its rows again: the same row and message count once. Rows of files that
-    are not landed (any more) are left out. Raises UnknownSourceError when a row could be of several files.
+    A retried Copy logs its rows again: the same row and message count once. Rows of files that are not landed, or no
+    longer, are left out. Raises UnknownSourceError when a row may belong to several files.
     """
     if not prefix:
         return []
@@ -56,24 +56,25 @@ def read_copy_log(lake: Store, prefix: str, landed: Sequence[tuple[date, str]]) 
             for line in csv.DictReader(io.StringIO(lake.read(blob.name).decode("utf-8-sig")), skipinitialspace=True):
                 if line.get("OperationName") == ROW_SKIP:
                     entries[(line.get("OperationItem") or "", line.get("Message") or "")] = None
-    found: list[Skipped] = []
+    skipped: list[Skipped] = []
     for item, message in entries:
-        source, names = _origin(prefix, message, landed)
-        found.extend(Skipped(day, name, source, item, message) for day, name in names)
-    return sorted(found, key=lambda row: (row.day, row.name))
+        source, files = _find_source(prefix, message, landed)
+        skipped.extend(Skipped(day=day, name=name, file=source, item=item, message=message) for day, name in files)
+    return sorted(skipped, key=lambda row: (row.day, row.name))
 
 
-def _origin(prefix: str, message: str, landed: Sequence[tuple[date, str]]) -> tuple[str, list[tuple[date, str]]]:
-    """The source a message names, and the landed file that is; none when it is not among the landed ones."""
+def _find_source(prefix: str, message: str, landed: Sequence[tuple[date, str]]) -> tuple[str, list[tuple[date, str]]]:
+    """The source that a message names, and the landed file that it is; empty when that file is not landed."""
     named = SOURCE.search(message)
     if named is None:
         raise UnknownSourceError(f"{prefix}: Data Factory skipped a row and names no source: {message}")
     # the stand-in names container and path, the service only the file
     source = f"/{named[1]}"
-    same = [(day, name) for day, name in landed if source.endswith(f"/{name}") or f"/{name}".endswith(source)]
-    if len(same) > 1:
-        files = " or ".join(name for _, name in same)
+    files = [(day, name) for day, name in landed if source.endswith(f"/{name}") or f"/{name}".endswith(source)]
+    if len(files) > 1:
+        candidates = " or ".join(name for _, name in files)
         raise UnknownSourceError(
-            f"{prefix}: Data Factory skipped a row of {named[1]!r}, which may be {files}; ingest these days one by one"
+            f"{prefix}: Data Factory skipped a row of {named[1]!r}, which may be {candidates}; ingest these days one "
+            "by one"
         )
-    return named[1], same
+    return named[1], files

@@ -1,15 +1,15 @@
-"""Refused rows as a person has mended them: `corrections.json` in the day's folder of landing.
+"""Refused rows that a person has corrected: `corrections.json` in the day's folder of landing.
 
-A correction takes the place of the very row it mends, told by its file and what was received; it adds none.
-So `received = silver + quarantined + exact duplicates` holds as before. It is part of what landed for the day:
-it starts the day again, and it is there when the day is rebuilt. When upstream sends the file again, rows that
-are still the same stay corrected; a row that upstream has changed is upstream's word, and its correction rests.
+A correction replaces exactly the row that it corrects, identified by its file and by what was received; it adds no
+row. So `received = silver + quarantined + exact duplicates` holds as before. It is part of what landed for the day:
+it starts the day again, and is applied whenever the day is rebuilt. When upstream sends the file again, unchanged
+rows stay corrected; for a row that upstream has changed, upstream's version counts and its correction is not applied.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -21,7 +21,7 @@ from ml.ingest.bronze import COLUMNS, SCHEMA, BronzeFile
 from ml.ingest.copy_log import Skipped
 from ml.storage.stores import Blob, Store
 
-LINE = "line"  # what a row that could not be parsed has in place of columns
+LINE = "line"  # the key of the record of a row that could not be parsed, in place of columns
 
 
 class CorrectionsError(ValueError):
@@ -30,7 +30,7 @@ class CorrectionsError(ValueError):
 
 @dataclass(frozen=True)
 class Correction:
-    """One row of a landed file: as it was received (columns, or its `line`), and the columns it has now."""
+    """One row of a landed file: as it was received (columns, or its `line`), and its corrected columns."""
 
     file: str  # its path in landing
     record: dict[str, str | None]
@@ -42,7 +42,7 @@ class Correction:
 
 
 def load_corrections(landing: Store, blob: Blob | None) -> list[Correction]:
-    """The corrections of a day, which may have none. Raises CorrectionsError."""
+    """The corrections of a day; empty without a file. Raises CorrectionsError."""
     if blob is None:
         return []
     try:
@@ -56,77 +56,80 @@ def load_corrections(landing: Store, blob: Blob | None) -> list[Correction]:
 
 
 def dump_corrections(corrections: Iterable[Correction]) -> bytes:
-    """The same corrections give the same bytes, in whatever order they are."""
-    rows = sorted(corrections, key=lambda one: one.key)
-    told = [{"file": one.file, "record": one.record, "values": one.values} for one in rows]
-    return json.dumps({"rows": told}, indent=1, ensure_ascii=False).encode()
+    """The content of a corrections file; the same bytes whatever the order of the corrections."""
+    rows = [
+        {"file": correction.file, "record": correction.record, "values": correction.values}
+        for correction in sorted(corrections, key=lambda correction: correction.key)
+    ]
+    return json.dumps({"rows": rows}, indent=1, ensure_ascii=False).encode()
 
 
-def _record(found: Any) -> dict[str, str | None]:
-    return {LINE: str(found[LINE])} if LINE in found else {name: found[name] for name in COLUMNS}
+def _record(record: Mapping[str, Any]) -> dict[str, str | None]:
+    return {LINE: str(record[LINE])} if LINE in record else {name: record[name] for name in COLUMNS}
 
 
-def _values(found: Any) -> dict[str, str | None]:
-    if set(found) != set(COLUMNS):
-        raise ValueError(f"columns {sorted(found)}")
-    return {name: found[name] for name in COLUMNS}
+def _values(values: Mapping[str, Any]) -> dict[str, str | None]:
+    if set(values) != set(COLUMNS):
+        raise ValueError(f"columns {sorted(values)}")
+    return {name: values[name] for name in COLUMNS}
 
 
 class Overlay:
-    """The corrections of some days, laid over the rows of their files. `used` are those that met their row."""
+    """Corrections of some days, applied to the rows of their files. `used` has the keys of those whose row came."""
 
-    def __init__(self, corrections: dict[date, list[Correction]]) -> None:
+    def __init__(self, corrections: Mapping[date, Sequence[Correction]]) -> None:
+        self._all = [correction for of_day in corrections.values() for correction in of_day]
         self._by_file: dict[str, dict[str, Correction]] = {}
-        for some in corrections.values():
-            for one in some:
-                key = one.record[LINE] or "" if LINE in one.record else _joined_record(one.record)
-                self._by_file.setdefault(one.file, {})[key] = one
+        for correction in self._all:
+            record = correction.record
+            received = record[LINE] or "" if LINE in record else _join_record(record)
+            self._by_file.setdefault(correction.file, {})[received] = correction
         self.used: set[tuple[str, str]] = set()
-        self._all = [one for some in corrections.values() for one in some]
 
     def unused(self) -> list[Correction]:
-        """Corrections whose row is not there any more: upstream has sent it anew, or withdrawn it."""
-        return [one for one in self._all if one.key not in self.used]
+        """Corrections whose row is no longer in its file: upstream has changed or withdrawn it."""
+        return [correction for correction in self._all if correction.key not in self.used]
 
     def batches(self, file: BronzeFile) -> Iterator[pa.RecordBatch]:
         """The rows of a file, corrected."""
-        mended = self._by_file.get(file.name)
+        corrections = self._by_file.get(file.name)
         for batch in file.batches():
-            yield self._mend(batch, mended) if mended else batch
+            yield self._correct(batch, corrections) if corrections else batch
 
-    def _mend(self, batch: pa.RecordBatch, mended: dict[str, Correction]) -> pa.RecordBatch:
-        texts = _joined(batch)
-        places = pc.indices_nonzero(pc.is_in(texts, pa.array(list(mended), pa.string()))).to_pylist()
+    def _correct(self, batch: pa.RecordBatch, corrections: dict[str, Correction]) -> pa.RecordBatch:
+        received = _join_columns(batch)
+        places = pc.indices_nonzero(pc.is_in(received, pa.array(list(corrections), pa.string()))).to_pylist()
         if not places:
             return batch
         columns = {name: batch[name].to_pylist() if name in COLUMNS else batch[name] for name in SCHEMA.names}
         for place in places:
-            correction = mended[texts[place].as_py()]
+            correction = corrections[received[place].as_py()]
             self.used.add(correction.key)
             for name in COLUMNS:
                 columns[name][place] = correction.values[name]
         return pa.record_batch([pa.array(columns[f.name], f.type) for f in SCHEMA], schema=SCHEMA)
 
-    def parsed(self, skipped: Sequence[Skipped]) -> tuple[list[Skipped], pa.Table]:
-        """The rows that still could not be parsed, and those that a person has written anew.
+    def apply_to_skipped(self, skipped: Sequence[Skipped]) -> tuple[list[Skipped], pa.Table]:
+        """Split rows that could not be parsed: those without a correction, and the corrected ones as bronze rows.
 
-        The latter have the row's number as the Copy told it, made negative: data rows are counted otherwise.
+        A corrected row has the number that the Copy gave it, negated, because data rows are counted differently.
         """
-        left, rows = [], []
+        remaining, rows = [], []
         for number, row in enumerate(skipped, start=1):
             correction = self._by_file.get(row.name, {}).get(row.item)
             if correction is None or LINE not in correction.record:
-                left.append(row)
+                remaining.append(row)
                 continue
             self.used.add(correction.key)
             rows.append({"_day": row.day, "_file": row.file, "_row": -(row.row or number), **correction.values})
-        return left, pa.Table.from_pylist(rows, SCHEMA)
+        return remaining, pa.Table.from_pylist(rows, SCHEMA)
 
 
-def _joined(rows: pa.RecordBatch) -> pa.Array:
+def _join_columns(rows: pa.RecordBatch) -> pa.Array:
+    """One text per row, the same as `_join_record` makes of its record."""
     texts = [rows[name] for name in COLUMNS]
     return pc.binary_join_element_wise(*texts, "\x1f", null_handling="replace", null_replacement="\x00")
 
 
-def _joined_record(record: dict[str, str | None]) -> str:
+def _join_record(record: Mapping[str, str | None]) -> str:
     return "\x1f".join("\x00" if (value := record[name]) is None else value for name in COLUMNS)

@@ -1,7 +1,7 @@
-"""A digest of a day's rows that tells whether what they say has changed: equal rows, equal digest.
+"""Content digests of a day's rows: equal rows have an equal digest.
 
-Neither the order of rows nor the files they came from count, so a day that was sent again under other
-names, or in other pieces, has the same digest as before.
+The order of rows and the files they came from do not count, so a day that is sent again under other file names, or in
+other pieces, has the same digest as before.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as is_
 
-FROM = ("_file", "_row")  # where a row came from is not what it says
+PLACE_COLUMNS = ("_file", "_row")  # where a row came from is not part of its content
 _BITS = 128
 
 
@@ -22,13 +22,13 @@ class Contents:
     """Digests by day, of rows that come in batches."""
 
     def __init__(self) -> None:
-        # a sum of the rows' hashes: independent of their order, and rows that are there twice count twice
+        # a sum of the rows' hashes does not depend on their order, and repeated rows count as often as they occur
         self._sums: Counter[date] = Counter()
 
     def add(self, rows: pa.RecordBatch | pa.Table) -> None:
-        """Take in rows with a column `day`; their other columns, by name, are what is digested."""
-        names = sorted(name for name in rows.schema.names if name not in FROM)
-        texts = [pc.binary_join_element_wise(pa.scalar(name), _text(rows[name]), "=") for name in names]
+        """Add rows with a column `day`. All columns except PLACE_COLUMNS are digested, ordered by name."""
+        names = sorted(name for name in rows.schema.names if name not in PLACE_COLUMNS)
+        texts = [pc.binary_join_element_wise(pa.scalar(name), _as_text(rows[name]), "=") for name in names]
         lines = pc.binary_join_element_wise(*texts, "\x1f", null_handling="replace", null_replacement="\x00")
         for day, line in zip(rows["day"].to_pylist(), lines.to_pylist(), strict=True):
             self._sums[day] += int.from_bytes(hashlib.blake2b(line.encode(), digest_size=_BITS // 8).digest())
@@ -38,7 +38,7 @@ class Contents:
         return f"{self._sums[day] % 2**_BITS:032x}"
 
 
-def _text(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
+def _as_text(column: pa.ChunkedArray | pa.Array) -> pa.ChunkedArray | pa.Array:
     if is_.is_timestamp(column.type):
         column = column.cast(pa.int64())
     return column.cast(pa.string())

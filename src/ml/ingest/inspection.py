@@ -1,7 +1,7 @@
-"""A landed file as a file: is it what its name says, whole, and of a size that can be?
+"""Inspection of a landed file: is it what its name says, is it whole, and is its size plausible?
 
-What is found is said in words for whoever is on call: what, where in the file, and what to do. Nothing here
-judges values: that is `clean.sql`'s.
+A problem is a sentence for the person on call: what is wrong, where in the file, and what to do. Values are not
+checked here; `clean.sql` does that.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from ml.storage.stores import Blob, Store
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
-NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
-HEAD = 64 * 1024  # bytes of a text that are looked at
-LONGEST_ROW = 1024 * 1024  # characters; the Copy takes no longer ones
+DELIMITER_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
+HEAD_BYTES = 64 * 1024  # of a text file that are inspected
+LONGEST_ROW = 1024 * 1024  # characters; the Copy refuses longer rows
 MEGABYTE = 1024 * 1024
-ROWS = 20_000  # of a parquet file in memory at once
-_KINDS = (  # how files of other kinds begin
+BATCH_ROWS = 20_000  # of a parquet file in memory at once
+_SIGNATURES = (  # first bytes of files of other kinds
     (b"PK\x03\x04", "a zip archive, or a spreadsheet"),
     (b"\x1f\x8b", "gzip-compressed"),
     (b"PAR1", "parquet"),
@@ -41,14 +41,14 @@ _KINDS = (  # how files of other kinds begin
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a landed file is found to be: `problem` says in a sentence why it cannot be used, if it cannot."""
+    """The result of an inspection: `problem` is a sentence that says why the file cannot be used, else None."""
 
     problem: str | None
     md5: bytes = b""
 
 
 def inspect_file(landing: Store, blob: Blob, local: Path, limits: Landing) -> Inspection:
-    """Inspect a landed file through a copy at `local`, which is gone afterwards. An empty one has no such problem."""
+    """Inspect a landed file in a copy at `local`, which is deleted afterwards. An empty file has no problem here."""
     if not blob.size:
         return Inspection(None)
     if blob.size > limits.max_file_mb * MEGABYTE:
@@ -56,23 +56,23 @@ def inspect_file(landing: Store, blob: Blob, local: Path, limits: Landing) -> In
         return Inspection(_too_large(megabytes, f"landing.max_file_mb ({limits.max_file_mb:,})"))
     landing.fetch(blob.name, local)
     try:
-        found = _md5(local)
-        if blob.md5 and found != blob.md5:
+        md5 = _md5(local)
+        if blob.md5 and md5 != blob.md5:
             return Inspection(
-                f"is damaged: its content has MD5 {_told(found)}, but whoever wrote it said {_told(blob.md5)}; "
+                f"is damaged: its content has MD5 {_base64(md5)}, but its writer declared {_base64(blob.md5)}; "
                 "ask upstream to send it again"
             )
         kind = blob.name.rpartition(".")[2]
         if kind == "parquet":
-            return Inspection(_parquet_problem(local, limits), found)
+            return Inspection(_find_parquet_problem(local, limits), md5)
         with local.open("rb") as file:
-            return Inspection(_text_problem(file.read(HEAD), kind), found)
+            return Inspection(_find_text_problem(file.read(HEAD_BYTES), kind), md5)
     finally:
         local.unlink()
 
 
-def same(files: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, str]]:
-    """Of files (name, MD5): the name of each that repeats another one's content, and that other."""
+def repeated_content(files: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, str]]:
+    """Pairs of names out of `files` (name, MD5): a file that repeats the content of an earlier one, and that one."""
     first: dict[bytes, str] = {}
     for name, digest in files:
         if digest and first.setdefault(digest, name) != name:
@@ -84,60 +84,62 @@ def _md5(path: Path) -> bytes:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).digest()
 
 
-def _told(digest: bytes) -> str:
+def _base64(digest: bytes) -> str:
     return b64encode(digest).decode()
 
 
-def _too_large(found: str, limit: str) -> str:
-    return (
-        f"is too large to be a day's file: {found}; {limit} is the limit. Ask upstream what it is, or raise the limit"
-    )
+def _too_large(size: str, limit: str) -> str:
+    return f"is too large to be a day's file: {size}; {limit} is the limit. Ask upstream what it is, or raise the limit"
 
 
-def _parquet_problem(path: Path, limits: Landing) -> str | None:
+def _find_parquet_problem(path: Path, limits: Landing) -> str | None:
     group = 0
     try:
-        # checks each page's sum, where its writer gave one
+        # verifies the checksum of each page that has one
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            about = file.metadata
-            unpacked = sum(about.row_group(n).total_byte_size for n in range(about.num_row_groups)) / MEGABYTE
-            if about.num_rows > limits.max_file_rows:
-                return _too_large(f"{about.num_rows:,} rows", f"landing.max_file_rows ({limits.max_file_rows:,})")
+            metadata = file.metadata
+            unpacked = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups)) / MEGABYTE
+            if metadata.num_rows > limits.max_file_rows:
+                return _too_large(f"{metadata.num_rows:,} rows", f"landing.max_file_rows ({limits.max_file_rows:,})")
             if unpacked > limits.max_file_mb:
                 limit = f"landing.max_file_mb ({limits.max_file_mb:,})"
                 return _too_large(f"{unpacked:,.0f} MB when unpacked", limit)
             rows = 0
-            for group in range(about.num_row_groups):
-                for batch in file.iter_batches(ROWS, row_groups=[group]):
+            for group in range(metadata.num_row_groups):
+                for batch in file.iter_batches(BATCH_ROWS, row_groups=[group]):
                     rows += batch.num_rows
-            if rows != about.num_rows:
-                return f"is damaged: it says it has {about.num_rows:,} rows and has {rows:,}; ask upstream to send it again"
+            if rows != metadata.num_rows:
+                return (
+                    f"is damaged: its metadata says {metadata.num_rows:,} rows and it has {rows:,}; ask upstream to "
+                    "send it again"
+                )
     except (pa.ArrowException, OSError) as error:
         return (
-            f"is no whole parquet file (row group {group + 1}: {_short(error)}): it was cut off or damaged on the way; "
+            f"is not a whole parquet file (row group {group + 1}: {_short(error)}): it was cut off or damaged on the way; "
             "ask upstream to send it again"
         )
     return None
 
 
-def _text_problem(head: bytes, kind: str) -> str | None:
-    for start, name in _KINDS:
+def _find_text_problem(head: bytes, kind: str) -> str | None:
+    for start, name in _SIGNATURES:
         if head.startswith(start):
-            return f"is no {kind} file but {name}; ask upstream for {kind}, as text"
+            return f"is not a {kind} file but {name}; ask upstream for {kind}, as text"
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or head.count(0) > len(head) // 10:
-        return "is written in UTF-16, or is no text at all; ask upstream to write it as UTF-8"
+        return "is written in UTF-16, or is not text at all; ask upstream to write it as UTF-8"
     if kind not in DELIMITERS:
         return None
     header = _header(head)
-    wanted = DELIMITERS[kind]
-    if wanted in header:
+    expected = DELIMITERS[kind]
+    if expected in header:
         return None
-    other = max((d for d in NAMES if d != wanted), key=header.count)
+    other = max((d for d in DELIMITER_NAMES if d != expected), key=header.count)
     if header.count(other) == 0:
         return None
     return (
-        f"has {NAMES[other]} between its columns where {kind} has {NAMES[wanted]} (row 1: {header[:100]!r}); ask "
-        f"upstream to write {NAMES[wanted]}" + (", or name the file .tsv" if (kind, other) == ("csv", "\t") else "")
+        f"has {DELIMITER_NAMES[other]} between its columns where {kind} has {DELIMITER_NAMES[expected]} (row 1: {header[:100]!r}); ask "
+        f"upstream to write {DELIMITER_NAMES[expected]}"
+        + (", or name the file .tsv" if (kind, other) == ("csv", "\t") else "")
     )
 
 
@@ -145,8 +147,8 @@ def _header(head: bytes) -> str:
     return re.split(r"\r\n|\n|\r", head.decode("utf-8-sig", "replace"), maxsplit=1)[0]
 
 
-def why_not_copied(landing: Store, blob: Blob, local: Path) -> str | None:
-    """Why the Copy could not read a text file, looked for in all of it; None when nothing is found."""
+def explain_failed_copy(landing: Store, blob: Blob, local: Path) -> str | None:
+    """Why the Copy could not read a text file, from a search of the whole file; None when nothing is found."""
     kind = blob.name.rpartition(".")[2]
     if kind == "parquet":
         return None
@@ -154,8 +156,8 @@ def why_not_copied(landing: Store, blob: Blob, local: Path) -> str | None:
     try:
         if kind in DELIMITERS:
             with local.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-                return _csv_problem(file, DELIMITERS[kind])
-        for number, line in enumerate(_lines(local), start=1):
+                return _find_csv_problem(file, DELIMITERS[kind])
+        for number, line in enumerate(_read_lines(local), start=1):
             if len(line) > LONGEST_ROW:
                 return _too_long(number)
         return None
@@ -163,19 +165,19 @@ def why_not_copied(landing: Store, blob: Blob, local: Path) -> str | None:
         local.unlink()
 
 
-def _csv_problem(file: TextIO, delimiter: str) -> str | None:
+def _find_csv_problem(file: TextIO, delimiter: str) -> str | None:
     before = csv.field_size_limit(LONGEST_ROW)
     rows, line = csv.reader(file, delimiter=delimiter, strict=True), 0
     try:
         header = next(rows, [])
         if any(not name.strip() for name in header):
             return f"has no name for column {[bool(n.strip()) for n in header].index(False) + 1} in row 1; ask upstream"
-        twice = sorted({name for name in header if header.count(name) > 1})
-        if twice:
-            return f"has the column {twice[0]!r} more than once in row 1; ask upstream which one counts"
-        bad = [name for name in header if set(name) & set(",;{}()\n\t=")]
-        if bad:
-            return f"has a column named {bad[0]!r} in row 1, which cannot be; ask upstream for plain names"
+        repeated = sorted({name for name in header if header.count(name) > 1})
+        if repeated:
+            return f"has the column {repeated[0]!r} more than once in row 1; ask upstream which one counts"
+        unusable = [name for name in header if set(name) & set(",;{}()\n\t=")]
+        if unusable:
+            return f"has a column named {unusable[0]!r} in row 1, which is not possible; ask upstream for plain names"
         line = rows.line_num
         for row in rows:
             if sum(map(len, row)) > LONGEST_ROW:
@@ -184,14 +186,14 @@ def _csv_problem(file: TextIO, delimiter: str) -> str | None:
     except csv.Error as error:
         return (
             f"cannot be read as rows from line {line + 1} on ({error}); most often a quote is opened there and never "
-            "closed. Ask upstream to mend the row and to send the file again"
+            "closed. Ask upstream to correct the row and to send the file again"
         )
     finally:
         csv.field_size_limit(before)
     return None
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _read_lines(path: Path) -> Iterator[str]:
     with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
         yield from file
 

@@ -1,6 +1,6 @@
-"""From table columns to what a model sees: which columns are features, and their numbers and categories.
+"""Model input from table columns: which columns are features, and their numbers and categories.
 
-Training, scoring and drift all come through here, so a customer looks the same to each of them.
+Training, scoring and drift all use this module, so all three see a customer in the same form.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-NOT_FEATURES = ("as_of", "active", "split")  # nor are key and label, which each model names
-VERSION_SUFFIX = "_version"  # columns that say from which table version a row was made
+NOT_FEATURES = ("as_of", "active", "split")  # nor are the key and the label, whose names are in the model's config
+VERSION_SUFFIX = "_version"  # of columns that name the table version a row was built from
 
 
 @dataclass(frozen=True)
@@ -29,37 +29,39 @@ class Feature:
     kind: Literal["number", "category"]
 
 
-def kind_of(column: str, kind: pa.DataType) -> Literal["number", "category"]:
-    """How a model takes a column of this type. Raises StageError for a type that is no feature."""
+def kind_of(column: str, data_type: pa.DataType) -> Literal["number", "category"]:
+    """The kind of feature that a column of this type is. Raises StageError for a type that cannot be a feature."""
     import pyarrow.types as t
 
-    if t.is_integer(kind) or t.is_floating(kind) or t.is_decimal(kind) or t.is_boolean(kind):
+    if t.is_integer(data_type) or t.is_floating(data_type) or t.is_decimal(data_type) or t.is_boolean(data_type):
         return "number"
-    if t.is_string(kind) or t.is_large_string(kind) or t.is_string_view(kind):
+    if t.is_string(data_type) or t.is_large_string(data_type) or t.is_string_view(data_type):
         return "category"
-    raise StageError(f"column {column} is of type {kind}; a feature is a number, a bool or text: cast it or drop it")
+    raise StageError(
+        f"column {column} is of type {data_type}; a feature is a number, a bool or text: cast it or drop it"
+    )
 
 
 def feature_columns(schema: pa.Schema, label: str, key: str) -> tuple[Feature, ...]:
-    """Every column of a training set that is neither key, label, bookkeeping nor a source version."""
-    left_out = {*NOT_FEATURES, label, key}
+    """Every column of a training set that is neither key, label, bookkeeping nor a table version."""
+    excluded = {*NOT_FEATURES, label, key}
     return tuple(
         Feature(field.name, kind_of(field.name, field.type))
         for field in schema
-        if field.name not in left_out and not field.name.endswith(VERSION_SUFFIX)
+        if field.name not in excluded and not field.name.endswith(VERSION_SUFFIX)
     )
 
 
 def check_columns(schema: pa.Schema, features: Sequence[Feature], where: str) -> None:
-    """Raise StageError naming every feature that `schema` lacks or holds as another kind."""
+    """Raise StageError naming every feature that is missing in `schema` or is of another kind there."""
     problems = []
     for feature in features:
         if feature.name not in schema.names:
             problems.append(f"column {feature.name} is missing")
             continue
-        found = schema.field(feature.name).type
-        if kind_of(feature.name, found) != feature.kind:
-            problems.append(f"column {feature.name} is of type {found}; the model learnt it as a {feature.kind}")
+        data_type = schema.field(feature.name).type
+        if kind_of(feature.name, data_type) != feature.kind:
+            problems.append(f"column {feature.name} is of type {data_type}; the model takes it as a {feature.kind}")
     if problems:
         raise StageError(
             f"{where} does not fit the model: {'; '.join(problems)}. Rebuild the features, or train a model on them"
@@ -67,14 +69,14 @@ def check_columns(schema: pa.Schema, features: Sequence[Feature], where: str) ->
 
 
 def categories_of(rows: pa.Table, features: Sequence[Feature]) -> dict[str, list[str]]:
-    """The values of each categorical feature, sorted; nulls are no value."""
+    """The values of each categorical feature, sorted, without nulls."""
     import pyarrow.compute as pc
 
-    found = {}
-    for feature in features:
-        if feature.kind == "category":
-            found[feature.name] = sorted(pc.unique(rows[feature.name].drop_null()).to_pylist())
-    return found
+    return {
+        feature.name: sorted(pc.unique(rows[feature.name].drop_null()).to_pylist())
+        for feature in features
+        if feature.kind == "category"
+    }
 
 
 def numbers(column: pa.ChunkedArray) -> np.ndarray:
@@ -85,14 +87,14 @@ def numbers(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def texts(column: pa.ChunkedArray) -> np.ndarray:
-    """A text column as Python texts, nulls as the empty text: tensors of texts know no null. Shape (rows,)."""
+    """A text column as Python texts, nulls as the empty text, because text tensors have no null. Shape (rows,)."""
     import pyarrow as pa
 
     return column.cast(pa.string()).fill_null("").to_numpy()
 
 
 def frame(rows: pa.Table, features: Sequence[Feature], categories: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    """The feature columns in order: numbers as float64, text as categories; an unknown value is missing."""
+    """The feature columns in order: numbers as float64, text as categories; an unknown category becomes missing."""
     import numpy as np
     import pandas as pd
     import pyarrow as pa
@@ -103,11 +105,11 @@ def frame(rows: pa.Table, features: Sequence[Feature], categories: Mapping[str, 
         if feature.kind == "number":
             columns[feature.name] = numbers(rows[feature.name])
             continue
-        known = list(categories[feature.name])
-        codes = pc.index_in(rows[feature.name].cast(pa.string()), value_set=pa.array(known, pa.string()))
+        values = list(categories[feature.name])
+        codes = pc.index_in(rows[feature.name].cast(pa.string()), value_set=pa.array(values, pa.string()))
         columns[feature.name] = pd.Categorical.from_codes(
             codes.fill_null(-1).to_numpy().astype(np.int32),
-            categories=pd.Index(known, dtype=object),
+            categories=pd.Index(values, dtype=object),
         )
     return pd.DataFrame(columns, copy=False)
 
@@ -115,15 +117,15 @@ def frame(rows: pa.Table, features: Sequence[Feature], categories: Mapping[str, 
 def read_day(table: str, key: str, day: date, features: Sequence[Feature]) -> tuple[pa.Table, int]:
     """The active customers of one day, by key, and the table version they were read from.
 
-    Columns: the key and the features. Raises StageError when the day has no features, when no
-    customer of it is active, or when a feature is missing or of another kind.
+    Columns: the key and the features. Raises StageError when the day has no features, when none of its
+    customers is active, or when a feature is missing or of another kind.
     """
     import pyarrow.dataset as ds
 
     from ml.storage import tables
 
     if not tables.exists(table):
-        raise StageError(f"{table} is not at {tables.uri(table)}: run the stage 'features' for {day} first")
+        raise StageError(f"{table} does not exist at {tables.uri(table)}: run the stage 'features' for {day} first")
     opened = tables.table(table)
     version = opened.version()
     source = tables.scan(opened)
@@ -131,8 +133,8 @@ def read_day(table: str, key: str, day: date, features: Sequence[Feature]) -> tu
     of_day = ds.field("as_of") == day
     rows = source.to_table(columns=[key, *(feature.name for feature in features)], filter=of_day & ds.field("active"))
     if rows.num_rows == 0:
-        known = source.count_rows(filter=of_day)
-        if known:
-            raise StageError(f"{table} version {version}: none of the {known} customers of {day} is active")
+        inactive = source.count_rows(filter=of_day)
+        if inactive:
+            raise StageError(f"{table} version {version}: none of the {inactive} customers of {day} is active")
         raise StageError(f"{table} version {version} has no rows for {day}: run the stage 'features' for it first")
     return rows.sort_by(key), version

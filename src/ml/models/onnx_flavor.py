@@ -1,6 +1,7 @@
-"""How MLflow writes an ONNX graph as a model folder: a flavor for `mlflow.models.Model.log`.
+"""Writes an ONNX graph as an MLflow model folder: a flavor for `mlflow.models.Model.log`.
 
-MLflow's own flavor needs the library `onnx`, to write what is written already. What it reads, this writes.
+MLflow's own flavor needs the library `onnx` to serialise a graph; here the graph is serialised already. The folder has
+the format that MLflow's own flavor reads.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ def save_model(
     signature: ModelSignature,
     requirements: Sequence[str],
 ) -> None:
-    """Write the folder; `requirements` are what reading it takes, as pip writes them."""
+    """Write the folder; `requirements` are the packages that reading the model needs, as lines of a pip file."""
     from mlflow import pyfunc
 
     folder = Path(path)

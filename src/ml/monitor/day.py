@@ -1,18 +1,29 @@
-"""Drift of one day: each feature against the training reference, into `gold.drift`, with a page."""
+"""Drift of one day: each feature compared with the champion's training reference, as table rows and as a page.
+
+The table has one row per feature with its PSI, and the row 'overall', whose value is the share of features that drifted
+(the column `measure` says which of the two a row holds). A feature drifted when its PSI is above the threshold and above
+what chance gives on that many rows.
+"""
 
 from __future__ import annotations
 
-import argparse
 import json
+from collections.abc import Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from ml.config import ModelConfig
+from ml.models import frames
+from ml.monitor.page import drift_page
+from ml.ops import built_days
+from ml.registry import model_versions, production
 from ml.registry.production import NO_CHAMPION
+from ml.storage import stores, tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from ml.registry.model_versions import Version
+    from ml.monitor.drift import FeatureDrift
     from ml.storage.leases import Lease
 
 OVERALL = "overall"
@@ -21,71 +32,63 @@ TOP = 5
 FILE = "reference.json"
 
 
-def compare(rows: pa.Table, reference: dict[str, Any], threshold: float) -> list[dict[str, Any]]:
-    """Each feature of `reference` (see `ml.stages.monitor.drift`) against `rows`, the most drifted first."""
-    import numpy as np
+def measure_day(config: ModelConfig, *, day: date, run_key: str, lease: Lease) -> dict[str, Any]:
+    """Facts: overall (share of drifted features), drifted, thresholds, drifted_features, top, report, versions.
 
+    Without a champion: skipped. Raises StageError when the day's features cannot be used.
+    """
     from ml.monitor import drift
 
-    found = []
-    for name, spec in reference["features"].items():
-        expected, now = np.asarray(spec["counts"]), drift.histogram(rows[name], spec)
-        index, chance = drift.psi(expected, now)
-        found.append(
-            {
-                "feature": name,
-                "psi": index,
-                "chance": chance,
-                "drifted": index > max(threshold, chance),
-                "bins": drift.bin_names(spec),
-                "expected": (expected / max(expected.sum(), 1)).tolist(),
-                "found": (now / max(now.sum(), 1)).tolist(),
-            }
-        )
-    return sorted(found, key=lambda one: (-one["psi"], one["feature"]))
-
-
-def measure_day(config: ModelConfig, args: argparse.Namespace, lease: Lease) -> dict[str, Any]:
-    from ml.models import frames
-    from ml.ops import built_days
-    from ml.registry import model_versions, production
-    from ml.storage import stores, tables
-
-    champion = production.champion(config.model)
+    champion = production.get_champion(config.model)
     if champion is None:
         return {"skipped": NO_CHAMPION.format(model=config.model, do="compare")}
-    made = built_days.newest(config.model, args.day)["features"].get(
-        args.day
-    )  # before the features themselves, as in score
-    reference = json.loads(model_versions.artifact(champion, FILE))
+    # the journal is read before the features: newer features make this comparison stale instead of being missed
+    built = built_days.read_newest(config.model, day)["features"].get(day)
+    reference = json.loads(model_versions.read_artifact(champion, FILE))
     features = tuple(frames.Feature(name, spec["kind"]) for name, spec in reference["features"].items())
-    rows, feature_version = frames.read_day(config.features.table, config.features.key, args.day, features)
-    found = compare(rows, reference, config.monitor.psi_threshold)
-    drifted = [one["feature"] for one in found if one["drifted"]]
-    share = len(drifted) / len(found)
+    rows, feature_version = frames.read_day(config.features.table, config.features.key, day, features)
+    drifts = drift.compare(rows, reference, config.monitor.psi_threshold)
+    drifted = [feature.feature for feature in drifts if feature.drifted]
+    share = len(drifted) / len(drifts)
     overall = share > config.monitor.drifted_share
 
     lease.check()
     version = tables.replace(
         config.monitor.table,
-        _rows(args, found, share, overall, champion, feature_version, rows.num_rows),
-        tables.day_predicate("day", [args.day]),
+        _build_rows(
+            drifts,
+            share=share,
+            overall=overall,
+            day=day,
+            row_count=rows.num_rows,
+            model_version=champion.number,
+            feature_version=feature_version,
+            run_key=run_key,
+        ),
+        tables.day_predicate("day", [day]),
         partition_by=["day"],
-        note={"stage": "monitor", "run_key": args.run_key, "days": str(args.day), "model_version": champion.number},
+        note={"stage": "monitor", "run_key": run_key, "days": str(day), "model_version": champion.number},
     )
-    from ml.monitor.page import drift_page
-
-    name = f"monitor/{config.model}/{args.day}.html"
-    content = drift_page(config, args.day, found, share, overall, champion.number, rows.num_rows, reference["rows"])
-    stores.reports().write(name, content, "text/html; charset=utf-8")
+    report = f"monitor/{config.model}/{day}.html"
+    page = drift_page(
+        config,
+        day,
+        drifts,
+        share=share,
+        overall=overall,
+        version=champion.number,
+        rows=rows.num_rows,
+        reference_rows=reference["rows"],
+    )
+    stores.reports().write(report, page, "text/html; charset=utf-8")
     lease.check()
     built_days.write(
         [
             built_days.BuiltDay(
                 stage="monitor",
-                day=args.day,
-                run_key=args.run_key,
-                inputs=made.inputs if made else "",
+                day=day,
+                run_key=run_key,
+                inputs=built.inputs if built else "",
                 version=version,
                 rows=rows.num_rows,
                 because=(),
@@ -101,38 +104,40 @@ def measure_day(config: ModelConfig, args: argparse.Namespace, lease: Lease) -> 
         "drifted_share": config.monitor.drifted_share,
         "psi_threshold": config.monitor.psi_threshold,
         "drifted_features": drifted,
-        "top": {one["feature"]: round(one["psi"], 4) for one in found[:TOP]},
+        "top": {feature.feature: round(feature.psi, 4) for feature in drifts[:TOP]},
         "rows": rows.num_rows,
         "model_version": champion.number,
         "feature_table_version": feature_version,
-        "report": name,
+        "report": report,
     }
 
 
-def _rows(
-    args: argparse.Namespace,
-    found: list[dict[str, Any]],
+def _build_rows(
+    drifts: Sequence[FeatureDrift],
+    *,
     share: float,
     overall: bool,
-    champion: Version,
+    day: date,
+    row_count: int,
+    model_version: str,
     feature_version: int,
-    count: int,
+    run_key: str,
 ) -> pa.Table:
+    """The day's rows of the drift table: one per feature, and the overall row last."""
     import pyarrow as pa
 
-    everything = [*found, {"feature": OVERALL, "psi": share, "chance": None, "drifted": overall}]
-    size = len(everything)
+    size = len(drifts) + 1
     return pa.table(
         {
-            "day": pa.repeat(pa.scalar(args.day, pa.date32()), size),
-            "feature": pa.array([one["feature"] for one in everything]),
-            "measure": pa.array(["psi"] * len(found) + [SHARE]),
-            "psi": pa.array([one["psi"] for one in everything], pa.float64()),
-            "chance": pa.array([one["chance"] for one in everything], pa.float64()),
-            "drifted": pa.array([one["drifted"] for one in everything]),
-            "rows": pa.repeat(pa.scalar(count, pa.int64()), size),
-            "model_version": pa.repeat(pa.scalar(champion.number), size),
+            "day": pa.repeat(pa.scalar(day, pa.date32()), size),
+            "feature": pa.array([*(feature.feature for feature in drifts), OVERALL]),
+            "measure": pa.array(["psi"] * len(drifts) + [SHARE]),
+            "psi": pa.array([*(feature.psi for feature in drifts), share], pa.float64()),
+            "chance": pa.array([*(feature.chance for feature in drifts), None], pa.float64()),
+            "drifted": pa.array([*(feature.drifted for feature in drifts), overall]),
+            "rows": pa.repeat(pa.scalar(row_count, pa.int64()), size),
+            "model_version": pa.repeat(pa.scalar(model_version), size),
             "feature_table_version": pa.repeat(pa.scalar(feature_version, pa.int64()), size),
-            "run_key": pa.repeat(pa.scalar(args.run_key), size),
+            "run_key": pa.repeat(pa.scalar(run_key), size),
         }
     )

@@ -1,17 +1,20 @@
-"""The page of one day's drift: which features moved, by how much, and their histograms side by side."""
+"""The page of one day's drift: PSI of each feature, and the histograms of the reference and the day."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ml.config import ModelConfig
 from ml.pages import BLUE, GREY, bar, page, tiles
 
+if TYPE_CHECKING:
+    from ml.monitor.drift import FeatureDrift
+
 WIDTH, HEIGHT = 300, 96  # of one histogram, in pixels
-AXIS = 4  # thresholds wide: one feature far out does not flatten the others
+AXIS = 4  # width of the axis in thresholds: one very large PSI does not flatten the other bars
 
 CARDS = """<style>
 .cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(310px,1fr));gap:12px}
@@ -24,27 +27,28 @@ def _swatch(color: str) -> str:
     return f'<i style="background:{color}"></i>'
 
 
-def _filled(one: dict[str, Any]) -> list[tuple[str, float, float]]:
-    """Name, reference share and share of the day, of the bins that hold anything."""
-    bins = zip(one["bins"], one["expected"], one["found"], strict=True)
-    return [(name, before, now) for name, before, now in bins if before or now]
+def _filled_bins(drift: FeatureDrift) -> list[tuple[str, float, float]]:
+    """Name, reference share and share of the day, of the bins that are not empty in both."""
+    bins = zip(drift.bins, drift.expected, drift.observed, strict=True)
+    return [(name, reference, day) for name, reference, day in bins if reference or day]
 
 
-def _histogram(one: dict[str, Any]) -> str:
-    """Reference (grey) and day (blue) per bin; hovering a bin tells its name and shares."""
-    pairs = _filled(one)
-    top = max(*one["expected"], *one["found"], 1e-9)
-    step = WIDTH / len(pairs)
+def _histogram(drift: FeatureDrift) -> str:
+    """Reference (grey) and day (blue) per bin; hovering over a bin shows its name and shares."""
+    bins = _filled_bins(drift)
+    top = max(*drift.expected, *drift.observed, 1e-9)
+    step = WIDTH / len(bins)
     thick = min(step * 0.4, 40)
     parts = []
-    for n, (name, before, now) in enumerate(pairs):
+    for n, (name, reference, day) in enumerate(bins):
         left = (n + 0.5) * step - thick
-        tall, taller = before / top * HEIGHT, now / top * HEIGHT
+        reference_height, day_height = reference / top * HEIGHT, day / top * HEIGHT
         parts.append(
-            f"<g><title>{escape(name)}: reference {before:.1%}, day {now:.1%}</title>"
+            f"<g><title>{escape(name)}: reference {reference:.1%}, day {day:.1%}</title>"
             f'<rect x="{n * step:.1f}" y="0" width="{step:.1f}" height="{HEIGHT}" fill="transparent"/>'
-            f'<rect x="{left:.1f}" y="{HEIGHT - tall:.1f}" width="{thick:.1f}" height="{tall:.1f}" fill="{GREY}"/>'
-            f'<rect x="{left + thick:.1f}" y="{HEIGHT - taller:.1f}" width="{thick:.1f}" height="{taller:.1f}"'
+            f'<rect x="{left:.1f}" y="{HEIGHT - reference_height:.1f}" width="{thick:.1f}" '
+            f'height="{reference_height:.1f}" fill="{GREY}"/>'
+            f'<rect x="{left + thick:.1f}" y="{HEIGHT - day_height:.1f}" width="{thick:.1f}" height="{day_height:.1f}"'
             f' fill="{BLUE}"/></g>'
         )
     return (
@@ -53,9 +57,9 @@ def _histogram(one: dict[str, Any]) -> str:
     )
 
 
-def _ends(one: dict[str, Any]) -> str:
-    """What the first and the last filled bins are, below the histogram."""
-    names = [name for name, _, _ in _filled(one)]
+def _axis_ends(drift: FeatureDrift) -> str:
+    """The names of the first and the last filled bins, below the histogram."""
+    names = [name for name, _, _ in _filled_bins(drift)]
     left, right = names[0], names[-1]
     return (
         '<div class="soft small" style="display:flex;justify-content:space-between">'
@@ -66,44 +70,49 @@ def _ends(one: dict[str, Any]) -> str:
 def drift_page(
     config: ModelConfig,
     day: date,
-    found: Sequence[dict[str, Any]],
+    drifts: Sequence[FeatureDrift],
+    *,
     share: float,
     overall: bool,
     version: str,
     rows: int,
     reference_rows: int,
 ) -> bytes:
-    """One self-contained HTML page of what `ml.monitor.day.compare` found."""
+    """One self-contained HTML page of a day's drift (`ml.monitor.drift.compare`).
+
+    `share` is the share of drifted features, `overall` whether it is above the allowed one.
+    """
     allowed, limit = config.monitor.drifted_share, config.monitor.psi_threshold
-    drifted = sum(one["drifted"] for one in found)
+    drifted = sum(drift.drifted for drift in drifts)
     widest = AXIS * limit
     bars = "".join(
-        bar(one["feature"], one["psi"] / widest, f"{one['psi']:.3f}", over=one["drifted"], mark=limit / widest)
-        for one in found
+        bar(drift.feature, drift.psi / widest, f"{drift.psi:.3f}", over=drift.drifted, mark=limit / widest)
+        for drift in drifts
     )
     cards = "".join(
-        f'<section><h3><span>{escape(one["feature"])}</span><span class="{"bad" if one["drifted"] else "soft"}">'
-        f"PSI {one['psi']:.3f}</span></h3>{_histogram(one)}{_ends(one)}</section>"
-        for one in found
+        f'<section><h3><span>{escape(drift.feature)}</span><span class="{"bad" if drift.drifted else "soft"}">'
+        f"PSI {drift.psi:.3f}</span></h3>{_histogram(drift)}{_axis_ends(drift)}</section>"
+        for drift in drifts
     )
     scale = (
-        f"The line is the threshold, {limit:g}; the axis ends at {widest:g}. On few rows, chance must be exceeded too."
+        f"The line marks the threshold, {limit:g}; the axis ends at {widest:g}. On few rows the PSI must also exceed "
+        "what chance gives."
     )
-    key = f"{_swatch(GREY)}reference {_swatch(BLUE)}this day, in shares of its customers; the bins are the reference's"
-    verdict = "drifted" if overall else "as learnt"
+    key = f"{_swatch(GREY)}training reference {_swatch(BLUE)}this day, as shares of customers in the bins of the reference"
+    verdict = "drift detected" if overall else "no drift detected"
     return page(
         f"{config.model}: drift on {day}",
-        f"The features of {day} against those that the champion, version {version}, was trained on.",
+        f"The features of {day}, compared with those that the champion, version {version}, was trained on.",
         [
             CARDS,
             tiles(
                 [
-                    ("The day as a whole", verdict, f"drifted when over {allowed:.0%} of features are"),
-                    ("Drifted features", f"{drifted} of {len(found)}", f"{share:.0%}; PSI above {limit:g}"),
-                    ("Customers of the day", f"{rows:,}", f"{reference_rows:,} in the reference"),
+                    ("Overall", verdict, f"detected when over {allowed:.0%} of features drifted"),
+                    ("Drifted features", f"{drifted} of {len(drifts)}", f"{share:.0%}; PSI above {limit:g}"),
+                    ("Customers of the day", f"{rows:,}", f"{reference_rows:,} in the training reference"),
                 ]
             ),
-            f'<h2>Population stability index</h2><section>{bars}<p class="soft small">{scale}</p></section>',
+            f'<h2>Population stability index (PSI)</h2><section>{bars}<p class="soft small">{scale}</p></section>',
             f'<h2>Histograms</h2><p class="soft small key">{key}</p>',
             f'<div class="cards">{cards}</div>',
         ],

@@ -1,8 +1,8 @@
-"""Days that are held, as data: why each was held and as which files, until it goes through or its files change.
+"""`ops.held_days`: which days are held, why, and with which files, until they are ingested or their files change.
 
-`ops.held_days` has one row per held day: day, fingerprint (of the files that were refused), reasons (one
-sentence each) and the run key of the ingestion that held it. What is due (`ml.days.due.due_days`) and the people on
-call read it: a held day starts again when its files change, not before.
+One row per held day: day, fingerprint (of the files that were refused), reasons (one sentence each) and the run key
+of the ingestion that held it. The rule of due days (`ml.days.due.due_days`) and the people on call read it: a held
+day starts again when its files change, not before.
 """
 
 from __future__ import annotations
@@ -24,24 +24,25 @@ SCHEMA = pa.schema(
 
 
 class Held(defaultdict[date, list[str]]):
-    """Why days are held, in sentences."""
+    """Reasons, as sentences, by day."""
 
     def __init__(self) -> None:
         super().__init__(list)
 
-    def others(self, days: Sequence[date]) -> list[date]:
-        """The days that are not held."""
+    def exclude_from(self, days: Sequence[date]) -> list[date]:
+        """The days that have no reason here."""
         return [day for day in days if day not in self]
 
-    def told(self) -> str:
-        return "\n".join(f"{day}: {why}" for day in sorted(self) for why in self[day])
+    def message(self) -> str:
+        """One line per reason: `<day>: <reason>`."""
+        return "\n".join(f"{day}: {reason}" for day in sorted(self) for reason in self[day])
 
 
-def note(held: Held, days: Sequence[date], fingerprints: Mapping[date, str], run_key: str) -> None:
-    """Write which of `days` are held, and why; the others of them are not held any more.
+def write(held: Held, days: Sequence[date], fingerprints: Mapping[date, str], run_key: str) -> None:
+    """Record which of `days` are held, and why; the others of `days` are no longer held.
 
-    Called before the other days' marks are written: whoever dies in between leaves a day that is
-    neither held nor ingested, and so is asked for again.
+    Call it before the other days' rows in `ops.ingested_days` are written: a process that dies in between leaves a
+    day that is neither held nor ingested, and so is requested again.
     """
     rows = [
         {"day": day, "fingerprint": fingerprints[day], "reasons": held[day], "run_key": run_key}
@@ -53,7 +54,7 @@ def note(held: Held, days: Sequence[date], fingerprints: Mapping[date, str], run
 
 
 def read(days: Sequence[date] | None = None) -> dict[date, dict[str, Any]]:
-    """The held days (of some days), each with its fingerprint, reasons and run key; none before the first one."""
+    """Per held day (of all, or of `days`): fingerprint, reasons and run_key. Empty before the first held day."""
     if not tables.exists(HELD_DAYS):
         return {}
     where = None if days is None else pc.field("day").isin(pa.array(days, pa.date32()))

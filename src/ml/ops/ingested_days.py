@@ -1,22 +1,22 @@
-"""`ops.ingested_days`: one row per ingested day, with the fingerprint of its files and the digest of its rows."""
+"""`ops.ingested_days`: one row per ingested day, with the fingerprint of its files and the digest of its rows.
+
+Ingestion writes the row last, after `silver.transactions` and `silver.customer_days` hold the day.
+"""
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import Any
 
-from ml.ops import ingested_days
 from ml.storage import tables
 
-if TYPE_CHECKING:
-    pass
+INGESTED_DAYS = "ops.ingested_days"
+SILVER = "silver.transactions"
+CUSTOMER_DAYS = "silver.customer_days"  # one row per customer and day
 
-log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class IngestedDay:
     """A day as it is in silver."""
 
@@ -27,22 +27,24 @@ class IngestedDay:
 
 
 def read_ingested_days(version: int | None = None) -> dict[date, IngestedDay]:
-    """Every ingested day (as `ops.ingested_days` was at a version); none before the first ingestion."""
-    if not tables.exists(ingested_days.INGESTED_DAYS):
+    """Every ingested day, from one version of `ops.ingested_days`; empty before the first ingestion."""
+    if not tables.exists(INGESTED_DAYS):
         return {}
-    found = {}
-    for row in tables.read(ingested_days.INGESTED_DAYS, version=version).to_pylist():
-        # rows from before these columns were there: a file's change counts as a change, and nothing is expected
-        content, follow = row.get("content") or row["fingerprint"], bool(row.get("follow"))
-        found[row["day"]] = IngestedDay(content, row["fingerprint"], follow, row.get("run_key") or "")
-    return found
+    return {row["day"]: _ingested_day(row) for row in tables.read(INGESTED_DAYS, version=version).to_pylist()}
 
 
-INGESTED_DAYS = "ops.ingested_days"
+def _ingested_day(row: dict[str, Any]) -> IngestedDay:
+    return IngestedDay(
+        # rows from before these columns existed: a change of files counts as a change, and no stage has to follow
+        content=row.get("content") or row["fingerprint"],
+        follow=bool(row.get("follow")),
+        fingerprint=row["fingerprint"],
+        run_key=row.get("run_key") or "",
+    )
 
 
 def ingested_fingerprints() -> dict[date, str]:
-    """The fingerprint that each ingested day had; none before the first ingestion."""
+    """The file fingerprint with which each day was ingested; empty before the first ingestion."""
     if not tables.exists(INGESTED_DAYS):
         return {}
     rows = tables.read(INGESTED_DAYS, columns=["day", "fingerprint"])

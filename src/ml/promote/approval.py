@@ -1,12 +1,11 @@
-"""May a person agree, who, and did one? The gate decides what a machine can; `approval` in the config may ask for more.
+"""The approval of a person: who must approve a promotion in this environment, the question to them, and their answer.
 
-The environment is named by `ML_ENVIRONMENT`. One that the config does not know is refused: a misspelt name must not be
-the way past the people who are to be asked.
+The gate always decides; `approval` in the config may require a person as well. The environment is named by
+`ML_ENVIRONMENT`. A name that is not in the config is refused, so that a misspelt name does not skip the approval.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 from ml.config import ModelConfig, load_model
 from ml.config.gate import Approvers
 from ml.errors import StageError
+from ml.evaluate import record
+from ml.ops import decisions
+from ml.registry import model_versions, production
 
 if TYPE_CHECKING:
     from ml.ops.decisions import Event
@@ -23,38 +25,36 @@ VARIABLE = "ML_ENVIRONMENT"
 DIGITS = 4
 
 
-def environment(config: ModelConfig) -> str:
+def current_environment(config: ModelConfig) -> str:
     """The name of this environment. Raises StageError when it is not set, or not in the config."""
     known = config.approval.environments
     name = os.environ.get(VARIABLE, "")
     if name not in known:
         raise StageError(
-            f"{VARIABLE} is {name!r}: who has to agree to a promotion stands in approval.environments of "
-            f"config/{config.model}.yaml for {', '.join(known)} only"
+            f"{VARIABLE} is {name!r}: approval.environments of config/{config.model}.yaml says who must approve a "
+            f"promotion for {', '.join(known)} only"
         )
     return name
 
 
-def policy(config: ModelConfig) -> Approvers:
-    """Who has to agree here; nobody when it names no roles."""
-    return config.approval.environments[environment(config)]
+def required_approvers(config: ModelConfig) -> Approvers:
+    """Who must approve in this environment; nobody when it names no roles."""
+    return config.approval.environments[current_environment(config)]
 
 
-def record(model: str, decision: str, answer: Mapping[str, Any], *, run: str = "") -> Event:
-    """Keep the answer to the question about a decision in `ops.decisions`.
+def record_answer(model: str, decision: str, answer: Mapping[str, Any], *, run: str = "") -> Event:
+    """Record in `ops.decisions` the answer to the question about a decision of the gate (its id).
 
-    `answer`: approved, person (None when nobody gave one in time), at (ISO), comment, reasons.
+    `answer`: approved, person (None when nobody answered in time), at (ISO), comment, reasons.
     """
-    from ml.ops import decisions
-
     config = load_model(model)
-    of = _decision(config, decision)
+    by_gate = _read_decision(config, decision)
     return decisions.record(
         replace(
-            of,
-            id=decisions.event_id("approval", of.id, run, answer["at"]),
+            by_gate,
+            id=decisions.event_id("approval", by_gate.id, run, answer["at"]),
             event="approval",
-            after=of.before,
+            after=by_gate.before,
             approved=answer["approved"],
             reasons=tuple(answer["reasons"]),
             rules=(),
@@ -62,9 +62,9 @@ def record(model: str, decision: str, answer: Mapping[str, Any], *, run: str = "
             by=answer["person"] or "",
             run=run,
             told={
-                "decision": of.id,
-                "environment": environment(config),
-                "roles": list(policy(config).roles),
+                "decision": by_gate.id,
+                "environment": current_environment(config),
+                "roles": list(required_approvers(config).roles),
                 "comment": answer["comment"],
                 "answered_at": answer["at"],
             },
@@ -73,102 +73,98 @@ def record(model: str, decision: str, answer: Mapping[str, Any], *, run: str = "
     )
 
 
-def _decision(config: ModelConfig, decision: str) -> Event:
-    from ml.ops import decisions
+def _read_decision(config: ModelConfig, decision: str) -> Event:
+    events = decisions.read_events(config.model, kind="gate")
+    event = next((event for event in events if event.id == decision), None)
+    if event is None:
+        raise StageError(f"{config.model} has no decision {decision!r} of the gate in {decisions.TABLE}")
+    return event
 
-    found = next((one for one in decisions.events(config.model, kind="gate") if one.id == decision), None)
-    if found is None:
-        raise StageError(f"{config.model} has no decision {decision!r} of the gate")
-    return found
 
-
-def granted(config: ModelConfig, decision: Event) -> Event | None:
-    """The approval that this environment asks for; None when it asks nobody.
+def require_granted(config: ModelConfig, decision: Event) -> Event | None:
+    """The approval that this environment requires; None when it requires none.
 
     Raises StageError when it is missing, was refused, or was given for other roles or another environment.
     """
-    from ml.ops import decisions
-
-    roles = policy(config).roles
+    roles = required_approvers(config).roles
     if not roles:
         return None
-    here = environment(config)
-    found = [
-        one
-        for one in decisions.events(decision.model, kind="approval", version=decision.version)
-        if (one.told["decision"], one.told["environment"]) == (decision.id, here)
+    environment = current_environment(config)
+    answers = [
+        event
+        for event in decisions.read_events(decision.model, kind="approval", version=decision.version)
+        if (event.told["decision"], event.told["environment"]) == (decision.id, environment)
     ]
-    which = f"{decision.model} version {decision.version}"
-    if not found or (found[-1].approved and set(found[-1].told["roles"]) != set(roles)):
+    version = f"{decision.model} version {decision.version}"
+    if not answers or (answers[-1].approved and set(answers[-1].told["roles"]) != set(roles)):
         raise StageError(
-            f"{which} needs the approval of {_one_of(roles)} in {here}: trigger {decision.model}_promote with this "
-            "version; it asks in Airflow"
+            f"{version} needs the approval of {_roles_in_words(roles)} in {environment}: trigger "
+            f"{decision.model}_promote with this version; it asks in Airflow"
         )
-    if not found[-1].approved:
-        raise StageError(f"{which} was not approved by a person: {'; '.join(found[-1].reasons)}")
-    return found[-1]
+    if not answers[-1].approved:
+        raise StageError(f"{version} was not approved by a person: {'; '.join(answers[-1].reasons)}")
+    return answers[-1]
 
 
-def _one_of(roles: Sequence[str]) -> str:
+def _roles_in_words(roles: Sequence[str]) -> str:
     return f"one of {', '.join(roles)}" if len(roles) > 1 else roles[0]
 
 
-def question(model: str, decision: str) -> dict[str, Any] | None:
-    """Whom to ask for how long, and what: the numbers, the rules and the report, in Markdown.
+def build_question(model: str, decision: str) -> dict[str, Any] | None:
+    """The question to the approvers: roles, hours, subject, and as Markdown body the metrics, the rules and the report.
 
-    None when this environment asks nobody, or when the version is in production already.
+    None when this environment requires no approval, or when the version is already in production.
     """
-    from ml.evaluate.record import FILE, PAGE
-    from ml.registry import model_versions, production
-
     config = load_model(model)
-    asked = policy(config)
-    of = _decision(config, decision)
-    now = production.current(config.model)
-    if not asked.roles or (now is not None and now.version == of.version):
+    approvers = required_approvers(config)
+    event = _read_decision(config, decision)
+    now = production.current_entry(config.model)
+    if not approvers.roles or (now is not None and now.version == event.version):
         return None
-    version = model_versions.version(config.model, of.version)
-    evaluation = json.loads(model_versions.artifact(version, FILE))
-    subject, body = _told(config.model, of, evaluation, model_versions.page(version, PAGE), asked)
-    return {"roles": list(asked.roles), "hours": asked.hours, "subject": subject, "body": body}
+    version = model_versions.get_version(config.model, event.version)
+    evaluation = record.read(version)
+    return {
+        "roles": list(approvers.roles),
+        "hours": approvers.hours,
+        "subject": f"{config.model}: put version {event.version} into production, instead of {event.before or 'none'}?",
+        "body": _question_body(event, evaluation, model_versions.artifact_url(version, record.PAGE), approvers),
+    }
 
 
-def _told(model: str, decision: Event, evaluation: Mapping[str, Any], report: str, asked: Approvers) -> tuple[str, str]:
-    champion = decision.before
-    subject = f"{model}: version {decision.version} into production, instead of {champion or 'none'}?"
+def _question_body(decision: Event, evaluation: Mapping[str, Any], report: str, approvers: Approvers) -> str:
     metrics = evaluation.get("metrics") or {}
-    parts = ("challenger", "champion", "difference")
+    columns = ("challenger", "champion", "difference")
     days = ", ".join(evaluation.get("test_as_of") or ())
     lines = [
-        f"Evaluated on {evaluation.get('rows')} rows later than anything it learnt from ({days}). [The report]({report})",
+        f"Evaluated on {evaluation.get('rows')} out-of-time rows (cut-offs {days}). [Report]({report})",
         "",
-        f"| | version {decision.version} | champion {champion or 'none'} | difference |",
+        f"| metric (95 % interval) | version {decision.version} | champion {decision.before or 'none'} | difference |",
         "|---|---|---|---|",
     ]
     for name in metrics.get("challenger") or {}:
-        lines.append(f"| {name} | {' | '.join(_interval((metrics.get(part) or {}).get(name)) for part in parts)} |")
+        lines.append(f"| {name} | {' | '.join(_interval((metrics.get(part) or {}).get(name)) for part in columns)} |")
     lines += [
         "",
-        f"The gate has approved it (decision {decision.id}):",
+        f"The gate approved it (decision {decision.id}):",
         "",
-        "| rule | measured | asked for |",
+        "| rule | measured | required |",
         "|---|---|---|",
     ]
     lines += [f"| {rule['rule']} | {_number(rule['measured'])} | {rule['bound']} |" for rule in decision.rules]
     lines += [f"- {problem}" for problem in evaluation.get("problems") or ()]
     lines += [
         "",
-        f"Without an answer within {asked.hours} hours it is rejected. What you answer is kept with your name.",
+        f"Without an answer within {approvers.hours} hours the version is rejected. Your answer is recorded with your name.",
     ]
-    return subject, "\n".join(lines)
+    return "\n".join(lines)
 
 
 def _number(value: float | None) -> str:
     return "not measured" if value is None else f"{value:.{DIGITS}g}"
 
 
-def _interval(found: Mapping[str, Any] | None) -> str:
-    if not found or found.get("value") is None:
+def _interval(metric: Mapping[str, Any] | None) -> str:
+    if not metric or metric.get("value") is None:
         return "–"
-    low, high = found.get("low"), found.get("high")
-    return _number(found["value"]) + (f" ({_number(low)} to {_number(high)})" if low is not None else "")
+    low, high = metric.get("low"), metric.get("high")
+    return _number(metric["value"]) + (f" ({_number(low)} to {_number(high)})" if low is not None else "")

@@ -1,48 +1,48 @@
-"""Rolls back to a version that served before: one atomic entry in the production log."""
+"""Rolls back to a version that was in production before: one atomic entry in the production log.
+
+The gate does not decide again: that version passed it and has scored days. A run key makes a repeated rollback have no
+effect, and the version that was rolled back cannot be promoted again.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ml.config import ModelConfig, load_model
 from ml.errors import StageError
 from ml.ops import built_days
-
-if TYPE_CHECKING:
-    from ml.registry.production import Entry
+from ml.registry import model_versions, production
+from ml.registry.production import Entry
 
 
 def roll_back(
     model: str, why: str, *, run_key: str, version: str | None = None, run: str = "", by: str = ""
 ) -> dict[str, Any]:
-    """Put the version that served before (or an earlier one that did) into production, and take today's out for good.
+    """Put an earlier champion that scored a day (by default the last one) into production; the current one is out for good.
 
     Facts: before and after (versions), changed, why. Raises StageError when there is no such version, when its files
-    are not what they were, and when the champion has moved since this run key went back.
+    have changed, and when the champion has changed since this run key rolled back.
     """
-    from ml.registry import model_versions, production
-
     config = load_model(model)
     if not why.strip():
-        raise StageError("say why the champion is wrong: it is kept with the decision")
+        raise StageError("the reason is empty: say why the champion is wrong; it is recorded with the decision")
     now = production.settle(config.model)
     if now is None:
-        raise StageError(f"{config.model} has no champion: there is nothing to go back from")
-    entries = production.history(config.model)
+        raise StageError(f"{config.model} has no champion, so there is nothing to roll back")
+    entries = production.read_history(config.model)
     for entry in entries:
         if (entry.kind, entry.run_key) == ("rollback", run_key):
             if entry.number != now.number:
                 raise StageError(
-                    f"run key {run_key!r} has replaced version {entry.before} by {entry.version} at {entry.at}, and "
-                    f"since then there is another champion ({now}): somebody promoted meanwhile. If that one is wrong "
-                    "too, ask again with a new run key"
+                    f"run key {run_key!r} already rolled back version {entry.before} to {entry.version} at {entry.at}, "
+                    f"and the champion has changed since then ({now}). If that one is wrong too, use a new run key"
                 )
             return {"before": entry.before, "after": entry.version, "changed": False, "why": entry.why[0]}
-    target = _served_before(config, entries, version)
-    model_versions.verify(production.bound(target))
+    target = _find_target(config, entries, version)
+    model_versions.verify(production.pinned_version(target))
     entry = production.claim(
-        production.Entry(
+        Entry(
             number=0,
             kind="rollback",
             model=config.model,
@@ -65,19 +65,21 @@ def roll_back(
     return {"before": entry.before, "after": entry.version, "changed": True, "why": why}
 
 
-def _served_before(config: ModelConfig, entries: Sequence[Entry], wanted: str | None) -> Entry:
-    """The newest entry of another version that has scored a day and was not taken back itself."""
-    served = {entry.model_version for entry in built_days.entries(config.model, stage="score")}
+def _find_target(config: ModelConfig, entries: Sequence[Entry], requested: str | None) -> Entry:
+    """The newest entry of another version (the requested one, if any) that scored a day and was not rolled back."""
+    scored = {entry.model_version for entry in built_days.read_entries(config.model, stage="score")}
     now = entries[-1]
-    wrong = {entry.before for entry in entries if entry.kind == "rollback"}
+    rolled_back = {entry.before for entry in entries if entry.kind == "rollback"}
     for entry in reversed(entries):
-        if entry.version != now.version and entry.version in served - wrong and wanted in (None, entry.version):
+        usable = entry.version in scored - rolled_back
+        if entry.version != now.version and usable and requested in (None, entry.version):
             return entry
-    if wanted is not None:
+    if requested is not None:
         raise StageError(
-            f"{config.model} version {wanted} is no earlier champion that has scored a day and was not taken back: "
-            f"python -m ml registry history --model {config.model} tells which there are"
+            f"{config.model} version {requested} cannot be rolled back to: it must be an earlier champion that has "
+            f"scored a day and was not rolled back. python -m ml registry history --model {config.model} lists them"
         )
     raise StageError(
-        f"no version served before {config.model} version {now.version}: there is nothing to go back to; train another one"
+        f"{config.model} version {now.version} cannot be rolled back: no earlier champion has scored a day without being "
+        "rolled back itself. Train another version"
     )

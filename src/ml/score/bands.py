@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 def band_codes(scores: NDArray[np.float64], bands: Sequence[Band]) -> NDArray[np.intp]:
-    """The index into `bands` (falling floors, the last one 0) of each score; a floor belongs to its band."""
+    """The index in `bands` of each score; a score at a band's lower bound is in that band.
+
+    `bands` are ordered by falling lower bound, the last one 0.
+    """
     import numpy as np
 
     floors = np.array([band.at_least for band in bands])

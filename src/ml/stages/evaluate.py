@@ -1,49 +1,44 @@
-"""What a model is worth: challenger and champion measured on the same out-of-time rows.
-
-`evaluation` is pure and gives what is logged as `evaluation.json`; NaN ("not measured") is null
-there, and every NaN has its sentence in `problems`. As a stage it measures a registered version
-again, against the champion of now.
-"""
+"""Evaluates a registered version again: on its own test rows, beside the present champion."""
 
 from __future__ import annotations
 
 import argparse
-import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ml.config import load_model
+from ml.evaluate import record
 from ml.evaluate.measure import measure_version
-from ml.evaluate.record import FILE, PAGE, publish, to_json
+from ml.registry import model_versions, production
 
-if TYPE_CHECKING:
-    pass
+RECORDED_FACTS = ("run_key", "training_set_version", "commit", "importance", "rows_train", "params")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--version", required=True, help="registered version to measure again")
+    parser.add_argument("--version", required=True, help="registered version to evaluate again")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Measure a registered version on its own test rows again, against the champion of now."""
+    """Replace a version's `evaluation.json` and report page by new ones, measured beside the present champion."""
     from ml.evaluate.report import page
-    from ml.registry import model_versions, production
-    from ml.train.dataset import read
+    from ml.train.dataset import read_training_set
 
     config = load_model(args.model)
-    version = model_versions.version(config.model, args.version)
-    before = json.loads(model_versions.artifact(version, FILE))
-    champion = production.champion(config.model)
+    version = model_versions.get_version(config.model, args.version)
+    before = record.read(version)
+    champion = production.get_champion(config.model)
     if champion is not None and champion.number == version.number:
         champion = None  # a champion is not its own challenger
-    rows = read(config, int(before["training_set_version"]))
+    rows = read_training_set(config, int(before["training_set_version"]))
     predictor = model_versions.load(version)
-    kept = ("run_key", "training_set_version", "commit", "importance", "rows_train", "params")
-    found = measure_version(config, rows, predictor, {name: before[name] for name in kept}, champion)
-    model_versions.log_files(version.run_id, {FILE: to_json(found), PAGE: page.model_page(config, found)})
+    facts = {name: before[name] for name in RECORDED_FACTS}
+    evaluation = measure_version(config, rows, predictor, facts, champion)
+    model_versions.log_files(
+        version.run_id, {record.FILE: record.to_json(evaluation), record.PAGE: page.model_page(config, evaluation)}
+    )
     return {
         "version": version.number,
-        "champion": found["champion"],
-        "problems": found["problems"],
-        "roc_auc": found["metrics"]["challenger"]["roc_auc"],
-        "report": publish(version),
+        "champion": evaluation["champion"],
+        "problems": evaluation["problems"],
+        "roc_auc": evaluation["metrics"]["challenger"]["roc_auc"],
+        "report": record.publish(version),
     }

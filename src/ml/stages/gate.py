@@ -1,19 +1,14 @@
-"""May this version become champion? Every rule is tried and every reason told; what was not measured has failed.
+"""Decides whether a registered version may become champion; what was not measured counts as failed.
 
-`decide` is pure. The stage binds a decision to the evaluation it read, to the rules of the config and
-to the champion of that moment, and keeps it in `ops.decisions` (see `ml.ops.decisions`) and as a tag of the version. A
-rejection is a result, not an error.
+A rejection is a result, not an error.
 """
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ml.promote.gate_decision import decide_version
-
-if TYPE_CHECKING:
-    pass
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

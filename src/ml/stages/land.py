@@ -1,9 +1,4 @@
-"""Land: what lies in the landing store, which days are due, and day files for demos and tests.
-
-A day is `<table>/<YYYY-MM-DD>/` with one file or more. It may come late, twice, in parts or never, so a day
-is told by its fingerprint: the names, sizes and etags of its files. The one rule about days is `due_days`:
-a day is due when its fingerprint is neither the one that was ingested nor the one already asked for.
-"""
+"""`python -m ml land`: writes day files of a demo source into the landing store, as upstream would."""
 
 from __future__ import annotations
 
@@ -26,9 +21,11 @@ from ml.storage.stores import Blob, Store
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from ml.datasets import Source
+
 log = logging.getLogger(__name__)
-UPLOADS = 8  # at once: most of an upload is waiting
-BATCH = 32  # days in memory at once
+UPLOAD_THREADS = 8  # an upload mostly waits for storage
+BATCH_DAYS = 32  # in memory at once
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,11 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, help="shop: customers (default 4000)")
     parser.add_argument("--drift", type=float, help="shop: 0 a steady world, 1 a changed one in the last third")
     parser.add_argument("--seed", type=int, help="shop: which of the possible worlds (default 0)")
-    parser.add_argument("--list", action="store_true", help="tell the source's days and write nothing")
+    parser.add_argument("--list", action="store_true", help="print the source's days and write nothing")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Write the source's days as upstream would. Again, it writes nothing that is there already.
+    """Write the source's days as upstream would. A second run writes nothing, because the same files exist already.
 
     Facts: source, days, files (in place), written, removed, rows, first_day, last_day; with --list
     every day instead. A day without rows has no file.
@@ -52,36 +49,42 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
     try:
         source = open_source(args.source, size=args.size, drift=args.drift, seed=args.seed)
-        known = source.days()
+        source_days = source.days()
     except SourceError as error:
         raise StageError(str(error)) from error
-    days = [day for day in known if _between(day, args.first, args.last)]
+    days = [day for day in source_days if _is_between(day, args.first, args.last)]
     if not days:
-        span = f"it goes from {known[0]} to {known[-1]}" if known else "it has no rows at all"
-        raise StageError(f"source {source.name} has no day there: {span}")
+        span = f"it goes from {source_days[0]} to {source_days[-1]}" if source_days else "it has no rows at all"
+        raise StageError(f"source {source.name} has no day between --from and --to: {span}")
     if args.list:
         return {"source": source.name, "days": [day.isoformat() for day in days]}
 
-    table = load_model(args.model).landing.table
-    target = stores.landing()
-    there = {blob.name: blob for blob in target.list(f"{table}/")}
-    done = _Tally()
-    with ThreadPoolExecutor(UPLOADS) as uploads:
-        for some in _batches(days, BATCH):
-            contents = [(day, rows) for day in some if (rows := source.rows(day)).num_rows]
+    tally = _land(source, days, load_model(args.model).landing.table, args.format)
+    return {"source": source.name} | vars(tally)
+
+
+def _land(source: Source, days: Sequence[date], table: str, file_format: str) -> _Tally:
+    landing = stores.landing()
+    existing = {blob.name: blob for blob in landing.list(f"{table}/")}
+    tally = _Tally()
+    with ThreadPoolExecutor(UPLOAD_THREADS) as uploads:
+        for batch in _batches(days, BATCH_DAYS):
+            contents = [(day, rows) for day in batch if (rows := source.rows(day)).num_rows]
             jobs = [
-                uploads.submit(_put, target, there, f"{table}/{day}/{source.name}", _format(args.format, day), rows)
+                uploads.submit(
+                    _put_file, landing, existing, f"{table}/{day}/{source.name}", _extension(file_format, day), rows
+                )
                 for day, rows in contents
             ]
             for (day, rows), job in zip(contents, jobs, strict=True):
-                done.add(day, rows.num_rows, *job.result())
-            log.info("landed %s of %s days of %s, to %s", done.days, len(days), source.name, some[-1])
-    return {"source": source.name} | vars(done)
+                tally.add(day, rows.num_rows, *job.result())
+            log.info("landed %s of %s days of %s, to %s", tally.days, len(days), source.name, batch[-1])
+    return tally
 
 
 @dataclass
 class _Tally:
-    """The facts of a landing; `written` and `removed` are 0 when everything was there already."""
+    """The facts of a landing; `written` and `removed` are 0 when all files existed already."""
 
     days: int = 0
     files: int = 0
@@ -101,30 +104,35 @@ class _Tally:
         self.last_day = day
 
 
-def _put(target: Store, there: Mapping[str, Blob], stem: str, extension: str, rows: pa.Table) -> tuple[int, int]:
-    """One day's file: files (written, removed). Its twin in another format would count every row twice."""
+def _put_file(
+    landing: Store, existing: Mapping[str, Blob], stem: str, extension: str, rows: pa.Table
+) -> tuple[int, int]:
+    """Write one day's file; the numbers of files (written, removed).
+
+    The same rows in another format are removed: they would be received twice.
+    """
     from ml.datasets.encode import ENCODERS
 
-    twins = [twin for other in FORMATS if other != extension and (twin := f"{stem}.{other}") in there]
+    twins = [twin for other in FORMATS if other != extension and (twin := f"{stem}.{other}") in existing]
     for twin in twins:
-        target.delete(twin)
+        landing.delete(twin)
     name, content = f"{stem}.{extension}", ENCODERS[extension](rows)
-    old = there.get(name)
-    same = old is not None and old.size == len(content) and target.read(name) == content
+    before = existing.get(name)
+    same = before is not None and before.size == len(content) and landing.read(name) == content
     if not same:
-        target.write(name, content)
+        landing.write(name, content)
     return int(not same), len(twins)
 
 
-def _format(asked: str, day: date) -> str:
-    return FORMATS[day.toordinal() % len(FORMATS)] if asked == "mixed" else asked
+def _extension(file_format: str, day: date) -> str:
+    return FORMATS[day.toordinal() % len(FORMATS)] if file_format == "mixed" else file_format
 
 
-def _between(day: date, first: date | None, last: date | None) -> bool:
+def _is_between(day: date, first: date | None, last: date | None) -> bool:
     return (first is None or day >= first) and (last is None or day <= last)
 
 
 def _batches(days: Sequence[date], size: int) -> Iterator[list[date]]:
-    left = iter(days)
-    while some := list(islice(left, size)):
-        yield some
+    remaining = iter(days)
+    while batch := list(islice(remaining, size)):
+        yield batch

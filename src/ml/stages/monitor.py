@@ -1,32 +1,23 @@
-"""Drift of a day's features against what the champion learnt: `gold.drift`, and a page for people.
-
-One row per feature with its PSI, and the row 'overall' whose value is the share of features that
-have drifted (the column `measure` says which of the two a row holds). A feature has drifted when its
-PSI is above the threshold and above what chance gives on that few rows.
-"""
+"""Compares a day's features with the champion's training reference: the drift table (`monitor.table`) and a page."""
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ml import console
 from ml.config import load_model
+from ml.console import parse_day
 from ml.monitor.day import measure_day
-
-if TYPE_CHECKING:
-    pass
+from ml.storage import tables
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--day", type=console.parse_day, required=True, help="as_of of the features to compare")
-    parser.add_argument("--run-key", required=True, help="what this comparison is asked for by; kept in each row")
+    parser.add_argument("--day", type=parse_day, required=True, help="as_of of the features to compare")
+    parser.add_argument("--run-key", required=True, help="identifies this request; written to each row")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Compare one day; the partition and the page are replaced whole."""
-    from ml.storage import tables
-
+    """Compare one day; its partition and its page are replaced whole."""
     config = load_model(args.model)
     with tables.hold(config.monitor.table, f"monitor of {args.day}, run key {args.run_key}") as lease:
-        return measure_day(config, args, lease)
+        return measure_day(config, day=args.day, run_key=args.run_key, lease=lease)

@@ -1,24 +1,17 @@
-"""Put an approved version into production: one atomic write after the entry it was decided against (`ml.registry.production`).
-
-What has died on the way is completed by whoever comes next: before that write nothing has happened, and after it
-everything else follows from it.
-"""
+"""Puts an approved version into production."""
 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ml.console import current_user
 from ml.promote.promotion import promote_version
 
-if TYPE_CHECKING:
-    pass
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--version", required=True, help="registered and approved version")
-    parser.add_argument("--run-key", required=True, help="what this promotion is asked for by")
+    parser.add_argument("--run-key", required=True, help="identifies this promotion; the same key promotes once")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

@@ -1,27 +1,20 @@
-"""Back to the version that served before: the champion was wrong, and a person says so.
-
-The gate is not asked: that version passed it, and has scored days. It is one atomic write as a promotion is
-(`ml.registry.production`), under a run key, so that twice is once; the version that was wrong is not promoted again.
-"""
+"""Puts an earlier champion into production again, because the current one is wrong."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ml.console import current_user
 from ml.promote.rollback import roll_back
 
-if TYPE_CHECKING:
-    pass
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--why", required=True, help="why the champion is wrong; it is kept with the decision")
+    parser.add_argument("--why", required=True, help="why the champion is wrong; recorded with the decision")
     parser.add_argument("--version", help="an earlier champion (default: the last one that has scored a day)")
     parser.add_argument(
-        "--run-key", help="a name of this decision: the same again is not done twice (default: the why)"
+        "--run-key", help="identifies this rollback; the same key rolls back once (default: derived from --why)"
     )
 
 

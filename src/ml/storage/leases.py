@@ -1,7 +1,7 @@
-"""One writer at a time: a lease on a name in a store, which ends by itself when its holder dies.
+"""Leases: one writer at a time for a name in a store. A lease ends by itself when its holder dies.
 
-In Blob Storage it is the service's own lease of 15 seconds, renewed by a thread; in a folder it is a lock on
-a file (`flock`). Whoever waits says for whom.
+In Blob Storage it is the service's own lease of 15 seconds, renewed by a thread; in a folder it is a lock on a file
+(`flock`). A process that waits for a lease logs who holds it.
 """
 
 from __future__ import annotations
@@ -24,91 +24,92 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SECONDS = 15  # of a lease: the shortest there is, so that a dead holder's ends soon
-RENEW = 5  # seconds between renewals: two may fail before the lease is lost
-SURE = 12  # seconds after the last renewal in which it certainly is ours
-ASK = 1.0  # seconds between two tries to get it
-TELL = 30  # seconds between two words about waiting
+FOLDER = "ops/_leases"  # of the leases in the lake
+LEASE_SECONDS = 15  # the shortest that the service offers, so that the lease of a dead holder ends soon
+RENEW_SECONDS = 5  # between renewals: two may fail before the lease is lost
+CERTAIN_SECONDS = 12  # after the last renewal, in which the lease is certainly held
+RETRY_SECONDS = 1.0  # between two attempts to acquire it
+LOG_SECONDS = 30  # between two log lines about waiting
 
 
 class LeaseError(OSError):
-    """A lease was not given in time, or was lost. It is nobody's fault in the data: the same may be tried again."""
+    """A lease was not acquired in time, or was lost. The data are not the cause: the run may be retried."""
 
 
 class Lease(Protocol):
     def check(self) -> None:
-        """Raise LeaseError unless the lease is still held. To be called before everything that must not overlap."""
+        """Raise LeaseError unless the lease is still held. Call it before each step that must not overlap."""
 
 
 @contextmanager
 def hold(store: Store, name: str, who: str, wait: float) -> Iterator[Lease]:
     """Hold the lease `name` of a store in the body of `with`.
 
-    `who` tells others what holds it. Raises LeaseError after waiting `wait` seconds for another holder.
+    `who` is what others read about the holder. Raises LeaseError after waiting `wait` seconds for another holder.
     """
     since = datetime.now(UTC).isoformat(timespec="seconds")
-    told = f"{who} (process {os.getpid()} on {socket.gethostname()}, since {since})"
+    holder = f"{who} (process {os.getpid()} on {socket.gethostname()}, since {since})"
     if isinstance(store, FolderStore):
-        with _in_folder(store, name, told, wait) as lease:
+        with _hold_in_folder(store, name, holder, wait) as lease:
             yield lease
     elif isinstance(store, AzureStore):
-        with _in_azure(store, name, told, wait) as lease:
+        with _hold_in_azure(store, name, holder, wait) as lease:
             yield lease
     else:
-        raise TypeError(f"no leases in {type(store).__name__}")
+        raise TypeError(f"{type(store).__name__} has no leases")
 
 
-def _wait_for(name: str, ask: Callable[[], bool], holder: Callable[[], str], wait: float) -> None:
-    """Ask until it is given; tell whom we wait for."""
-    started = told = time.monotonic()
+def _wait_for(name: str, acquire: Callable[[], bool], holder: Callable[[], str], wait: float) -> None:
+    """Call `acquire` until it succeeds; log who holds the lease meanwhile."""
+    started = logged = time.monotonic()
     first = True
-    while not ask():
+    while not acquire():
         now = time.monotonic()
         if now - started >= wait:
             raise LeaseError(
-                f"lease {name} is held by {holder()}; waited {wait:.0f} s. It ends with its holder, or {SECONDS} s "
-                "after a holder that was killed: look what that one does, then run this again"
+                f"lease {name} is held by {holder()}; waited {wait:.0f} s. It ends with its holder, or "
+                f"{LEASE_SECONDS} s after its holder was killed: check what the holder does, then run this again"
             )
-        if first or now - told >= TELL:
+        if first or now - logged >= LOG_SECONDS:
             log.info("waiting for lease %s, which is held by %s", name, holder())
-            first, told = False, now
-        time.sleep(min(ASK, max(wait - (now - started), 0.01)))
+            first, logged = False, now
+        time.sleep(min(RETRY_SECONDS, max(wait - (now - started), 0.01)))
 
 
-class _Locked:
-    """A file that is locked stays so until it is closed, or its process ends."""
+class _FileLease:
+    """A lock on a file; it lasts until the file is closed or its process ends."""
 
     def check(self) -> None:
         return
 
 
 @contextmanager
-def _in_folder(store: FolderStore, name: str, who: str, wait: float) -> Iterator[Lease]:
+def _hold_in_folder(store: FolderStore, name: str, who: str, wait: float) -> Iterator[Lease]:
     path = store.folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:
 
-        def ask() -> bool:
+        def acquire() -> bool:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 return False
             return True
 
-        _wait_for(name, ask, lambda: path.read_text(encoding="utf-8") or "somebody who has just begun", wait)
+        _wait_for(name, acquire, lambda: path.read_text(encoding="utf-8") or "a process that has just started", wait)
         file.truncate(0)
         file.write(who)
         file.flush()
-        yield _Locked()
+        yield _FileLease()
 
 
-class _Renewed:
+class _BlobLease:
     """A blob's lease and the thread that renews it."""
 
     def __init__(self, name: str, lease: BlobLeaseClient) -> None:
         self.name = name
         self._lease = lease
-        self._renewed = time.monotonic()
+        self._renewed_at = time.monotonic()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._renew, name=f"lease {name}", daemon=True)
         self._thread.start()
@@ -116,21 +117,21 @@ class _Renewed:
     def _renew(self) -> None:
         from azure.core.exceptions import AzureError
 
-        while not self._ended.wait(RENEW):
-            asked = time.monotonic()
+        while not self._ended.wait(RENEW_SECONDS):
+            requested_at = time.monotonic()
             try:
                 self._lease.renew(retry_total=0, connection_timeout=3, read_timeout=3)
-            except AzureError as error:  # told by `check`; storage may answer again in time
+            except AzureError as error:  # `check` raises it; storage may respond again in time
                 log.warning("lease %s could not be renewed: %s", self.name, error)
             else:
-                self._renewed = asked
+                self._renewed_at = requested_at
 
     def check(self) -> None:
-        silent = time.monotonic() - self._renewed
-        if silent > SURE:
+        since_renewal = time.monotonic() - self._renewed_at
+        if since_renewal > CERTAIN_SECONDS:
             raise LeaseError(
-                f"lease {self.name} is lost: it could not be renewed for {silent:.0f} s, so another process may write "
-                "now. Nothing was written since; run this again"
+                f"lease {self.name} is lost: it could not be renewed for {since_renewal:.0f} s, so another process may "
+                "write now. Nothing was written since; run this again"
             )
 
     def end(self) -> None:
@@ -141,11 +142,11 @@ class _Renewed:
         try:
             self._lease.release()
         except AzureError as error:  # the work is done, and the lease ends by itself
-            log.warning("lease %s could not be given back and ends by itself: %s", self.name, error)
+            log.warning("lease %s could not be released and ends by itself: %s", self.name, error)
 
 
 @contextmanager
-def _in_azure(store: AzureStore, name: str, who: str, wait: float) -> Iterator[Lease]:
+def _hold_in_azure(store: AzureStore, name: str, who: str, wait: float) -> Iterator[Lease]:
     from azure.core.exceptions import HttpResponseError, ResourceExistsError
     from azure.storage.blob import BlobLeaseClient
 
@@ -155,21 +156,21 @@ def _in_azure(store: AzureStore, name: str, who: str, wait: float) -> Iterator[L
     except ResourceExistsError:
         pass
     except HttpResponseError as error:
-        if error.status_code != 412:  # it is there and leased
+        if error.status_code != 412:  # it exists and is leased
             raise
     lease = BlobLeaseClient(blob)
 
-    def ask() -> bool:
+    def acquire() -> bool:
         try:
-            lease.acquire(lease_duration=SECONDS)
+            lease.acquire(lease_duration=LEASE_SECONDS)
         except ResourceExistsError:  # 409 LeaseAlreadyPresent
             return False
         return True
 
-    _wait_for(name, ask, lambda: blob.get_blob_properties().metadata.get("holder", "somebody"), wait)
-    renewed = _Renewed(name, lease)
+    _wait_for(name, acquire, lambda: blob.get_blob_properties().metadata.get("holder", "an unknown holder"), wait)
+    held = _BlobLease(name, lease)
     try:
         blob.set_blob_metadata({"holder": who.encode("ascii", "replace").decode()}, lease=lease)
-        yield renewed
+        yield held
     finally:
-        renewed.end()
+        held.end()

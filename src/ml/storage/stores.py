@@ -1,8 +1,8 @@
 """Files by name: one small interface over Azure Blob Storage and a plain folder.
 
-Which one is a matter of the URI: `az://container` or `file:///folder`. Azure credentials come from
-the environment: an account key when `AZURE_STORAGE_ACCOUNT_KEY` is set, else the identity of
-whoever runs (azure-identity). Tables are not read through here: see `ml.storage.tables`.
+The URI decides which: `az://container` or `file:///folder`. Azure credentials come from the environment: an account
+key when `AZURE_STORAGE_ACCOUNT_KEY` is set, else the identity of the current user (azure-identity). Tables are read
+in `ml.storage.tables`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Blob:
     name: str  # path inside the store, with forward slashes
     size: int  # bytes
     etag: str
-    md5: bytes = b""  # of its content, as whoever wrote it said; empty when nobody did
+    md5: bytes = b""  # of its content, as the writer declared it; empty when not declared
     written: datetime | None = field(default=None, compare=False)  # by the store's clock
 
 
@@ -41,16 +41,16 @@ class Store(Protocol):
         """The content of a file. Raises FileNotFoundError."""
 
     def fetch(self, name: str, path: Path) -> None:
-        """Bring the content of a file to a local path, a piece at a time. Raises FileNotFoundError."""
+        """Download a file to a local path, a piece at a time. Raises FileNotFoundError."""
 
     def write(self, name: str, content: bytes, content_type: str = "application/octet-stream") -> None:
-        """Write or replace a file in one step: readers see the old content or the new."""
+        """Write or replace a file in one step: readers see either the old content or the new."""
 
     def create(self, name: str, content: bytes) -> bool:
-        """Write a file that is not there yet, in one step; of several at once exactly one does. False when it is there."""
+        """Create a file in one step; False when it exists. Of several concurrent calls exactly one creates it."""
 
     def delete(self, name: str) -> None:
-        """Remove a file; one that is not there is no error."""
+        """Remove a file; a missing file is no error."""
 
 
 class FolderStore:
@@ -62,19 +62,19 @@ class FolderStore:
     def _path(self, name: str) -> Path:
         path = (self.folder / name).resolve()
         if self.folder.resolve() not in path.parents:
-            raise ValueError(f"{name!r} leaves its folder, or is it")
+            raise ValueError(f"{name!r} is not a path inside the store's folder")
         return path
 
     def list(self, prefix: str = "") -> list[Blob]:
-        found = []
-        below = self.folder / prefix.rpartition("/")[0]
-        for path in sorted(p for p in below.rglob("*") if p.is_file() and not p.name.startswith(".tmp-")):
+        blobs = []
+        folder = self.folder / prefix.rpartition("/")[0]
+        for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".tmp-")):
             name = path.relative_to(self.folder).as_posix()
             if name.startswith(prefix):
                 stat = path.stat()
                 etag = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-                found.append(Blob(name, stat.st_size, etag, written=datetime.fromtimestamp(stat.st_mtime, UTC)))
-        return found
+                blobs.append(Blob(name, stat.st_size, etag, written=datetime.fromtimestamp(stat.st_mtime, UTC)))
+        return blobs
 
     def read(self, name: str) -> bytes:
         return self._path(name).read_bytes()
@@ -83,7 +83,7 @@ class FolderStore:
         shutil.copyfile(self._path(name), path)
 
     def write(self, name: str, content: bytes, content_type: str = "application/octet-stream") -> None:
-        del content_type  # a folder has nowhere to keep it: the name's ending tells
+        del content_type  # a folder cannot store it: the file extension says it
         path = self._path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
@@ -117,10 +117,9 @@ class AzureStore:
         self.client = container_client(container)
 
     def list(self, prefix: str = "") -> list[Blob]:
-        found = self.client.list_blobs(name_starts_with=prefix or None)
         return [
             Blob(b.name, b.size, b.etag.strip('"'), bytes(b.content_settings.content_md5 or b""), b.last_modified)
-            for b in found
+            for b in self.client.list_blobs(name_starts_with=prefix or None)
         ]
 
     def read(self, name: str) -> bytes:
@@ -154,7 +153,7 @@ class AzureStore:
         try:
             self.client.upload_blob(name, content, overwrite=False)  # If-None-Match: *
         except ResourceExistsError:
-            # the SDK asks again when an answer was lost: then it is ours that is there
+            # the SDK retries when a response was lost: then the existing file is ours
             return self.read(name) == content
         return True
 
@@ -168,10 +167,10 @@ class AzureStore:
 
 
 def account_url() -> str:
-    """The Blob endpoint of the account that the environment names."""
+    """The Blob endpoint of the storage account in the environment. Raises OSError when no account is set."""
     account = os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
     if not account:
-        raise OSError("AZURE_STORAGE_ACCOUNT_NAME is not set: which storage account holds the data?")
+        raise OSError("AZURE_STORAGE_ACCOUNT_NAME is not set: set it to the storage account that holds the data")
     return os.environ.get("AZURE_STORAGE_ENDPOINT") or f"https://{account}.blob.core.windows.net"
 
 
@@ -188,25 +187,25 @@ def container_client(container: str) -> ContainerClient:
 
 
 def open_store(uri: str) -> Store:
-    """The store that a URI names: `az://container` or `file:///folder`."""
+    """The store at a URI: `az://container` or `file:///folder`. Raises ValueError for any other."""
     parts = urlsplit(uri)
     if parts.scheme == "file":
         return FolderStore(Path(url2pathname(parts.path)))
     if parts.scheme == "az" and parts.netloc and parts.path in ("", "/"):
         return AzureStore(parts.netloc)
-    raise ValueError(f"{uri!r}: az://container or file:///folder is needed")
+    raise ValueError(f"{uri!r}: expected az://container or file:///folder")
 
 
 def landing() -> Store:
-    """Where upstream drops day files: `<table>/<YYYY-MM-DD>/<file>`."""
+    """The store into which upstream puts day files: `<table>/<YYYY-MM-DD>/<file>`."""
     return open_store(os.environ.get("LANDING_URI", "az://landing"))
 
 
 def lake() -> Store:
-    """Where tables and bronze files are."""
+    """The store of tables and bronze files."""
     return open_store(os.environ.get("LAKE_URI", "az://lake"))
 
 
 def reports() -> Store:
-    """Where pages for people are kept."""
+    """The store of pages for people."""
     return open_store(os.environ.get("REPORTS_URI", "az://reports"))

@@ -1,8 +1,8 @@
-"""Delta tables by name (`silver.transactions`), each write replacing exactly its partition.
+"""Delta tables by name (`silver.transactions`). Each write replaces exactly its partition.
 
-A re-run, a retry and a backfill are the same thing here: `replace` swaps the rows a predicate names
-for the given ones in one commit, so doing it twice changes nothing. Source: the Delta protocol
-through delta-rs (https://delta-io.github.io/delta-rs/).
+A re-run, a retry and a backfill are the same operation: `replace` swaps the rows that a predicate selects for the new
+ones in one commit, so a second call has no further effect. Source: the Delta protocol through delta-rs
+(https://delta-io.github.io/delta-rs/).
 """
 
 from __future__ import annotations
@@ -16,21 +16,18 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from ml.storage import leases, stores
+from ml.storage.leases import Lease
+
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as ds
     from deltalake import DeltaTable
 
-    from ml.storage.leases import Lease
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-
-LEASE_WAIT = 900  # seconds for another run on the table; a day takes seconds, a training's cut-offs a minute
-# of files that only pass through: Arrow otherwise reads sixteen pieces of 131,072 rows ahead, hundreds of megabytes
-PIECEWISE: dict[str, int] = {"batch_size": 16_384, "batch_readahead": 1, "fragment_readahead": 1}
-ATTEMPTS = 8  # commits that lost a race are tried again: two days of one table may finish together
+TABLE_WAIT_SECONDS = 900  # for another run on the table; a day takes seconds, a training's cut-offs a minute
+# for files that are only streamed: by default Arrow reads sixteen batches of 131,072 rows ahead, hundreds of megabytes
+STREAMING: dict[str, int] = {"batch_size": 16_384, "batch_readahead": 1, "fragment_readahead": 1}
+ATTEMPTS = 8  # a commit that lost a race is retried: two days of one table may finish together
 
 
 def root() -> str:
@@ -45,14 +42,17 @@ def uri(name: str) -> str:
     return f"{root()}/{layer}/{table}"
 
 
+def short_name(name: str) -> str:
+    """`silver.customer_days` → `customer_days`: the name that queries use."""
+    return name.partition(".")[2]
+
+
 def storage_options() -> dict[str, str]:
     """What delta-rs needs to reach the lake; empty for a plain folder."""
     if not root().startswith("az://"):
         return {}
-    from ml.storage.stores import account_url
-
     options = {"account_name": os.environ["AZURE_STORAGE_ACCOUNT_NAME"]}
-    endpoint = account_url()
+    endpoint = stores.account_url()
     if key := os.environ.get("AZURE_STORAGE_ACCOUNT_KEY"):
         options["account_key"] = key
     if endpoint.startswith("http://"):
@@ -67,73 +67,74 @@ def exists(name: str) -> bool:
 
 
 def table(name: str, version: int | None = None) -> DeltaTable:
-    """Open a table, at its newest version unless told. Raises FileNotFoundError when it is not there."""
+    """Open a table at a version (default: the newest). Raises FileNotFoundError when it does not exist."""
     from deltalake import DeltaTable
     from deltalake.exceptions import TableNotFoundError
 
     try:
         return DeltaTable(uri(name), version=version, storage_options=storage_options())
     except TableNotFoundError as error:
-        raise FileNotFoundError(f"table {name} is not at {uri(name)}: has the stage before run?") from error
+        raise FileNotFoundError(
+            f"table {name} does not exist at {uri(name)}: run the stage that writes it first"
+        ) from error
 
 
 def dataset(name: str, version: int | None = None) -> ds.Dataset:
-    """A table to be scanned lazily: engines push columns and filters into it."""
+    """A table for a lazy scan: engines push columns and filters into it."""
     return scan(table(name, version))
 
 
 def scan(opened: DeltaTable) -> ds.Dataset:
-    """An opened table to be scanned lazily, at its version.
+    """An opened table for a lazy scan, at its version.
 
-    Through Arrow's own file systems: delta-rs's is written in Python, its files are closed by Arrow's threads
-    after the scan, and a process that ended in that moment was aborted (18 of 40 short ones were; 0 like this).
+    Uses Arrow's own file systems. The one of delta-rs is written in Python, and Arrow's threads close its files after
+    the scan: a process that ended in that moment was aborted (18 of 40 short processes; with Arrow's own, 0 of 40).
     """
     from pyarrow.fs import AzureFileSystem, LocalFileSystem, SubTreeFileSystem
 
     where = urlsplit(opened.table_uri)
     if where.scheme != "az":
         return opened.to_pyarrow_dataset(filesystem=SubTreeFileSystem(url2pathname(where.path), LocalFileSystem()))
-    from ml.storage.stores import account_url
-
-    endpoint, account = urlsplit(account_url()), os.environ["AZURE_STORAGE_ACCOUNT_NAME"]
-    own = endpoint.path.strip("/") == account  # not a cloud's host name: the account is part of the path
-    local = {
+    endpoint, account = urlsplit(stores.account_url()), os.environ["AZURE_STORAGE_ACCOUNT_NAME"]
+    # an emulator has the account in the path, where a cloud has it in the host name
+    is_emulator = endpoint.path.strip("/") == account
+    emulator = {
         f"{service}_storage_{part}": value
         for service in ("blob", "dfs")
         for part, value in (("authority", endpoint.netloc), ("scheme", endpoint.scheme))
     }
     key = os.environ.get("AZURE_STORAGE_ACCOUNT_KEY") or None
-    azure = AzureFileSystem(account_name=account, account_key=key, **(local if own else {}))
+    azure = AzureFileSystem(account_name=account, account_key=key, **(emulator if is_emulator else {}))
     return opened.to_pyarrow_dataset(filesystem=SubTreeFileSystem(f"{where.netloc}{where.path}", azure))
 
 
 def read(
     name: str, *, version: int | None = None, columns: Sequence[str] | None = None, where: ds.Expression | None = None
 ) -> pa.Table:
-    """The rows of a table that `where` (a pyarrow expression) keeps."""
+    """The rows of a table that match `where`, a pyarrow expression."""
     return dataset(name, version).to_table(columns=list(columns) if columns else None, filter=where)
 
 
 def partition_days(name: str, column: str) -> list[date]:
-    """The days a table has partitions for, oldest first; read from its log, not from its data."""
+    """The days that a table has partitions for, oldest first. Read from its log, not from its data."""
     return sorted({date.fromisoformat(partition[column]) for partition in table(name).partitions()})
 
 
 def day_predicate(column: str, days: Sequence[date]) -> str:
-    """SQL for "these days": what `replace` swaps. Days are dates, so no text gets in."""
+    """SQL that selects these days, for `replace`. Days are dates, so no text gets in."""
     if not days:
         raise ValueError("no days to replace")
     listed = ", ".join(f"DATE '{day.isoformat()}'" for day in sorted(days))
     return f"{column} IN ({listed})"
 
 
-def _widens(name: str, rows: pa.Table | ds.Dataset) -> bool:
-    """Do rows bring columns besides all that the table has?"""
+def _adds_columns(name: str, rows: pa.Table | ds.Dataset) -> bool:
+    """Do the rows have all columns of the table and others besides?"""
     return set(rows.schema.names) > {field.name for field in table(name).schema().fields}
 
 
 def text_predicate(**values: str) -> str:
-    """SQL for "these columns have exactly these values"; a quote in a value is doubled, so it stays a value."""
+    """SQL that selects exactly these values of columns; a quote in a value is doubled, so it stays a value."""
     quoted = {column: value.replace("'", "''") for column, value in values.items()}
     return " AND ".join(f"{column} = '{value}'" for column, value in quoted.items())
 
@@ -146,55 +147,53 @@ def replace(
     partition_by: Sequence[str] = (),
     note: Mapping[str, str] | None = None,
 ) -> int:
-    """Swap the rows that `where` names for `rows`, in one commit; create the table when it is not there.
+    """Replace the rows that `where` selects by `rows`, in one commit. Creates the table when it does not exist.
 
-    Every row must satisfy `where`. Columns that the table does not have yet are added; rows from before have
-    NULL there. A commit that lost a race against another day's is tried again. `note` (stage, run key, days)
-    stands in the table's history beside the commit.
-    Returns the version that holds the rows.
+    Every row must satisfy `where`. Columns that the table does not have yet are added; earlier rows have NULL there.
+    A commit that lost a race against another day's commit is retried. `note` (stage, run key, days) is written into
+    the table's history beside the commit. Returns the version that holds the rows.
     """
     import pyarrow as pa
     from deltalake import CommitProperties, write_deltalake
     from deltalake.exceptions import CommitFailedError, DeltaError
 
     for attempt in range(1, ATTEMPTS + 1):
-        fresh = not exists(name)
-        passing = rows if isinstance(rows, pa.Table) else rows.scanner(**PIECEWISE).to_reader()  # read while written
+        is_new_table = not exists(name)
+        source = rows if isinstance(rows, pa.Table) else rows.scanner(**STREAMING).to_reader()  # read while written
         try:
             write_deltalake(
                 uri(name),
-                passing,
-                mode="error" if fresh else "overwrite",
-                schema_mode=None if fresh or not _widens(name, rows) else "merge",
-                predicate=None if fresh else where,
+                source,
+                mode="error" if is_new_table else "overwrite",
+                schema_mode=None if is_new_table or not _adds_columns(name, rows) else "merge",
+                predicate=None if is_new_table else where,
                 partition_by=list(partition_by) or None,
                 storage_options=storage_options(),
                 commit_properties=CommitProperties(custom_metadata=dict(note)) if note else None,
             )
             return table(name).version()
         except DeltaError as error:
-            # a lost race: another commit came first, or somebody else has just created the table
-            lost = isinstance(error, CommitFailedError) or (fresh and exists(name))
-            if not lost or attempt == ATTEMPTS:
+            # another commit came first, or another process has just created the table
+            lost_race = isinstance(error, CommitFailedError) or (is_new_table and exists(name))
+            if not lost_race or attempt == ATTEMPTS:
                 raise
             time.sleep(0.05 * 2**attempt)
     raise AssertionError("unreachable")
 
 
 def hold(name: str, who: str) -> AbstractContextManager[Lease]:
-    """The one right to write a table's days, whoever asks: a Dag's run, a backfill, a person. `who` tells others.
+    """Acquire the table's exclusive write lease: for a Dag's run, a backfill or a person. `who` names the holder.
 
-    `check` it before each commit. Raises LeaseError after waiting LEASE_WAIT for another holder; a dead one's ends.
+    Call `check` on it before each commit. Raises LeaseError after TABLE_WAIT_SECONDS of waiting for another holder;
+    the lease of a process that died ends by itself.
     """
-    from ml.storage import leases, stores
-
-    return leases.hold(stores.lake(), f"ops/_leases/{name}", who, LEASE_WAIT)
+    return leases.hold(stores.lake(), f"{leases.FOLDER}/{name}", who, TABLE_WAIT_SECONDS)
 
 
-def tidy(name: str, files: int) -> None:
-    """Put a table's small files together when it has more than `files`. Its rows stay what they are.
+def compact(name: str, files: int) -> None:
+    """Merge a table's small files when it has more than `files`. Its rows do not change.
 
-    Whoever loses the race against another commit leaves it to the next one.
+    When another commit comes first, nothing is merged; the next call does it.
     """
     from deltalake.exceptions import CommitFailedError
 
@@ -207,5 +206,5 @@ def tidy(name: str, files: int) -> None:
 
 
 def table_id(table: Any) -> str:
-    """What tells a Delta table from another one of the same name."""
+    """The id of a Delta table, different for another table of the same name."""
     return str(table.metadata().id)

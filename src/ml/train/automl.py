@@ -1,55 +1,70 @@
-"""The model that an AutoML job has made: found, fetched and described. Only its ONNX file is taken.
+"""The model that an AutoML job has fitted: located, fetched and described. Only its ONNX file is read.
 
-What lies beside it (Azure ML puts a pickle there) is not looked at: see `ml.models.predictors`.
+Other files beside it (Azure ML writes a pickle there) are not read: see `ml.models.predictors`.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from ml.errors import StageError
 from ml.storage import stores
 
 FILE = "model.onnx"
-DIGEST = "automl_sha256"
+DIGEST = "automl_sha256"  # tag of a version: SHA-256 of AutoML's ONNX file
 
 
-def fetch(where: str) -> bytes:
-    """The ONNX file: `where` is it or the folder it is in, local or `az://container/path`. Raises StageError."""
-    if where.startswith("az://"):
-        container, _, path = where.removeprefix("az://").partition("/")
-        files = stores.open_store(f"az://{container}")
-        found = [blob.name for blob in files.list(path.rstrip("/"))]
-        below = f"{path.rstrip('/')}/"
-        inside = sorted(name.removeprefix(below) for name in found if name.startswith(below))
-        chosen = path if path in found else below + _the_one(where, inside)
-        return files.read(chosen)
-    if "://" in where or where.startswith("azureml:"):
+@dataclass(frozen=True)
+class AutomlModel:
+    """Where an AutoML job has put its model, and what it reported of it."""
+
+    location: str  # the ONNX file or its folder: a local path or az://container/path
+    job: str = ""
+    algorithm: str = ""
+
+
+def fetch(location: str) -> bytes:
+    """The content of the ONNX file at, or in the folder at, `location`: a local path or `az://container/path`.
+
+    Raises StageError for another kind of address, and unless a folder holds exactly one `model.onnx`.
+    """
+    if location.startswith("az://"):
+        container, _, path = location.removeprefix("az://").partition("/")
+        store = stores.open_store(f"az://{container}")
+        blobs = [blob.name for blob in store.list(path.rstrip("/"))]
+        folder = f"{path.rstrip('/')}/"
+        names = sorted(blob.removeprefix(folder) for blob in blobs if blob.startswith(folder))
+        return store.read(path if path in blobs else folder + _only_onnx_file(location, names))
+    if "://" in location or location.startswith("azureml:"):
         raise StageError(
-            f"--automl-model {where}: a local path or az://container/path is needed. Give an azureml:// address to the "
-            "job as an input, and the input's place here (${{inputs.automl_model}})"
+            f"--automl-model {location}: a local path or az://container/path is needed. Give an azureml:// address to the "
+            "job as an input, and the input's path here (${{inputs.automl_model}})"
         )
-    local = Path(where)
+    local = Path(location)
     if local.is_file():
         return local.read_bytes()
-    inside = sorted(file.relative_to(local).as_posix() for file in local.rglob("*") if file.is_file())
-    return (local / _the_one(where, inside)).read_bytes()
+    names = sorted(file.relative_to(local).as_posix() for file in local.rglob("*") if file.is_file())
+    return (local / _only_onnx_file(location, names)).read_bytes()
 
 
-def _the_one(where: str, inside: list[str]) -> str:
-    """The ONNX file among a folder's files."""
-    found = [name for name in inside if name.rpartition("/")[2] == FILE]
-    if len(found) != 1:
-        held = ", ".join(inside[:10]) or "nothing"
+def _only_onnx_file(location: str, names: list[str]) -> str:
+    """The one ONNX file among a folder's files. Raises StageError when there is none, or more than one."""
+    onnx_files = [name for name in names if name.rpartition("/")[2] == FILE]
+    if len(onnx_files) != 1:
+        content = ", ".join(names[:10]) or "nothing"
         raise StageError(
-            f"--automl-model {where}: exactly one {FILE} is needed, and there are {len(found)}; it holds {held}. AutoML makes it "
-            "when it is asked for ONNX compatible models (enable_onnx_compatible_models)"
+            f"--automl-model {location}: exactly one {FILE} is needed, and there are {len(onnx_files)}; the folder has "
+            f"{content}. AutoML writes one when ONNX compatible models are enabled (enable_onnx_compatible_models)"
         )
-    return found[0]
+    return onnx_files[0]
 
 
-def provenance(args: argparse.Namespace, content: bytes) -> dict[str, str]:
-    """Tags that tell where a version's model came from."""
-    return {DIGEST: hashlib.sha256(content).hexdigest(), **({"automl_job": args.automl_job} if args.automl_job else {})}
+def digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def provenance(content: bytes, job: str) -> dict[str, str]:
+    """Tags that say where a version's model came from."""
+    return {DIGEST: digest(content), **({"automl_job": job} if job else {})}

@@ -1,4 +1,4 @@
-"""A training set as training and evaluation read it: one exact table version, checked, in one fixed order."""
+"""Reads a training set for training and evaluation: one exact table version, checked, in one fixed order."""
 
 from __future__ import annotations
 
@@ -24,44 +24,44 @@ class TrainingSet:
     features: tuple[Feature, ...]
     train: pa.Table
     test: pa.Table
-    sources: dict[str, str]  # table versions it was made from, by column
+    sources: dict[str, str]  # table versions it was built from, by column
 
     def folds(self, key: str, count: int) -> list[int]:
-        """The fold, from 0, of each training row: a customer's rows are in one, which one is told by the customer alone."""
-        return [zlib.crc32(str(one).encode()) % count for one in self.train[key].to_pylist()]
+        """The fold, from 0, of each training row. It depends on the customer alone: all rows of one are in one fold."""
+        return [zlib.crc32(str(value).encode()) % count for value in self.train[key].to_pylist()]
 
     @property
     def trained_through(self) -> date:
-        """The newest cut-off that is learnt from."""
+        """The newest training cut-off."""
         import pyarrow.compute as pc
 
         newest: date = pc.max(self.train["as_of"]).as_py()
         return newest
 
 
-def read(config: ModelConfig, version: int) -> TrainingSet:
-    """Read exactly this version. Raises StageError telling everything that makes it unfit for training."""
+def read_training_set(config: ModelConfig, version: int) -> TrainingSet:
+    """Read exactly this version. Raises StageError with every reason why it is unfit for training."""
     import pyarrow.compute as pc
 
     table = config.train.table
     try:
         rows = tables.read(table, version=version)
     except FileNotFoundError as error:
-        raise StageError(f"{error} (the stage 'training_set' makes it)") from error
-    except Exception as error:  # delta-rs has no class of its own for a version that is not there
+        raise StageError(f"{error} (the stage 'training_set' builds it)") from error
+    except Exception as error:  # delta-rs has no error class of its own for a version that does not exist
         if (newest := tables.table(table).version()) >= version >= 0:
             raise
         raise StageError(f"{table} has no version {version}; the newest is {newest}") from error
     label = config.label.name
     key = config.features.key
-    needed = [key, "as_of", "split", label]
-    if missing := [column for column in needed if column not in rows.schema.names]:
+    required = [key, "as_of", "split", label]
+    if missing := [column for column in required if column not in rows.schema.names]:
         raise StageError(f"{table} version {version} lacks {', '.join(missing)}; it has {', '.join(rows.schema.names)}")
     features = feature_columns(rows.schema, label, key)
     if not features:
         raise StageError(f"{table} version {version} has no feature columns")
     rows = rows.sort_by([("as_of", "ascending"), (key, "ascending")])
-    found = TrainingSet(
+    training_set = TrainingSet(
         version,
         features,
         rows.filter(pc.equal(rows["split"], "train")),
@@ -72,32 +72,32 @@ def read(config: ModelConfig, version: int) -> TrainingSet:
             if name.endswith(VERSION_SUFFIX)
         },
     )
-    if problems := _problems(config, rows, found):
+    if problems := _problems(config, rows, training_set):
         raise StageError(f"{table} version {version} is unfit for training: {'; '.join(problems)}")
-    return found
+    return training_set
 
 
-def _problems(config: ModelConfig, rows: pa.Table, found: TrainingSet) -> list[str]:
+def _problems(config: ModelConfig, rows: pa.Table, training_set: TrainingSet) -> list[str]:
     import pyarrow.compute as pc
 
     problems = []
-    label = config.label.name
-    if odd := [value for value in pc.unique(rows[label]).to_pylist() if value not in (0, 1)]:
-        problems.append(f"{label} holds {odd[:3]} beside 0 and 1")
-    if strays := rows.num_rows - found.train.num_rows - found.test.num_rows:
-        problems.append(f"{strays} rows have a split other than train and test")
-    if found.train.num_rows < config.train.min_train_rows:
-        asked = config.train.min_train_rows
-        problems.append(f"{found.train.num_rows} training rows; train.min_train_rows asks {asked}")
-    elif len(pc.unique(found.train[label])) < 2:
-        problems.append(f"all {found.train.num_rows} training rows have the same {label}: nothing can be learnt")
-    if found.train.num_rows and found.test.num_rows:
-        known = found.trained_through + timedelta(days=config.label.horizon_days)
-        first = pc.min(found.test["as_of"]).as_py()
-        if first < known:
+    label, train, test = config.label.name, training_set.train, training_set.test
+    if invalid := [value for value in pc.unique(rows[label]).to_pylist() if value not in (0, 1)]:
+        problems.append(f"{label} holds {invalid[:3]} beside 0 and 1")
+    if other := rows.num_rows - train.num_rows - test.num_rows:
+        problems.append(f"{other} rows have a split other than train and test")
+    if train.num_rows < config.train.min_train_rows:
+        minimum = config.train.min_train_rows
+        problems.append(f"{train.num_rows} training rows; train.min_train_rows requires {minimum}")
+    elif len(pc.unique(train[label])) < 2:
+        problems.append(f"all {train.num_rows} training rows have the same {label}: nothing can be learnt")
+    if train.num_rows and test.num_rows:
+        labels_until = training_set.trained_through + timedelta(days=config.label.horizon_days)
+        first_test = pc.min(test["as_of"]).as_py()
+        if first_test < labels_until:
             problems.append(
-                f"the test starts at {first}, and training labels reach to {known} "
-                f"(cut-off {found.trained_through} and a horizon of {config.label.horizon_days} days): "
-                "nobody could have trained this on that day"
+                f"the test starts at {first_test}, and training labels reach to {labels_until} "
+                f"(cut-off {training_set.trained_through} and a horizon of {config.label.horizon_days} days): "
+                f"these labels were not known on {first_test}"
             )
     return problems

@@ -1,8 +1,8 @@
-"""Suites of `include/expectations/` held against data frames by Great Expectations.
+"""Checks data frames against the suites of `include/expectations/`, with Great Expectations.
 
-A suite's file holds expectation configurations as Great Expectations writes them, with `meta.why` (the
-reason, for people) and `meta.of` (which frame: `rows` unless said). A value that starts with `$` is looked
-up in the model's config, so that a threshold stands once: `$clean.max_abs_amount`, or `-$…` for its negative.
+A suite's file has expectation configurations in the format of Great Expectations, with `meta.why` (the reason, for
+people) and `meta.of` (the frame; default `rows`). A value that starts with `$` is looked up in the model's config, so that
+a threshold exists once: `$clean.max_abs_amount`, or `-$…` for its negative.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from great_expectations.datasource.fluent import PandasDatasource
 
-EXAMPLES = 5  # rows shown of those that fail an expectation
-WHERE = ("_file", "_row", "name", "example", "day", "customer_id", "as_of")  # columns that tell which row it is
+MAX_EXAMPLES = 5  # failing rows shown per expectation
+IDENTIFYING_COLUMNS = ("_file", "_row", "name", "example", "day", "customer_id", "as_of")  # shown with a failing row
 
 
 class Meta(Frozen):
@@ -54,7 +54,7 @@ class Suite(Frozen):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one expectation. `examples` are some of the rows that failed it, by column."""
+    """The result of one expectation. `examples` are some of the failing rows, by column."""
 
     expectation: Expectation
     passed: bool
@@ -63,74 +63,75 @@ class Outcome:
 
     @property
     def sentence(self) -> str:
-        """The failure in one line: what was expected, what was found, and an example."""
-        told = f"{self.expectation.description}: {self.observed}"
+        """The failure in one line: the expectation, what was observed, an example, and the reason."""
+        failure = f"{self.expectation.description}: {self.observed}"
         if self.examples:
-            told += f", such as {', '.join(f'{name} {value}' for name, value in self.examples[0].items())}"
-        return f"{told} ({self.expectation.meta.why})"
+            failure += f", such as {', '.join(f'{name} {value}' for name, value in self.examples[0].items())}"
+        return f"{failure} ({self.expectation.meta.why})"
 
 
-def load(name: str, model: ModelConfig) -> Suite:
-    """`include/expectations/<name>.yaml` with the model's thresholds in it. Raises ConfigError naming file and key."""
+def load(name: str, config: ModelConfig) -> Suite:
+    """`include/expectations/<name>.yaml` with the model's thresholds filled in. Raises ConfigError naming file and key."""
     path = resource_dir("expectations") / f"{name}.yaml"
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
         suite = Suite.model_validate(raw)
     except FileNotFoundError as error:
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
-        raise ConfigError(f"{path}: no such suite; there are: {known}") from error
+        suites = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
+        raise ConfigError(f"{path}: no such suite; existing ones: {suites}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {error}") from error
     except ValidationError as error:
         problems = "\n  ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
         raise ConfigError(f"{path}:\n  {problems}") from error
     try:
-        filled = [e.model_copy(update={"kwargs": _filled(e.kwargs, model)}) for e in suite.expectations]
+        filled = [e.model_copy(update={"kwargs": _fill(e.kwargs, config)}) for e in suite.expectations]
     except AttributeError as error:
-        raise ConfigError(f"{path}: no such key in config/{model.model}.yaml: {error}") from error
+        raise ConfigError(f"{path}: no such key in config/{config.model}.yaml: {error}") from error
     return suite.model_copy(update={"expectations": filled})
 
 
-def _filled(value: Any, model: ModelConfig) -> Any:
+def _fill(value: Any, config: ModelConfig) -> Any:
+    """Replace `$…` and `-$…` by the config's values. Raises AttributeError for a key that the config does not have."""
     if isinstance(value, dict):
-        return {key: _filled(inner, model) for key, inner in value.items()}
+        return {key: _fill(inner, config) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_filled(inner, model) for inner in value]
+        return [_fill(inner, config) for inner in value]
     if isinstance(value, str) and value.startswith(("$", "-$")):
-        found = reduce(getattr, value.lstrip("-$").split("."), model)
-        return -found if value.startswith("-") else found  # type: ignore[operator]
+        threshold = reduce(getattr, value.lstrip("-$").split("."), config)
+        return -threshold if value.startswith("-") else threshold  # type: ignore[operator]
     return value
 
 
 def check(suite: Suite, frames: Mapping[str, pa.Table]) -> list[Outcome]:
-    """Hold each frame against the suite's expectations of it; outcomes in the suite's order.
+    """Check each frame against its expectations; outcomes in the suite's order.
 
-    An expectation that cannot be computed (a column is not there) has failed, and says so. Raises
-    ConfigError for one that Great Expectations does not know, or whose frame is not given.
+    An expectation that cannot be computed (for example because a column is missing) has failed, with the error as its
+    observation. Raises ConfigError for one that Great Expectations does not know, or whose frame is not given.
     """
-    of: dict[str, dict[int, Expectation]] = {name: {} for name in frames}
-    for place, expectation in enumerate(suite.expectations):
-        if expectation.meta.of not in of:
+    by_frame: dict[str, dict[int, Expectation]] = {name: {} for name in frames}
+    for position, expectation in enumerate(suite.expectations):
+        if expectation.meta.of not in by_frame:
             raise ConfigError(
-                f"suite {suite.name}: '{expectation.description}' is of {expectation.meta.of!r}; "
-                f"there are: {', '.join(sorted(of))}"
+                f"suite {suite.name}: '{expectation.description}' is of frame {expectation.meta.of!r}; "
+                f"existing frames: {', '.join(sorted(by_frame))}"
             )
-        of[expectation.meta.of][place] = expectation
+        by_frame[expectation.meta.of][position] = expectation
     source = _data_source(suite.name)
     outcomes: dict[int, Outcome] = {}
-    for name, asked in of.items():
+    for name, expectations in by_frame.items():
         frame = frames[name].to_pandas()
-        for place, found in _validate(source, name, asked, frame):
-            outcomes[place] = _outcome(asked[place], found, frame)
-    return [outcomes[place] for place in sorted(outcomes)]
+        for position, result in _validate(source, name, expectations, frame):
+            outcomes[position] = _outcome(expectations[position], result, frame)
+    return [outcomes[position] for position in sorted(outcomes)]
 
 
 def _data_source(name: str) -> PandasDatasource:
-    """A Great Expectations context of this call's own: nothing on disk, nothing sent, nothing printed."""
+    """A data source in a new Great Expectations context: nothing is written to disk, sent or printed."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     logging.getLogger("great_expectations").setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of engines it looks for at import, which are not used here
+        warnings.simplefilter("ignore")  # about engines that it looks for at import and that are not used here
         import great_expectations as gx
         from great_expectations.data_context.types.base import (
             DataContextConfig,
@@ -139,82 +140,82 @@ def _data_source(name: str) -> PandasDatasource:
         )
 
     logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)  # it sets INFO itself
-    # Its own default for this mode makes a site for documents, and leaves the site's folder behind in /tmp.
-    nothing_kept = DataContextConfig(store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False))
-    context = gx.get_context(mode="ephemeral", project_config=nothing_kept)
+    # The default for this mode creates a documentation site and leaves its folder behind in /tmp.
+    in_memory = DataContextConfig(store_backend_defaults=InMemoryStoreBackendDefaults(init_temp_docs_sites=False))
+    context = gx.get_context(mode="ephemeral", project_config=in_memory)
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     return context.data_sources.add_pandas(name)
 
 
 def _validate(
-    source: PandasDatasource, name: str, asked: Mapping[int, Expectation], frame: pd.DataFrame
+    source: PandasDatasource, name: str, expectations: Mapping[int, Expectation], frame: pd.DataFrame
 ) -> list[tuple[int, dict[str, Any]]]:
-    """Great Expectations' own results, each with the place of its expectation in the suite."""
+    """Great Expectations' own results, each with the position of its expectation in the suite."""
     from great_expectations.core.expectation_suite import ExpectationSuite
 
-    suite = ExpectationSuite(name=name, expectations=[_native(e, place) for place, e in asked.items()])
+    suite = ExpectationSuite(name=name, expectations=[_native(e, position) for position, e in expectations.items()])
     batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe("all")
-    # Positions of failing rows, not their keys: naming index columns costs a row loop (40 s for 180,000 rows)
+    # Failing rows by position, not by key: index columns cost a loop over all rows (40 s for 180,000 rows).
     results = batch.get_batch({"dataframe": frame}).validate(
-        suite, result_format={"result_format": "SUMMARY", "partial_unexpected_count": EXAMPLES}
+        suite, result_format={"result_format": "SUMMARY", "partial_unexpected_count": MAX_EXAMPLES}
     )
-    found = [result.to_json_dict() for result in results.results]
-    return [(one["expectation_config"]["meta"]["place"], one) for one in found]
+    dicts = [result.to_json_dict() for result in results.results]
+    return [(result["expectation_config"]["meta"]["position"], result) for result in dicts]
 
 
-def _native(expectation: Expectation, place: int) -> Any:
-    """The same as Great Expectations' own object. Raises ConfigError when it does not know type or kwargs."""
+def _native(expectation: Expectation, position: int) -> Any:
+    """Great Expectations' own object. Raises ConfigError for a type or kwargs that it does not know."""
     from great_expectations.exceptions import GreatExpectationsError
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
     try:
         return ExpectationConfiguration(
-            type=expectation.type, kwargs=expectation.kwargs, severity=expectation.severity, meta={"place": place}
+            type=expectation.type, kwargs=expectation.kwargs, severity=expectation.severity, meta={"position": position}
         ).to_domain_obj()
     except (GreatExpectationsError, ValueError) as error:
         raise ConfigError(f"expectation '{expectation.description}' ({expectation.type}): {error}") from error
 
 
-def _outcome(expectation: Expectation, found: dict[str, Any], frame: pd.DataFrame) -> Outcome:
-    result = found["result"]
-    if problem := _exception(found["exception_info"]):
+def _outcome(expectation: Expectation, validated: dict[str, Any], frame: pd.DataFrame) -> Outcome:
+    result = validated["result"]
+    if problem := _exception(validated["exception_info"]):
         return Outcome(expectation, passed=False, observed=f"could not be computed: {problem}", examples=())
     examples: tuple[dict[str, str], ...] = ()
-    if not found["success"] and (positions := result.get("partial_unexpected_index_list")):
-        columns = list(dict.fromkeys(c for c in (*WHERE, *_columns(expectation)) if c in frame.columns))
-        shown = frame.iloc[positions[:EXAMPLES]][columns]
-        told = shown.astype("object").where(shown.notna(), "missing")
-        examples = tuple({c: str(v) for c, v in row.items()} for row in told.to_dict("records"))
-    return Outcome(expectation, bool(found["success"]), _observed(expectation, result), examples)
+    if not validated["success"] and (positions := result.get("partial_unexpected_index_list")):
+        columns = list(dict.fromkeys(c for c in (*IDENTIFYING_COLUMNS, *_columns(expectation)) if c in frame.columns))
+        shown = frame.iloc[positions[:MAX_EXAMPLES]][columns]
+        readable = shown.astype("object").where(shown.notna(), "missing")
+        examples = tuple({c: str(v) for c, v in row.items()} for row in readable.to_dict("records"))
+    return Outcome(expectation, bool(validated["success"]), _observed(expectation, result), examples)
 
 
 def _observed(expectation: Expectation, result: dict[str, Any]) -> str:
-    """What was found, in words: rows that do and do not, a set's differences, or a figure."""
+    """The observation in words: how many rows fail, how a set differs, or a single value."""
     if "element_count" in result:
-        bad, rows, what = result["unexpected_count"], result["element_count"], expectation.meta.of
-        if not bad:
-            return f"all {rows:,} {what} do"
+        failing, rows, frame = result["unexpected_count"], result["element_count"], expectation.meta.of
+        if not failing:
+            return f"all {rows:,} {frame} do"
         allowed = expectation.kwargs.get("mostly")
         share = f" ({result['unexpected_percent']:.3g} %; at most {100 * (1 - allowed):.3g} % may)" if allowed else ""
-        return f"{bad:,} of {rows:,} {what} do not{share}"
+        return f"{failing:,} of {rows:,} {frame} do not{share}"
     if "partial_missing_list" in result:
-        lacking, besides = result["partial_missing_list"], result["partial_unexpected_list"]
-        parts = [f"lacks {', '.join(map(str, lacking))}"] if lacking else []
-        parts += [f"has {', '.join(map(str, besides))} besides"] if besides else []
+        missing, unexpected = result["partial_missing_list"], result["partial_unexpected_list"]
+        parts = [f"lacks {', '.join(map(str, missing))}"] if missing else []
+        parts += [f"also has {', '.join(map(str, unexpected))}"] if unexpected else []
         return " and ".join(parts) or "exactly these"
     value = result.get("observed_value")
     return f"found {value:,}" if isinstance(value, int) else f"found {value}"
 
 
 def _columns(expectation: Expectation) -> list[str]:
-    """The columns that an expectation is about."""
+    """The columns that an expectation checks."""
     kwargs = expectation.kwargs
     single = [kwargs[key] for key in ("column", "column_A", "column_B") if key in kwargs]
     return [*single, *kwargs.get("column_list", [])]
 
 
 def _exception(info: dict[str, Any]) -> str:
-    """What went wrong while computing; Great Expectations nests it by metric, or not."""
-    nested = info.values() if "raised_exception" not in info else [info]
-    told = [str(one["exception_message"]) for one in nested if one.get("raised_exception", True)]
-    return "; ".join(dict.fromkeys(told))
+    """The error messages of an expectation that could not be computed; Great Expectations nests them by metric, or not."""
+    errors = info.values() if "raised_exception" not in info else [info]
+    messages = [str(error["exception_message"]) for error in errors if error.get("raised_exception", True)]
+    return "; ".join(dict.fromkeys(messages))

@@ -1,4 +1,4 @@
-"""The page of one validation: what was expected, why, what was found, and rows that did not fit."""
+"""The page of one validation: each expectation with its reason and result, and examples of failing rows."""
 
 from __future__ import annotations
 
@@ -9,51 +9,51 @@ from ml.pages import notes, table, tiles
 from ml.pages import page as framed
 from ml.validate.expectations import Outcome, Suite
 
-# sentences read from the left; figures of the other pages from the right
+# sentences are aligned left, unlike the figures of other pages
 STYLE = """<style>th,td{text-align:left}.expected td:nth-child(3){width:27%}.expected td:nth-child(4){width:17%}
 .state{font-weight:600;white-space:nowrap}.warned{color:#8a6100}
 td code{font-size:12px;color:var(--soft)}.examples{margin:0 0 18px;overflow-x:auto}.examples th{font-weight:400}</style>"""
 
 
 def validation_page(
-    model: str, suite: Suite, of: str, rows: Mapping[str, int], outcomes: Sequence[Outcome], run_key: str
+    model: str, suite: Suite, subject: str, rows: Mapping[str, int], outcomes: Sequence[Outcome], run_key: str
 ) -> bytes:
-    """A self-contained HTML page; `rows` is how many rows each frame has."""
+    """A self-contained HTML page. `subject` is what was validated, `rows` the number of rows by frame."""
     failed = [outcome for outcome in outcomes if not outcome.passed]
     critical = [outcome for outcome in failed if outcome.expectation.severity == "critical"]
     state = "failed" if critical else "passed"
-    looked_at = "by " + " and ".join(f"{count:,} {name}" for name, count in rows.items())
+    checked = "on " + " and ".join(f"{count:,} {name}" for name, count in rows.items())
     figures = [
         ("Result", state, f"run {run_key}"),
-        ("Expectations met", f"{len(outcomes) - len(failed)} of {len(outcomes)}", looked_at),
-        ("Critical failures", str(len(critical)), "each stops the stage"),
-        ("Warnings", str(len(failed) - len(critical)), "told, and go on"),
+        ("Expectations met", f"{len(outcomes) - len(failed)} of {len(outcomes)}", checked),
+        ("Critical failures", str(len(critical)), "each fails the stage"),
+        ("Warnings", str(len(failed) - len(critical)), "reported and continued"),
     ]
     head = ["", "Expectation", "Why", "Found"]
-    lines = sorted(outcomes, key=lambda o: (o.passed, o.expectation.severity != "critical"))
+    ordered = sorted(outcomes, key=lambda o: (o.passed, o.expectation.severity != "critical"))
     body = [
         STYLE,
         tiles(figures),
         notes([outcome.sentence for outcome in critical]),
         '<h2>Expectations</h2><section class="expected">',
-        table(head, [_line(outcome) for outcome in lines]),
+        table(head, [_cells(outcome) for outcome in ordered]),
         "</section>",
         *(_examples(outcome) for outcome in failed if outcome.examples),
     ]
-    return framed(f"{model} · {suite.name} · {of}", suite.description, body)
+    return framed(f"{model} · {suite.name} · {subject}", suite.description, body)
 
 
-def _line(outcome: Outcome) -> tuple[str, str, str, str]:
-    expected = outcome.expectation
+def _cells(outcome: Outcome) -> tuple[str, str, str, str]:
+    expectation = outcome.expectation
     if outcome.passed:
         state = '<span class="state good">✓ met</span>'
-    elif expected.severity == "critical":
+    elif expectation.severity == "critical":
         state = '<span class="state bad">✗ failed</span>'
     else:
-        state = f'<span class="state warned">! {escape(expected.severity)}</span>'
-    rule = ", ".join(f"{key}={value}" for key, value in expected.kwargs.items())
-    what = f"{escape(expected.description)}<br><code>{escape(expected.type)}({escape(rule)})</code>"
-    return state, what, f'<span class="soft">{escape(expected.meta.why)}</span>', escape(outcome.observed)
+        state = f'<span class="state warned">! {escape(expectation.severity)}</span>'
+    rule = ", ".join(f"{key}={value}" for key, value in expectation.kwargs.items())
+    description = f"{escape(expectation.description)}<br><code>{escape(expectation.type)}({escape(rule)})</code>"
+    return state, description, f'<span class="soft">{escape(expectation.meta.why)}</span>', escape(outcome.observed)
 
 
 def _examples(outcome: Outcome) -> str:

@@ -1,4 +1,4 @@
-"""The page of one evaluated model: how good, against whom, how sure, made from what."""
+"""The report page of one evaluated model: metrics with intervals, comparison with the champion, and provenance."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from ml.pages import notes, page, table, tiles
 
 LOWER_IS_BETTER = ("log_loss", "ece")
 NAMES = {
-    "roc_auc": ("ROC AUC", "a random churner ranks above a random stayer"),
-    "average_precision": ("Average precision", "area under precision over recall"),
-    "accuracy": ("Accuracy", "right answers of all"),
-    "precision": ("Precision", "of those predicted to churn, how many do"),
-    "recall": ("Recall", "of those who churn, how many are predicted to"),
+    "roc_auc": ("ROC AUC", "probability that a random positive ranks above a random negative"),
+    "average_precision": ("Average precision", "area under the precision-recall curve"),
+    "accuracy": ("Accuracy", "share of correct predictions"),
+    "precision": ("Precision", "share of actual positives among predicted positives"),
+    "recall": ("Recall", "share of actual positives that are predicted"),
     "f1": ("F1", "harmonic mean of precision and recall"),
     "log_loss": ("Log loss", "lower is better"),
-    "ece": ("Calibration error", "mean gap of said and seen; lower is better"),
+    "ece": ("Calibration error (ECE)", "mean gap between predicted and observed; lower is better"),
 }
 
 
-def _value(found: Mapping[str, float | None] | None, *, signed: bool = False) -> str:
-    if found is None or found["value"] is None:
+def _value(metric: Mapping[str, float | None] | None, *, signed: bool = False) -> str:
+    if metric is None or metric["value"] is None:
         return '<span class="bad">not measured</span>'
     sign = "+" if signed else ""
-    text = f"{found['value']:{sign}.3f}"
-    if found["low"] is not None:
-        text += f'<br><span class="soft small">{found["low"]:{sign}.3f} to {found["high"]:{sign}.3f}</span>'
+    text = f"{metric['value']:{sign}.3f}"
+    if metric["low"] is not None:
+        text += f'<br><span class="soft small">{metric["low"]:{sign}.3f} to {metric["high"]:{sign}.3f}</span>'
     return text
 
 
-def _difference(name: str, found: Mapping[str, float | None]) -> str:
-    """Coloured only when the interval excludes zero: what may be luck is not painted as gain or loss."""
-    low, high = found["low"], found["high"]
+def _difference(name: str, metric: Mapping[str, float | None]) -> str:
+    """Coloured only when the interval excludes zero: a difference that may be chance is not shown as gain or loss."""
+    low, high = metric["low"], metric["high"]
     if low is None or high is None or low <= 0 <= high:
-        return _value(found, signed=True)
+        return _value(metric, signed=True)
     better = (low > 0) != (name in LOWER_IS_BETTER)
-    return f'<span class="{"good" if better else "bad"}">{_value(found, signed=True)}</span>'
+    return f'<span class="{"good" if better else "bad"}">{_value(metric, signed=True)}</span>'
 
 
-def _metric_table(found: Mapping[str, Any]) -> str:
-    metrics, champion = found["metrics"], found["champion"]
-    head = ["metric", "this model"] + ([f"champion (version {champion})", "difference"] if champion else [])
+def _metric_table(evaluation: Mapping[str, Any]) -> str:
+    metrics, champion = evaluation["metrics"], evaluation["champion"]
+    head = ["metric", "challenger"] + ([f"champion (version {champion})", "difference"] if champion else [])
     rows = []
     for name, (title, meaning) in NAMES.items():
         row = [f'{title}<br><span class="soft small">{meaning}</span>', _value(metrics["challenger"][name])]
@@ -54,74 +54,79 @@ def _metric_table(found: Mapping[str, Any]) -> str:
     return table(head, rows)
 
 
-def _confusion(found: Mapping[str, Any], label: str) -> str:
-    cells = found["confusion"]
+def _confusion_matrix(evaluation: Mapping[str, Any], label: str) -> str:
+    cells = evaluation["confusion"]
     if cells is None:
         return ""
-    total = found["rows"] or 1
+    total = evaluation["rows"] or 1
 
-    def cell(name: str, good: bool) -> str:
-        number = f'<b class="{"good" if good else "bad"}">{cells[name]:,}</b>'
+    def cell(name: str, *, correct: bool) -> str:
+        number = f'<b class="{"good" if correct else "bad"}">{cells[name]:,}</b>'
         return f'{number} <span class="soft small">{cells[name] / total:.0%}</span>'
 
     return table(
-        [f"cut at {cells['threshold']:g}", f"predicted {label}", "predicted to stay"],
+        [f"threshold {cells['threshold']:g}", f"predicted: {label}", f"predicted: not {label}"],
         [
-            [f"really {label}", cell("true_positive", True), cell("false_negative", False)],
-            ["really stayed", cell("false_positive", False), cell("true_negative", True)],
+            [f"actual: {label}", cell("true_positive", correct=True), cell("false_negative", correct=False)],
+            [f"actual: not {label}", cell("false_positive", correct=False), cell("true_negative", correct=True)],
         ],
     )
 
 
-def _calibration(found: Mapping[str, Any]) -> str:
-    """Whether probabilities mean what they say, in words and as the line's slope and intercept."""
-    told = (found.get("calibration") or {}).get("challenger")
-    if told is None:
+def _calibration(evaluation: Mapping[str, Any]) -> str:
+    """Calibration in words, and as slope and intercept of the calibration line."""
+    line = (evaluation.get("calibration") or {}).get("challenger")
+    if line is None:
         return ""
-    slope, intercept = (_value(told[name]).replace("<br>", " ") for name in ("slope", "intercept"))
-    return f"<p>Calibration: {escape(told['statement'])}. Slope {slope}, intercept {intercept}; 1 and 0 are exact.</p>"
+    slope, intercept = (_value(line[name]).replace("<br>", " ") for name in ("slope", "intercept"))
+    return (
+        f"<p>Calibration: {escape(line['statement'])}. Slope {slope}, intercept {intercept}; perfect calibration has "
+        "slope 1 and intercept 0.</p>"
+    )
 
 
-def model_page(config: ModelConfig, found: Mapping[str, Any]) -> bytes:
-    """One self-contained HTML page of an evaluation (see `ml.evaluate`)."""
-    own = found["metrics"]["challenger"]
+def model_page(config: ModelConfig, evaluation: Mapping[str, Any]) -> bytes:
+    """One self-contained HTML page of an evaluation (the content of `evaluation.json`)."""
+    metrics = evaluation["metrics"]["challenger"]
 
     def tile(name: str) -> tuple[str, str, str]:
-        value, low, high = (own[name][part] for part in ("value", "low", "high"))
-        between = "no interval" if low is None else f"95 %: {low:.3f} to {high:.3f}"
-        return NAMES[name][0], "not measured" if value is None else f"{value:.3f}", between
+        value, low, high = (metrics[name][part] for part in ("value", "low", "high"))
+        interval = "no interval" if low is None else f"95 %: {low:.3f} to {high:.3f}"
+        return NAMES[name][0], "not measured" if value is None else f"{value:.3f}", interval
 
-    rows, positives = found["rows"], found["positives"]
-    share = f"{positives / rows:.0%} {config.label.name}" if rows else "nothing to test on"
-    told = found.get("explanations")
-    drawn = plots.swarm(told) if told and told["features"] else ""
+    rows, positives = evaluation["rows"], evaluation["positives"]
+    share = f"{positives / rows:.0%} {config.label.name}" if rows else "no test rows"
+    explanations = evaluation.get("explanations")
+    beeswarm = plots.beeswarm(explanations) if explanations and explanations["features"] else ""
     provenance = {
-        "run key": found["run_key"],
-        "code commit": found["commit"],
-        "training set": f"{found['training_set_version']} (Delta version), {found['rows_train']:,} training rows",
-        "test cut-offs": ", ".join(found["test_as_of"]) or "none",
+        "run key": evaluation["run_key"],
+        "code commit": evaluation["commit"],
+        "training set": f"{evaluation['training_set_version']} (Delta version), {evaluation['rows_train']:,} training rows",
+        "test cut-offs": ", ".join(evaluation["test_as_of"]) or "none",
         "label": f"{config.label.name}: no purchase within {config.label.horizon_days} days after the cut-off",
         "intervals": f"95 %, {config.evaluate.bootstrap} bootstrap resamples of customers, the same for both models",
-        **dict(sections.evidence(found)),
-        "parameters": ", ".join(f"{key} {value}" for key, value in found["params"].items()),
+        **dict(sections.evidence(evaluation)),
+        "parameters": ", ".join(f"{key} {value}" for key, value in evaluation["params"].items()),
     }
-    made_from = [[escape(k), f'<div style="text-align:left">{escape(v)}</div>'] for k, v in provenance.items()]
+    provenance_rows = [
+        [escape(name), f'<div style="text-align:left">{escape(value)}</div>'] for name, value in provenance.items()
+    ]
     return page(
-        f"{config.model}: evaluation of {found['run_key']}",
+        f"{config.model}: evaluation of {evaluation['run_key']}",
         config.description,
         [
-            notes(found["problems"]),
+            notes(evaluation["problems"]),
             tiles([tile("roc_auc"), tile("average_precision"), tile("ece"), ("Out-of-time rows", f"{rows:,}", share)]),
-            sections.gate(config, found),
-            f"<h2>Metrics</h2><section>{_metric_table(found)}</section>",
-            f"<h2>Curves</h2><section>{plots.curves(found)}{_calibration(found)}</section>",
-            sections.importance(found, drawn),
-            f"<h2>Right and wrong</h2><section>{_confusion(found, config.label.name)}</section>",
-            sections.cohorts(found),
-            sections.groups(config, found),
-            sections.behaviour(config, found),
-            "<h2>Made from</h2><section>",
-            table(["", ""], made_from),
+            sections.gate(config, evaluation),
+            f"<h2>Metrics</h2><section>{_metric_table(evaluation)}</section>",
+            f"<h2>Curves and calibration</h2><section>{plots.curves(evaluation)}{_calibration(evaluation)}</section>",
+            sections.feature_attribution(evaluation, beeswarm),
+            f"<h2>Confusion matrix</h2><section>{_confusion_matrix(evaluation, config.label.name)}</section>",
+            sections.error_cohorts(evaluation),
+            sections.fairness(config, evaluation),
+            sections.behavioural_tests(config, evaluation),
+            "<h2>Provenance</h2><section>",
+            table(["", ""], provenance_rows),
             "</section>",
         ],
     )

@@ -1,4 +1,4 @@
-"""What the page of a model draws: inline SVG, the same bytes for the same evaluation."""
+"""The plots of a model's report page: inline SVG, the same bytes for the same evaluation."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ STYLE = {
     "axes.spines.top": False, "axes.spines.right": False, "axes.edgecolor": GREY, "axes.labelcolor": INK,
     "xtick.color": INK, "ytick.color": INK, "axes.grid": True, "grid.color": "#e9edf1", "axes.titlesize": 10,
 }  # fmt: skip
-BINS = 60  # of the swarm's width: dots closer than that are stacked
-RASTER = 110  # dots per inch of what is drawn as an image: four thousand dots as shapes would be half a megabyte
+BINS = 60  # across the beeswarm's width; dots in the same bin are stacked
+RASTER = 110  # dots per inch; the 4,000 dots are embedded as an image, since as SVG shapes they would take 0.5 MB
 
 
 def _svg(figure: Any) -> str:
@@ -24,27 +24,27 @@ def _svg(figure: Any) -> str:
     return text[text.index("<svg") :]
 
 
-def curves(found: Mapping[str, Any]) -> str:
-    """ROC, precision-recall and calibration as one inline SVG; the same bytes for the same evaluation."""
+def curves(evaluation: Mapping[str, Any]) -> str:
+    """ROC, precision-recall and calibration curves as one inline SVG."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    found_curves, rows, positives = found["curves"], found["rows"], found["positives"]
+    points, rows, positives = evaluation["curves"], evaluation["rows"], evaluation["positives"]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10.4, 3.6), layout="constrained")
         roc, recall, calibration = figure.subplots(1, 3)
         for who, color, label, order in (
-            ("champion", GREY, f"champion {found['champion']}", 2), ("challenger", BLUE, "this model", 3),
+            ("champion", GREY, f"champion {evaluation['champion']}", 2), ("challenger", BLUE, "challenger", 3),
         ):  # fmt: skip
-            drawn = found_curves.get(who)
-            if drawn is None:
+            curve = points.get(who)
+            if curve is None:
                 continue
-            if drawn["roc"]:
-                roc.plot(*zip(*drawn["roc"], strict=True), color=color, label=label, zorder=order)
-                recall.plot(*zip(*drawn["precision_recall"], strict=True), color=color, label=label, zorder=order)
-            if drawn["calibration"]:
-                points = [(part["predicted"], part["observed"]) for part in drawn["calibration"]]
-                calibration.plot(*zip(*points, strict=True), "o-", color=color, label=label, markersize=4, zorder=order)
+            if curve["roc"]:
+                roc.plot(*zip(*curve["roc"], strict=True), color=color, label=label, zorder=order)
+                recall.plot(*zip(*curve["precision_recall"], strict=True), color=color, label=label, zorder=order)
+            if curve["calibration"]:
+                bins = [(part["predicted"], part["observed"]) for part in curve["calibration"]]
+                calibration.plot(*zip(*bins, strict=True), "o-", color=color, label=label, markersize=4, zorder=order)
         for axes in (roc, calibration):
             axes.plot([0, 1], [0, 1], "--", color=INK, linewidth=0.8, zorder=1)
         if rows:
@@ -59,12 +59,12 @@ def curves(found: Mapping[str, Any]) -> str:
         if roc.get_legend_handles_labels()[0]:
             roc.legend(loc="lower right", frameon=False)
         drawing = _svg(figure)
-    legend = "<p class='soft small'>Dashed: no knowledge, or perfect calibration. Test rows only.</p>"
+    legend = "<p class='soft small'>Dashed: a model without information, or perfect calibration. Test rows only.</p>"
     return drawing + legend
 
 
-def swarm(explanations: Mapping[str, Any]) -> str:
-    """SHAP's summary: one row per feature, one dot per customer; right raises the probability, colour is the value."""
+def beeswarm(explanations: Mapping[str, Any]) -> str:
+    """SHAP's summary plot: one row per feature, one dot per customer; x is the contribution, colour the value."""
     import matplotlib
     import numpy as np
     from matplotlib.colors import LinearSegmentedColormap
@@ -80,7 +80,7 @@ def swarm(explanations: Mapping[str, Any]) -> str:
             x = np.array(feature["contributions"].split(), dtype=float)
             value = np.array([np.nan if text == "-" else float(text) for text in feature["values"].split()])
             axes.scatter(
-                x, place + _stacked(x), c=np.ma.masked_invalid(value), cmap=colours, vmin=0, vmax=1, s=9,
+                x, place + _stack_offsets(x), c=np.ma.masked_invalid(value), cmap=colours, vmin=0, vmax=1, s=9,
                 linewidths=0, plotnonfinite=True, rasterized=True, zorder=3,
             )  # fmt: skip
         axes.axvline(0, color=INK, linewidth=0.8, zorder=2)
@@ -89,19 +89,19 @@ def swarm(explanations: Mapping[str, Any]) -> str:
         return _svg(figure)
 
 
-def _stacked(x: Any) -> Any:
-    """How far above or below its row each dot goes, so that dots of one place do not hide each other."""
+def _stack_offsets(x: Any) -> Any:
+    """The vertical offset of each dot from its row, so that dots in the same bin do not hide each other."""
     import numpy as np
 
     if not len(x):
         return x
-    wide = float(np.ptp(x)) or 1.0
-    which = np.floor((x - x.min()) / wide * BINS).astype(int)
+    width = float(np.ptp(x)) or 1.0
+    bins = np.floor((x - x.min()) / width * BINS).astype(int)
     nth = np.zeros(len(x))
-    seen: dict[int, int] = {}
-    for place, number in enumerate(which):
-        nth[place] = seen.get(number, 0)
-        seen[number] = int(nth[place]) + 1
-    most = max(seen.values())
-    # 0, 1, -1, 2, -2, ... within four tenths of a row
+    counts: dict[int, int] = {}
+    for place, number in enumerate(bins):
+        nth[place] = counts.get(number, 0)
+        counts[number] = int(nth[place]) + 1
+    most = max(counts.values())
+    # offsets 0, 1, -1, 2, -2, … scaled to at most 0.4 of a row
     return np.where(nth % 2 == 1, (nth + 1) / 2, -nth / 2) * (0.8 / max(most, 8))
