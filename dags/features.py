@@ -1,18 +1,18 @@
-"""The day's features: customers as they were known at the day's end.
+"""The day's features: each customer as known at the end of the day.
 
 **What it does.** Runs `include/sql/features.sql` on Databricks over `silver.customer_days` up to the day, and
-replaces the day's partition of `features.customers`. A day before it that was corrected makes it run again
-(`<model>_arrivals` sees to that); the journal says because of which days.
+replaces the day's partition of `features.customers`. When an earlier day is corrected, `<model>_arrivals` starts it
+again; the journal (`ops.built_days`) records which days were the reason.
 
-**When it fails.** The error says what is missing. Clear the run; nothing else is touched.
+**When it fails.** The error says what is missing. Clear the run; nothing else is affected.
 """
 
 from airflow.sdk import DAG
 
-from ml.config import ModelConfig, load_models
+from ml.config import ModelConfig
 from mlops.partitions import DAY, each_day
 from mlops.scheduling.assets import assets_of
-from mlops.tasks.defaults import dag_arguments
+from mlops.tasks.defaults import dag_arguments, models_to_build
 from mlops.tasks.stages import stage_task
 
 
@@ -27,5 +27,5 @@ def build(model: ModelConfig) -> None:
         stage_task(model, "compute_features", {"features": ["--as-of", DAY]}, outlets=[assets.featured])
 
 
-for each_model in load_models():
+for each_model in models_to_build("features"):
     build(each_model)

@@ -1,18 +1,19 @@
-"""Has the day drifted away from what the champion was trained on?
+"""Measures whether the day's data has drifted away from the data that the champion was trained on.
 
-**What it does.** Compares each feature's distribution of the day with the champion's training reference (PSI),
-replaces the day's rows in the drift table and keeps a page with both histograms.
+**What it does.** Compares each feature's distribution on the day with the champion's training reference (PSI),
+replaces the day's rows in the drift table and writes a page with both histograms.
 
 **When it shows drift.** Open the page named in the task's facts. A feature that jumps on one day is nearly always
-an upstream fault; several that creep mean the model should be trained again: trigger `<model>_train`.
+an upstream fault. Several features that move slowly mean that the model should be trained again: trigger
+`<model>_train`.
 """
 
 from airflow.sdk import DAG
 
-from ml.config import ModelConfig, load_models
+from ml.config import ModelConfig
 from mlops.partitions import DAY, each_day
 from mlops.scheduling.assets import assets_of
-from mlops.tasks.defaults import dag_arguments
+from mlops.tasks.defaults import dag_arguments, models_to_build
 from mlops.tasks.stages import stage_task
 
 
@@ -27,5 +28,5 @@ def build(model: ModelConfig) -> None:
         stage_task(model, "measure_drift", {"monitor": ["--day", DAY]})
 
 
-for each_model in load_models():
+for each_model in models_to_build("monitor"):
     build(each_model)

@@ -1,19 +1,19 @@
 """A new champion scores the newest days again.
 
 **What it does.** Hands the newest days that have features (`score.rescore_days` of them) to `<model>_score`. Older
-scores stay as they were read; to score them again, backfill their days with `<model>_calendar`.
+scores stay as they were; to score those days again, backfill them with `<model>_calendar`.
 
-**By hand.** Trigger it with `first` and `last` to have all days from one to the other scored again by the champion of
-now: after a champion that was wrong was taken back (`<model>_promote`).
+**By hand.** Trigger it with `first` and `last`: the current champion then scores all days from `first` to `last` again.
+This is needed after a rollback (`<model>_rollback`).
 
-**When it fails.** It only reads which days have features: look whether Blob Storage can be reached, then clear the task.
+**When it fails.** It only reads which days have features: check that Blob Storage is reachable, then clear the task.
 """
 
 from airflow.sdk import DAG, Param, task
 
-from ml.config import ModelConfig, load_models
+from ml.config import ModelConfig
 from mlops.scheduling.assets import assets_of
-from mlops.tasks.defaults import dag_arguments
+from mlops.tasks.defaults import dag_arguments, models_to_build
 
 
 def build(model: ModelConfig) -> None:
@@ -35,18 +35,20 @@ def build(model: ModelConfig) -> None:
 
             from ml.storage import tables
 
-            known = [day.isoformat() for day in tables.partition_days(table, "as_of")]
+            featured = [day.isoformat() for day in tables.partition_days(table, "as_of")]
             if params["first"]:
-                days = [day for day in known if params["first"] <= day <= (params["last"] or known[-1])]
+                days = [day for day in featured if params["first"] <= day <= (params["last"] or featured[-1])]
             else:
-                days = known[-rescore_days:] if rescore_days else []
+                days = featured[-rescore_days:] if rescore_days else []
             if not days:
-                raise AirflowSkipException("no such day has features, or score.rescore_days is 0: none is scored again")
+                raise AirflowSkipException(
+                    f"no day is scored again: {table} has none of the days, or score.rescore_days is 0"
+                )
             outlet_events[assets.rescore].add_partitions(days)
             return days
 
         choose_days(model.features.table, model.score.rescore_days)
 
 
-for each_model in load_models():
+for each_model in models_to_build("on_champion"):
     build(each_model)

@@ -1,40 +1,41 @@
-"""Refreshes the Power BI dataset when there are new scores; green only when the refresh has finished.
+"""Refreshes the Power BI dataset when there are new scores; it succeeds only when the refresh has completed.
 
-**What it does.** In the evening, and by hand, it looks whether the scores table has changed since the last
-refresh that succeeded. If so it refreshes the dataset named in the Connection `powerbi_default` and waits for its end.
+**What it does.** In the evening, and by hand, it checks whether the scores table has changed since the last refresh
+that succeeded. If so, it refreshes the dataset named in the Connection `powerbi_default` and waits for the end.
 
-A refresh that began after this task did shows what is to be shown, whoever asked for it, so none is asked for twice.
+A refresh that began after this task started shows the new scores, whoever requested it: the task attaches to it and
+requests no second one.
 
 **When it fails.** Power BI's own error is in the task's log. Clear the failed task: a refresh replaces the dataset's
-content, so doing it again is safe.
+content, so it can be repeated safely.
 """
 
 from airflow.sdk import DAG, Asset, CronTriggerTimetable, task
 
-from ml.config import ModelConfig, load_models
+from ml.config import ModelConfig
 from mlops.services.power_bi import PowerBIRefreshOperator
-from mlops.tasks.defaults import dag_arguments
+from mlops.tasks.defaults import dag_arguments, models_to_build
 
 
 def build(model: ModelConfig) -> None:
-    reported = Asset(f"{model.model}.reported")  # its last event says which version of the scores was shown
+    reported = Asset(f"{model.model}.reported")  # its last event holds the version of the scores that is shown
     evening = CronTriggerTimetable(model.schedule.report, timezone=model.timezone)
 
     with DAG(schedule=evening, max_active_runs=1, **dag_arguments(model, "report", __doc__)):
 
         @task(inlets=[reported])
         def find_changes(table: str, *, inlet_events) -> int:
-            """The version of the scores to show; skips when it is the one that was shown last."""
+            """The version of the scores to show. Skips when it is shown already."""
             from airflow.sdk.exceptions import AirflowSkipException
 
             from ml.storage import tables
 
             if not tables.exists(table):
-                raise AirflowSkipException(f"{table} is not there yet: nothing to show")
+                raise AirflowSkipException(f"the table {table} does not exist yet: nothing to show")
             version = tables.table(table).version()
             shown = inlet_events[reported].ascending(False).limit(1)
             if len(shown) and shown[0].extra.get("version") == version:
-                raise AirflowSkipException(f"{table} is still at version {version}, which was shown last")
+                raise AirflowSkipException(f"{table} is still at version {version}, which is shown already")
             return version
 
         refresh_dataset = PowerBIRefreshOperator(
@@ -49,9 +50,9 @@ def build(model: ModelConfig) -> None:
             outlet_events[reported].extra = {"version": version}
             return version
 
-        found = find_changes(model.score.table)
-        found >> refresh_dataset >> note_version(found)
+        version = find_changes(model.score.table)
+        version >> refresh_dataset >> note_version(version)
 
 
-for each_model in load_models():
+for each_model in models_to_build("report"):
     build(each_model)

@@ -1,27 +1,30 @@
-"""Back to the version that served before: the champion is wrong, and a person says so.
+"""Back to the previous champion: a person decides that the current one is wrong.
 
-**What it does.** Puts the last version that really scored a day (or the earlier champion that `version` names) into
-production again, takes the one that was wrong out for good, and records who said so and why in `ops.decisions`. The gate
-is not asked, nor is anybody else: that version has passed both. What it does is one step; cleared or retried, it is
-not done twice.
+**What it does.** Puts the last version that has scored a day (or the earlier champion that `version` names) into
+production again, excludes the wrong version for good, and records the person and the reason in `ops.decisions`. It
+asks neither the gate nor another person: that version has passed both. The rollback is one atomic step; cleared or
+retried, it is not done twice.
 
-**By hand.** Trigger it with `why`. `<model>_on_champion` then scores the newest days again by itself; score older days
-that must change with its `first` and `last`.
+**By hand.** Trigger it with `why`. `<model>_on_champion` then scores the newest days again by itself; to score older
+days again, trigger it with `first` and `last`.
 
-**When it fails.** The error says why there is nothing to go back to, or that somebody has promoted meanwhile.
+**When it fails.** The error says why there is no version to return to, or that somebody else has promoted one
+meanwhile.
 """
 
 from airflow.sdk import DAG, Param, task
 
-from ml.config import ModelConfig, load_models
+from ml.config import ModelConfig
 from mlops.scheduling.assets import assets_of
-from mlops.tasks.defaults import dag_arguments
+from mlops.tasks.defaults import dag_arguments, models_to_build
 
 
 def build(model: ModelConfig) -> None:
     assets = assets_of(model.model)
     params = {
-        "why": Param(type="string", minLength=1, maxLength=500, description="why the champion is wrong; it is kept"),
+        "why": Param(
+            type="string", minLength=1, maxLength=500, description="why the champion is wrong; it is recorded"
+        ),
         "version": Param(
             None,
             type=["null", "integer"],
@@ -32,18 +35,18 @@ def build(model: ModelConfig) -> None:
 
     with DAG(schedule=None, max_active_runs=1, params=params, **dag_arguments(model, "rollback", __doc__)):
 
-        @task(outlets=[assets.champion])
+        @task(multiple_outputs=True, outlets=[assets.champion])
         def roll_back(name: str, *, params, **context) -> dict:
             from ml.promote import rollback
-            from remote.run_keys import asked_by, run_key
+            from remote.run_keys import requester_of, run_key
 
             version = None if params["version"] is None else str(params["version"])
             return rollback.roll_back(
-                name, params["why"], version=version, run_key=run_key(context), **asked_by(context)
+                name, params["why"], version=version, run_key=run_key(context), **requester_of(context)
             )
 
         roll_back(model.model)
 
 
-for each_model in load_models():
+for each_model in models_to_build("rollback"):
     build(each_model)

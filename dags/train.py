@@ -1,32 +1,34 @@
-"""A challenger on Azure ML: weekly, when something asks for it, or by hand.
+"""Trains a challenger on Azure ML: weekly, when an event requests it, or by hand.
 
-**What it does.** Builds the training set (features as known at past cut-offs, labels only where their
-horizon is over, the newest cut-offs kept for the test) and validates it on Databricks: a leak fails it here. Then
-`train.method` in the model's config decides. `job` trains with the config's parameters. `sweep` looks for better ones
-first, on the training part. `automl` has Azure ML's AutoML look through algorithm families, also on the training part,
-and takes its best model as ONNX. In each case `train_model` evaluates challenger and champion on the same later rows,
-logs to MLflow and registers a version. `<model>_promote` decides what becomes of it.
+**What it does.** Builds the training set (features as known at past cut-offs, labels only where their horizon is over,
+the newest cut-offs kept for the test) and validates it on Databricks: a leak fails it here. The rest depends on
+`train.method` in the model's config. `job` trains with the config's parameters. `sweep` first searches for better
+parameters, on the training part only. `automl` has Azure ML's AutoML search through algorithm families, also on the
+training part only, and takes its best model as ONNX. In each case `train_model` evaluates challenger and champion on
+the same later rows, logs to MLflow and registers a version. `<model>_promote` then decides about that version.
 
-**By hand.** Trigger it; `through` is the last day it may know (default: the newest ingested day).
+**By hand.** Trigger it; `through` is the last day whose data it may use (default: the newest ingested day).
 
-**When it fails.** The job's link leads to its page and log; the error shows the end of the log. Clear the
-failed task: a finished job is taken as it is, a failed one is asked for again.
+**When it fails.** The job's link opens its page and log; the error shows the end of the log. Clear the failed task: a
+job that has completed is not repeated, a failed one is submitted again.
 """
 
 from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, Param, chain, task
 
 from azure_ml.operators.command import AzureMLCommandJobOperator
-from ml.config import ModelConfig, load_models
+from ml.config import ModelConfig
 from mlops.scheduling.assets import assets_of
-from mlops.tasks.defaults import dag_arguments
-from mlops.tasks.search import VERSION, search, words
+from mlops.tasks.defaults import dag_arguments, models_to_build
+from mlops.tasks.search import VERSION, make_search, training_command
 from mlops.tasks.stages import stage_task
 
 
 def build(model: ModelConfig) -> None:
     assets = assets_of(model.model)
     weekly = CronTriggerTimetable(model.schedule.train, timezone=model.timezone)
-    params = {"through": Param(None, type=["null", "string"], format="date", description="last day it may know")}
+    params = {
+        "through": Param(None, type=["null", "string"], format="date", description="last day whose data it may use")
+    }
 
     with DAG(
         schedule=AssetOrTimeSchedule(timetable=weekly, assets=[assets.retrain]),
@@ -37,7 +39,7 @@ def build(model: ModelConfig) -> None:
 
         @task
         def choose_day(name: str, *, params) -> str:
-            """The last day that may be known: as asked, else the newest that is ingested."""
+            """The last day whose data may be used: the requested one, else the newest ingested one."""
             from airflow.sdk.exceptions import AirflowSkipException
 
             from ml.config import load_model
@@ -45,9 +47,9 @@ def build(model: ModelConfig) -> None:
 
             if params["through"]:
                 return params["through"]
-            days = source.ingested_days_of(load_model(name))
+            days = source.list_ingested_days(load_model(name))
             if not days:
-                raise AirflowSkipException("no day is ingested yet: there is nothing to train on")
+                raise AirflowSkipException("no day is ingested yet: nothing to train on")
             return days[-1].isoformat()
 
         build_training_set = stage_task(
@@ -62,12 +64,12 @@ def build(model: ModelConfig) -> None:
             {"validate.training": ["--suite", "training", "--version", VERSION]},
             per_day=False,
         )
-        found = search(model)
+        search = make_search(model)
         azure_ml = model.compute.azure_ml
         train_model = AzureMLCommandJobOperator(
             task_id="train_model",
-            command=words(model, "train", "--run-key", "{run_key}", *found.arguments),
-            inputs=found.inputs,
+            command=training_command(model, "train", "--run-key", "{run_key}", *search.arguments),
+            inputs=search.inputs,
             environment=azure_ml.environment,
             compute=azure_ml.compute,
             experiment=model.experiment,
@@ -75,8 +77,8 @@ def build(model: ModelConfig) -> None:
             outlets=[assets.challenger],
         )
 
-        chain(choose_day(model.model), build_training_set, validate_training_set, *found.tasks, train_model)
+        chain(choose_day(model.model), build_training_set, validate_training_set, *search.tasks, train_model)
 
 
-for each_model in load_models():
+for each_model in models_to_build("train"):
     build(each_model)

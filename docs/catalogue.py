@@ -1,4 +1,4 @@
-"""docs/dags.md from the Dags themselves: `python -m docs.catalogue > docs/dags.md`. A test holds it in step."""
+"""Generates docs/dags.md from the Dags: `python -m docs.catalogue > docs/dags.md`. A test checks that it is current."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-# Along the loop, so that the page reads as a day goes; a stage that is not here comes after, by name.
+# In the order in which a day passes the stages; a stage that is missing here comes last, by name.
 ORDER = ("arrivals", "calendar", "load_history", "ingest", "features", "train", "promote", "rollback", "on_champion", "score",
          "monitor", "report")  # fmt: skip
 
 HEAD = """\
 # The Dags
 
-Made from `dags/` by `python -m docs.catalogue > docs/dags.md`: change the Dags' docstrings, not this page. Every model
-in `config/` has these Dags; its name takes the place of `churn`.
+Generated from `dags/` by `python -m docs.catalogue > docs/dags.md`: change the Dags' docstrings, not this page. Every
+model in `config/` has these Dags, with its own name in place of `churn`.
 
 """
 
 
 def render(dags: Mapping[str, Any]) -> str:
-    """The page, of Dags as Airflow's DagBag holds them."""
-    ordered = sorted(dags.values(), key=_place)
-    lines = [HEAD, "| Dag | starts | gives | owner |\n|---|---|---|---|\n"]
+    """The page for the Dags of Airflow's DagBag, by id."""
+    ordered = sorted(dags.values(), key=_sort_key)
+    lines = [HEAD, "| Dag | starts | emits | owner |\n|---|---|---|---|\n"]
     for dag in ordered:
         link = f"[`{dag.dag_id}`](#{dag.dag_id})"
-        lines.append(f"| {link} | {starts(dag)} | {_names(gives(dag)) or '–'} | {dag.owner} |\n")
+        lines.append(f"| {link} | {starts(dag)} | {_names(emitted(dag)) or '–'} | {dag.owner} |\n")
     for dag in ordered:
         tasks = " → ".join(f"`{task.task_id}`" for task in dag.topological_sort())
         source = Path(dag.fileloc).name
@@ -38,7 +38,7 @@ def render(dags: Mapping[str, Any]) -> str:
 
 
 def starts(dag: Any) -> str:
-    """When the Dag starts, in words: its cron expression, its assets, or by hand."""
+    """What starts the Dag: its cron expression, its assets, or a person."""
     timetable = dag.timetable
     kind = type(timetable).__name__
     assets = _names(sorted(_assets(timetable.asset_condition)))
@@ -55,11 +55,11 @@ def starts(dag: Any) -> str:
             return f"each day on {assets}"
         case "AssetOrTimeSchedule":
             return f"{_cron(timetable.timetable)}, or {assets}"
-    raise ValueError(f"{dag.dag_id}: say in docs/catalogue.py how a {kind} is told")
+    raise ValueError(f"{dag.dag_id}: docs/catalogue.py has no text for a {kind}; add it to `starts`")
 
 
-def gives(dag: Any) -> list[str]:
-    """Names of the assets that the Dag's tasks write."""
+def emitted(dag: Any) -> list[str]:
+    """Names of the assets for which the Dag's tasks emit events."""
     return sorted({outlet.name for task in dag.tasks for outlet in task.outlets})
 
 
@@ -68,7 +68,7 @@ def _assets(condition: Any) -> Iterable[str]:
     if condition is None:
         return ()
     if hasattr(condition, "objects"):
-        return [name for one in condition.objects for name in _assets(one)]
+        return [name for part in condition.objects for name in _assets(part)]
     return (condition.name,)
 
 
@@ -80,7 +80,7 @@ def _names(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-def _place(dag: Any) -> tuple[str, int, str]:
+def _sort_key(dag: Any) -> tuple[str, int, str]:
     model, _, stage = dag.dag_id.partition("_")
     return model, ORDER.index(stage) if stage in ORDER else len(ORDER), stage
 

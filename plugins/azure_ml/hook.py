@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 SERVICE = "Azure ML"
 DONE = ("Completed", "Failed", "Canceled")
-CANCELLED_WITHIN = 20  # seconds to wait for the word that a job is being cancelled; it is asked for in any case
+CANCEL_TIMEOUT = 20  # seconds to wait for the confirmation of a cancel request, which takes effect without it too
 
 
 def make_client(conn: Connection) -> MLClient:
     """The SDK's client for the workspace that a Connection names.
 
-    The Connection has login and password = client id and secret (none: the machine's identity) and the
+    The Connection has login and password = client id and secret (neither: the machine's identity) and the
     extra `{"tenantId", "subscriptionId", "resource_group", "workspace"}`.
     """
     from azure.ai.ml import MLClient
@@ -39,14 +39,14 @@ def make_client(conn: Connection) -> MLClient:
         extra["resource_group"],
         extra["workspace"],
         enable_telemetry=False,
-        retry_total=0,  # azure-core is not to repeat: patience is the operator's and the trigger's
+        retry_total=0,  # azure-core must not repeat: the operator and the trigger do
     )
 
 
-def seen(job: Job) -> RemoteRun:
-    """One look at a job, as the loop's other remote runs are seen."""
+def run_of(job: Job) -> RemoteRun:
+    """The state of a job as a RemoteRun."""
     studio = (job.services or {}).get("Studio")
-    state = getattr(job.status, "value", job.status)  # the SDK gives the states it knows as an enumeration
+    state = getattr(job.status, "value", job.status)  # an enumeration for the states that the SDK knows, else text
     return RemoteRun(
         service=SERVICE,
         run_id=str(job.name),
@@ -60,7 +60,7 @@ def seen(job: Job) -> RemoteRun:
 class AzureMLHook(BaseHook):
     """Jobs of one Azure ML workspace.
 
-    :param conn_id: see `make_client` for what the Connection holds
+    :param conn_id: a Connection as `make_client` expects it
     """
 
     conn_name_attr = "azure_ml_conn_id"
@@ -80,29 +80,29 @@ class AzureMLHook(BaseHook):
         return self._client
 
     def find_or_submit(self, job: Job) -> RemoteRun:
-        """The job of that name; submitted when there is none. Azure ML keeps names unique, so a race is one job."""
+        """The job of that name; submitted when there is none. Names are unique in Azure ML, so a race gives one job."""
         from azure.core.exceptions import ResourceNotFoundError
 
         jobs = self.get_conn().jobs
         try:
-            return seen(jobs.get(job.name))
+            return run_of(jobs.get(job.name))
         except ResourceNotFoundError:
-            return seen(jobs.create_or_update(job))
+            return run_of(jobs.create_or_update(job))
 
     def get(self, name: str) -> RemoteRun:
-        return seen(self.get_conn().jobs.get(name))
+        return run_of(self.get_conn().jobs.get(name))
 
     def cancel(self, name: str) -> None:
-        """Ask Azure ML to stop a job; one that is over is left as it is."""
+        """Cancel a job; one that is over stays as it is."""
         if not self.get(name).done:
-            self.get_conn().jobs.begin_cancel(name).wait(CANCELLED_WITHIN)
+            self.get_conn().jobs.begin_cancel(name).wait(CANCEL_TIMEOUT)
 
     def children(self, name: str) -> list[Job]:
-        """The jobs that a sweep, an AutoML job or a pipeline has started, as far as the run history tells of them."""
+        """The child jobs of a sweep, an AutoML job or a pipeline that the run history lists."""
         return list(self.get_conn().jobs.list(parent_job_name=name))
 
     def read_history(self, name: str) -> tuple[str, str]:
-        """Why the job failed and what it printed; "" where there is nothing."""
+        """Why the job failed, and its whole log; "" for what does not exist."""
         if self._history is None:
             self._history = RunHistory(self.get_conn())
         return self._history.read(name)

@@ -8,21 +8,21 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from azure_ml.history import RunHistory
-from azure_ml.hook import CANCELLED_WITHIN, SERVICE, make_client, seen
+from azure_ml.hook import CANCEL_TIMEOUT, SERVICE, make_client, run_of
 from remote.runs import RemoteRun
 from remote.triggers import RemoteRunTrigger
 
 if TYPE_CHECKING:
     from azure.ai.ml import MLClient
 
-MOST_LINES = 200  # of a job's log told after one look: a task's log is no place for millions
+MAX_LINES = 200  # of a job's log per poll: the task's log must stay readable
 
 
 class AzureMLJobTrigger(RemoteRunTrigger):
-    """Looks at one job. The SDK is synchronous: each look takes a thread for its moment.
+    """Polls one job. The SDK is synchronous: each poll runs in a thread.
 
-    :param follow_log: whether the task's log tells what the job prints, while it prints it; from the job's first line
-        again when a triggerer is started anew
+    :param follow_log: copy the job's log into the task's log while the job runs; after a restart of the triggerer it
+        starts from the job's first line again
     """
 
     service = SERVICE
@@ -42,28 +42,28 @@ class AzureMLJobTrigger(RemoteRunTrigger):
 
         yield await asyncio.to_thread(make_client, await get_async_connection(self.conn_id))
 
-    async def look(self, client: MLClient) -> RemoteRun:
-        run = seen(await asyncio.to_thread(client.jobs.get, self.run_id))
+    async def poll(self, client: MLClient) -> RemoteRun:
+        run = run_of(await asyncio.to_thread(client.jobs.get, self.run_id))
         if self.follow_log:
-            await asyncio.to_thread(self._tell_news, client)
+            await asyncio.to_thread(self._log_new_lines, client)
         return run
 
-    def _tell_news(self, client: MLClient) -> None:
-        """Put what the job has printed into the task's log. A log that cannot be read is no news of the job."""
+    def _log_new_lines(self, client: MLClient) -> None:
+        """Copy new lines into the task's log. An unreadable log says nothing about the job's state."""
         try:
             if self._history is None:
                 self._history = RunHistory(client)
-            lines = self._history.news(self.run_id)
-        except Exception as error:  # noqa: BLE001 - whatever a client raises
-            self.log.debug("The log of job %s cannot be read now: %r", self.run_id, error)
+            lines = self._history.new_lines(self.run_id)
+        except Exception as error:  # noqa: BLE001 - any client exception
+            self.log.debug("Reading the log of job %s failed: %r", self.run_id, error)
             return
-        if len(lines) > MOST_LINES:
-            self.log.info("[%s] … %s lines left out: see the job's page", self.run_id, len(lines) - MOST_LINES)
-        for line in lines[-MOST_LINES:]:
+        if len(lines) > MAX_LINES:
+            self.log.info("[%s] … %s lines omitted: see the job's page", self.run_id, len(lines) - MAX_LINES)
+        for line in lines[-MAX_LINES:]:
             self.log.info("[%s] %s", self.run_id, line)
 
     async def cancel(self, client: MLClient) -> str:
-        if not (await self.look(client)).done:
+        if not (await self.poll(client)).done:
             poller = await asyncio.to_thread(client.jobs.begin_cancel, self.run_id)
-            await asyncio.to_thread(poller.wait, CANCELLED_WITHIN)
+            await asyncio.to_thread(poller.wait, CANCEL_TIMEOUT)
         return ""

@@ -1,13 +1,13 @@
-"""Airflow's LocalExecutor that notices a worker's death.
+"""Airflow's LocalExecutor, with detection of dead workers.
 
 The provider's workers (airflow.executors.local_executor, 3.3.2) take tasks from one queue, so nobody knows which task a
-killed worker had. A task whose worker dies before it has said "running" then stays queued for ever: LocalExecutor
-has no `revoke_task`, so the scheduler's own remedy for stuck tasks passes it by. One whose worker dies after its last
-word keeps its slot of `parallelism` until the scheduler is restarted. And a worker killed while it waits holds the
-queue's lock for ever, so that no task starts any more.
+killed worker had. A task whose worker dies before it has reported "running" then stays queued for ever: LocalExecutor
+has no `revoke_task`, so the scheduler's own handling of stuck tasks skips it. A task whose worker dies after its last
+report keeps its slot of `parallelism` until the scheduler restarts. And a worker that is killed while it waits holds
+the queue's lock for ever, so no further task starts.
 
-Here each task has a process of its own, which the executor knows: the process's end is the answer. This class can go
-when the provider's does the same.
+Here each task has a process of its own that the executor knows; the end of the process is the end of the task. This
+class can be removed when the provider's executor does the same.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 
 
 def _work(workload: Any, conf: Any) -> None:
-    """In the task's own process: supervise it to its end. Exit code 1 says that this failed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's interrupt ends the executor, which waits for its tasks
+    """Run in the task's own process: supervise the task to its end. Exit code 1 means that this failed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C in a terminal ends the executor, which waits for its tasks
     try:
         BaseExecutor.run_workload(
             workload,
@@ -43,13 +43,13 @@ def _work(workload: Any, conf: Any) -> None:
 
 
 class WatchedLocalExecutor(LocalExecutor):
-    """Runs each task in a process of its own and takes the process's end for the task's."""
+    """Runs each task in a process of its own; the end of the process is the end of the task."""
 
     def start(self) -> None:
-        self.working: dict[Any, tuple[multiprocessing.Process, Any]] = {}  # by the workload's key
+        self.workers: dict[Any, tuple[multiprocessing.Process, Any]] = {}  # by the workload's key
 
     def _process_workloads(self, workload_list: Sequence[Any]) -> None:
-        gc.freeze()  # as the provider does: a collection in the child would copy the parent's memory
+        gc.freeze()  # as the provider does: a garbage collection in the child would copy the parent's memory
         try:
             for workload in workload_list:
                 self._start(workload)
@@ -63,27 +63,29 @@ class WatchedLocalExecutor(LocalExecutor):
         process = multiprocessing.Process(target=_work, args=(workload, self.conf), name=f"worker of {key}")
         process.start()
         self.running.add(key)
-        self.working[key] = (process, workload)
+        self.workers[key] = (process, workload)
         if workload.running_state is not None:
             self.change_state(key, workload.running_state, remove_running=False)
 
     def sync(self) -> None:
-        for key, (process, workload) in list(self.working.items()):
+        for key, (process, workload) in list(self.workers.items()):
             if process.is_alive():
                 continue
-            del self.working[key]
+            del self.workers[key]
             if process.exitcode:
-                log.error("the worker of %s ended with %s (a signal's number, if negative)", key, process.exitcode)
+                log.error(
+                    "the worker of %s ended with exit code %s (negative: a signal's number)", key, process.exitcode
+                )
             self.change_state(key, workload.failure_state if process.exitcode else workload.success_state)
             process.close()
 
     def end(self) -> None:
-        """Wait for what runs, as the provider's does."""
-        for process, _ in self.working.values():
+        """Wait for the running tasks, as the provider's executor does."""
+        for process, _ in self.workers.values():
             process.join()
         self.sync()
 
     def terminate(self) -> None:
-        for process, _ in self.working.values():
+        for process, _ in self.workers.values():
             if process.pid and process.is_alive():
                 os.kill(process.pid, signal.SIGTERM)

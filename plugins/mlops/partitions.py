@@ -1,4 +1,4 @@
-"""The day a run is for. Days are partitions: a run's day is its partition key, never the wall clock."""
+"""The day of a run. Days are partitions: a run's day is its partition key, never the wall clock."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ DAY_FORMAT = "%Y-%m-%d"
 
 
 def day_of(context: Context) -> date:
-    """The run's day. A run without one was triggered without a partition key; Airflow would drop its events."""
+    """The run's day. Fails the task when the run has none: Airflow would drop the events of a run without a key."""
     key = context["dag_run"].partition_key or ""
     try:
         day = date.fromisoformat(key)
         if key != day.isoformat():
-            raise ValueError("a day in another form")  # 20261101 would be a second key of the same day
+            raise ValueError("a day in another format")  # 20261101 would be a second key of the same day
         return day
     except ValueError:
         dag_id = context["dag_run"].dag_id
@@ -33,9 +33,9 @@ def day_of(context: Context) -> date:
         ) from None
 
 
-def started(context: Context) -> str:
-    """How the run was started, in Airflow's words: manual, scheduled, backfill, asset_triggered, …"""
-    return str(context["dag_run"].run_type.value)  # its str() is the word in Airflow, and another in the Task SDK
+def run_type(context: Context) -> str:
+    """How the run was started, in Airflow's terms: manual, scheduled, backfill, asset_triggered, …"""
+    return str(context["dag_run"].run_type.value)  # str() of the enumeration differs between Airflow and the Task SDK
 
 
 def each_day(assets: BaseAsset) -> PartitionedAssetTimetable:

@@ -15,7 +15,7 @@ URL_KEY = "remote_run_url"
 
 
 class RemoteRunLink(BaseOperatorLink):
-    """The page of the remote run, on the service's own site."""
+    """The remote run's page on the service's own site."""
 
     name = "Remote run"
 
@@ -26,7 +26,7 @@ class RemoteRunLink(BaseOperatorLink):
 
 
 class ReportLink(BaseOperatorLink):
-    """The page for people that a job has made: what its facts call `page`."""
+    """The report page that a job wrote: `page` in its facts."""
 
     name = "Report"
 
@@ -38,7 +38,7 @@ class ReportLink(BaseOperatorLink):
 
 
 def show_link(context: Context, run: RemoteRun) -> None:
-    """Make the link work while the run is going, not only when Airflow stores links at the end."""
+    """Store the link now, so that it works while the run is going; Airflow itself stores links at the end."""
     ti = context["ti"]
     ti.xcom_push(key=URL_KEY, value=run.url)
     ti.xcom_push(key=RemoteRunLink().xcom_key, value=run.url)

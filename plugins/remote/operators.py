@@ -1,14 +1,14 @@
-"""What the operators of all remote services have in common: ask once, be patient, wait, tell how it ended.
+"""What the operators of all remote services share: submit once, repeat failed requests, wait, report the outcome.
 
-An operator says how its run is found or asked for (`attach`), which trigger waits for it (`trigger`) and what its
-end means (`finish`). Here stands what a failed request means in the middle of any of these:
+A subclass says how its run is found or submitted (`attach`), which trigger waits for it (`trigger`) and what its end
+means (`finish`). This module decides what a failed request means during any of these steps:
 
-- refused (bad credentials, a role that is missing, a wrong name): the task fails at once, without retries;
-- told to wait (429, 503 with Retry-After): never asked again before that;
-- anything else, a lost reply among it: asked again after growing pauses, as long as a trigger would (`PATIENCE`).
-  That is safe because `attach` looks for the run before it asks for it.
+- refused (bad credentials, a missing role, a wrong name): the task fails at once, without retries;
+- told to wait (429, 503 with Retry-After): no request is sent before that time;
+- anything else, including a lost response: the request is repeated after growing pauses, at most `MAX_FAILURES` times
+  in a row, as in the trigger. That is safe because `attach` looks for the run before it submits it.
 
-Pauses of more than some seconds are waited for without a worker, and so is a run that does not end at once.
+A long pause is waited for without a worker, and so is a run that does not end at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk.exceptions import AirflowFailException
 
 from remote.links import RemoteRunLink, show_link
-from remote.responses import PATIENCE, Answer, pause_after, read_answer
+from remote.responses import MAX_FAILURES, ErrorResponse, pause_after, read_response
 from remote.run_keys import attach_or_submit, forget
 from remote.runs import VANISHED, RemoteRun
 from remote.triggers import RemoteRunTrigger
@@ -30,80 +30,82 @@ from remote.triggers import RemoteRunTrigger
 if TYPE_CHECKING:
     from airflow.sdk import BaseOperatorLink, Context
 
-SHORT = 10.0  # seconds: a worker may sleep that long; deferring takes some seconds itself
-# Seconds that a worker looks at a run itself. To hand the wait over and to start a worker again takes as long (measured:
-# 4.5), and of the processor a second: a run that ends before is done with, and one that does not costs twice at most.
-WORTH = 5.0
-LOOKS = 0.5  # seconds between these looks
-CANCELS = 3  # requests to cancel, before a worker that is being killed gives up
+MAX_SLEEP = 10.0  # seconds that a worker may sleep; deferring takes some seconds itself
+# Seconds for which the worker itself polls a run. Deferring and starting a worker again takes as long (measured: 4.5 s,
+# one of them CPU time). So a run that ends within this time is finished sooner, and any other costs at most twice.
+WORKER_POLL_TIME = 5.0
+WORKER_POLL_PAUSE = 0.5  # seconds between these polls
+MAX_CANCELS = 3  # requests to cancel, before a worker that is being killed gives up
 
 
 class RemoteCallRefused(AirflowFailException):
-    """A service refused a request, and would refuse it again."""
+    """A service refused a request. Not retryable."""
 
-    def __init__(self, service: str, answer: Answer, needs: str) -> None:
+    def __init__(self, service: str, response: ErrorResponse, needs: str) -> None:
         remedy = ""
-        if answer.status in (401, 403):
+        if response.status in (401, 403):
             remedy = f" Remedy: {needs}; then clear the task."
-        super().__init__(f"{service} refused: {answer}.{remedy}")
+        super().__init__(f"{service} refused: {response}.{remedy}")
 
 
 class RemoteRunOperator:
-    """Mixin, before an operator's own base: `execute` and what follows it."""
+    """Mixin that implements `execute` and its continuations; it stands before the operator's other base class."""
 
     service: ClassVar[str]
-    needs: ClassVar[str]  # which credentials and role the service wants: told with a 401 or 403
+    needs: ClassVar[str]  # the credentials and the role that the service demands: part of the error after a 401 or 403
     operator_extra_links: tuple[BaseOperatorLink, ...] = (RemoteRunLink(),)
 
     if TYPE_CHECKING:
         log: Any
         defer: Any
 
-    run_key = ""  # of the run that is attached to
+    run_key = ""  # of the attached run
 
     def execute(self, context: Context) -> Any:
         return self.go_on(context, step="begin")
 
     def execute_complete(self, context: Context, event: dict[str, Any], run_key: str = "") -> Any:
-        """The wait is over. May happen twice (apache/airflow #72716): nothing here asks for work."""
+        """The wait is over. May be called twice (apache/airflow #72716): nothing here submits work."""
         return self.go_on(context, step="end", run=event, run_key=run_key)
 
-    def go_on(self, context: Context, event: Any = None, *, step: str, failures: int = 0, **given: Any) -> Any:  # noqa: ARG002 (Airflow's)
-        """Do a step until it is done, through failures that may pass."""
+    def go_on(self, context: Context, event: Any = None, *, step: str, failures: int = 0, **arguments: Any) -> Any:  # noqa: ARG002 (Airflow's)
+        """Repeat a step until it succeeds, through transient failures."""
         while True:
             try:
-                return getattr(self, step)(context, **given)
+                return getattr(self, step)(context, **arguments)
             except Exception as error:
-                answer = read_answer(error)
-                if answer is None:
+                response = read_response(error)
+                if response is None:
                     raise
-                if answer.refused:
-                    raise RemoteCallRefused(self.service, answer, self.needs) from error
+                if response.refused:
+                    raise RemoteCallRefused(self.service, response, self.needs) from error
                 failures += 1
-                if failures >= PATIENCE:
+                if failures >= MAX_FAILURES:
                     raise
-                pause = pause_after(failures, answer.wait)
-                why = f"{type(error).__name__}: {error}" if not answer.status else str(answer)
-            self.log.warning("%s (%s in a row): asking again in %.0f s: %s", self.service, failures, pause, why)
-            if pause > SHORT:
+                pause = pause_after(failures, response.wait)
+                why = f"{type(error).__name__}: {error}" if not response.status else str(response)
+            self.log.warning(
+                "%s: request failed (%s in a row), next try in %.0f s: %s", self.service, failures, pause, why
+            )
+            if pause > MAX_SLEEP:
                 from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 
                 until = DateTimeTrigger(moment=datetime.now(UTC) + timedelta(seconds=pause))
-                self.defer(trigger=until, method_name="go_on", kwargs={"step": step, "failures": failures, **given})
+                self.defer(trigger=until, method_name="go_on", kwargs={"step": step, "failures": failures, **arguments})
             time.sleep(pause)
 
     def on_kill(self) -> None:
-        """A person cleared or marked the task while its worker was at it. Airflow gives it some seconds."""
+        """A person cleared or marked the task while its worker was running. Airflow allows some seconds."""
         failures = 0
         while True:
             try:
                 return self.cancel_run()
             except Exception as error:
-                answer = read_answer(error)
+                response = read_response(error)
                 failures += 1
-                if answer is None or answer.refused or failures >= CANCELS:
+                if response is None or response.refused or failures >= MAX_CANCELS:
                     raise
-                time.sleep(pause_after(failures, answer.wait))
+                time.sleep(pause_after(failures, response.wait))
 
     def begin(self, context: Context) -> Any:
         run = self.attach(context)
@@ -122,51 +124,51 @@ class RemoteRunOperator:
         return self.finish(context, ended)
 
     def _watch(self, run: RemoteRun) -> RemoteRun:
-        """The run, looked at for a moment. Looks that fail are the trigger's, which is patient without a worker."""
-        until = time.monotonic() + WORTH
+        """The run after some seconds of polling. After a failed poll the trigger goes on, which needs no worker to wait."""
+        until = time.monotonic() + WORKER_POLL_TIME
         while not run.done and time.monotonic() < until:
             try:
-                seen = self.look(run)
+                latest = self.poll(run)
             except Exception as error:
-                answer = read_answer(error)
-                if answer is None or answer.wait:  # a mistake of ours, or a time that `go_on` waits for
+                response = read_response(error)
+                if response is None or response.wait:  # a bug, or a time that `go_on` waits for
                     raise
                 return run
-            if seen is None:
+            if latest is None:
                 return run
-            run = seen if seen.url else replace(seen, url=run.url)
+            run = latest if latest.url else replace(latest, url=run.url)
             if not run.done:
-                time.sleep(LOOKS)
+                time.sleep(WORKER_POLL_PAUSE)
         return run
 
-    def look(self, run: RemoteRun) -> RemoteRun | None:  # noqa: ARG002 (for those that do)
-        """How the run is now; None where none ends within seconds, so that the wait begins at once."""
+    def poll(self, run: RemoteRun) -> RemoteRun | None:  # noqa: ARG002 (subclasses use it)
+        """The run now. None for a service whose runs never end within seconds: the trigger waits from the start."""
         return None
 
     def attach(self, context: Context) -> RemoteRun:
         """The run that does this task's work."""
-        return attach_or_submit(context, self._ask, lambda run: run.failed)
+        return attach_or_submit(context, self._find_or_submit, lambda run: run.failed)
 
-    def _ask(self, key: str) -> RemoteRun:
+    def _find_or_submit(self, key: str) -> RemoteRun:
         self.run_key = key
         return self.find_or_submit(key)
 
     def find_or_submit(self, key: str) -> RemoteRun:
-        """The run with that key, asked for when there is none. May be called again after any failure."""
+        """The run with that key, submitted when there is none. May be called again after any failure."""
         raise NotImplementedError
 
     @abstractmethod
     def trigger(self, run: RemoteRun) -> RemoteRunTrigger:
-        """What waits for the run."""
+        """The trigger that waits for the run."""
 
     @abstractmethod
     def cancel_run(self) -> None:
-        """Stop the run that was asked for or found, if there is one; one that is over is no error."""
+        """Stop the run that was submitted or found, if there is one. A run that is over is no error."""
 
     @abstractmethod
     def finish(self, context: Context, run: RemoteRun) -> Any:
-        """What a run that is over means for the task. May be called twice."""
+        """The task's result for a run that is over. Raises when it failed. May be called twice."""
 
-    def url(self, run_id: str) -> str:  # noqa: ARG002 (for those who can)
-        """The page of a run, where it can be told from its id."""
+    def url(self, run_id: str) -> str:  # noqa: ARG002 (subclasses use it)
+        """The page of a run, where its address follows from its id."""
         return ""

@@ -1,7 +1,7 @@
-"""What a request that failed says about itself, whichever client library raised it.
+"""What a failed request says about itself, with any client library.
 
-Azure's SDKs, requests and aiohttp each have exceptions of their own, and providers wrap them once more.
-They are read by what they carry, not by their classes, so that no library is imported to ask.
+Azure's SDKs, requests and aiohttp each have exceptions of their own, and providers wrap them once more. This module
+reads an exception's attributes instead of its class, so it imports none of these libraries.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-# They may pass as quickly as they came: request timeout, conflict, too early, too many requests.
-PASSING = (408, 409, 425, 429)
-CLIENTS = ("aiohttp", "azure", "requests", "urllib3")  # libraries whose exceptions tell of a request that failed
+# Transient: request timeout, conflict, too early, too many requests.
+TRANSIENT = (408, 409, 425, 429)
+CLIENT_LIBRARIES = ("aiohttp", "azure", "requests", "urllib3")  # their exceptions mean a failed request
 
-OFTEN = 1.0  # seconds between two requests at first; grows by half each time
-SELDOM = 30.0  # seconds between two requests at most
-PATIENCE = 20  # failures in a row: about eight minutes of a service being away
+MIN_PAUSE = 1.0  # seconds between the first two requests; grows by half each time
+MAX_PAUSE = 30.0  # seconds between two requests
+MAX_FAILURES = 20  # in a row: a service may be unreachable for about eight minutes
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A service's answer to a request that failed. `status` 0 is no answer: whether the work was done is unknown."""
+class ErrorResponse:
+    """A service's response to a failed request. `status` 0: no response came, so whether the work was done is unknown."""
 
     status: int = 0
     code: str = ""
     message: str = ""
-    wait: float | None = None  # seconds that the service asks its client to wait
+    wait: float | None = None  # seconds that the client must wait before the next request
 
     @property
     def refused(self) -> bool:
-        """The same again would be refused again: bad credentials, a role that is missing, a name that is wrong."""
-        return 400 <= self.status < 500 and self.status not in PASSING
+        """Not retryable: bad credentials, a missing role, a wrong name."""
+        return 400 <= self.status < 500 and self.status not in TRANSIENT
 
     @property
     def not_done(self) -> bool:
-        """Turned away before any work, so asking again cannot do it twice. After a 5xx nobody knows."""
+        """Rejected before any work, so a repeated request cannot do it twice. After a 5xx this is unknown."""
         return 400 <= self.status < 500
 
     @property
@@ -47,70 +47,74 @@ class Answer:
 
     def __str__(self) -> str:
         if not self.status:
-            return "no answer"
+            return "no response"
         return " ".join(part for part in (str(self.status), self.code and f"{self.code}:", self.message) if part)
 
 
-def read_answer(error: BaseException) -> Answer | None:
-    """What the service answered; an `Answer` without a status when none came; None when it was no request that failed."""
+def read_response(error: BaseException) -> ErrorResponse | None:
+    """The service's response; one with status 0 when none came; None when the error is not a failed request."""
     chain = list(_causes(error))
-    for each in chain:
-        if _is_a_clients(each) and (status := _status(each)):
-            return _read(each, status)
-    if any(isinstance(each, OSError) or _is_a_clients(each) for each in chain):
-        return Answer()
+    for cause in chain:
+        if _is_from_a_client(cause) and (status := _status(cause)):
+            return _read(cause, status)
+    if any(isinstance(cause, OSError) or _is_from_a_client(cause) for cause in chain):
+        return ErrorResponse()
     return None
 
 
 def pause_after(failures: int, wait: float | None = None) -> float:
-    """Seconds until the next request after so many failures in a row; never before the service wants it.
+    """Seconds until the next request after that many failures in a row; never less than the service demands (`wait`).
 
-    Spread by up to a half, so that many waiting tasks do not come back at once.
+    Up to half of it is added at random, so that many waiting tasks do not return at once.
     """
-    growing = min(SELDOM, OFTEN * 1.5 ** (failures - 1))
+    growing = min(MAX_PAUSE, MIN_PAUSE * 1.5 ** (failures - 1))
     return max(growing, wait or 0.0) + random.uniform(0, growing / 2)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
-        attempt = getattr(error, "last_attempt", None)  # tenacity's RetryError keeps the failure there
+        attempt = getattr(error, "last_attempt", None)  # tenacity's RetryError keeps the cause there
         error = attempt.exception() if attempt is not None else error.__cause__
 
 
-def _is_a_clients(error: BaseException) -> bool:
-    """Not one of Airflow's own, for instance: they have a status_code too, for its web server."""
-    return type(error).__module__.split(".")[0] in CLIENTS
+def _is_from_a_client(error: BaseException) -> bool:
+    """Whether a client library raised it. Airflow's own exceptions have a status_code too, for its web server."""
+    return type(error).__module__.split(".")[0] in CLIENT_LIBRARIES
 
 
 def _status(error: BaseException) -> int:
     """Azure: status_code; aiohttp: status; requests: the response's."""
     response = getattr(error, "response", None)
-    for found in (getattr(error, "status_code", None), getattr(error, "status", None), _of(response, "status_code")):
-        if isinstance(found, int) and found >= 400:
-            return found
+    for status in (
+        getattr(error, "status_code", None),
+        getattr(error, "status", None),
+        _attribute(response, "status_code"),
+    ):
+        if isinstance(status, int) and status >= 400:
+            return status
     return 0
 
 
-def _of(thing: Any, name: str) -> Any:
-    return getattr(thing, name, None)
+def _attribute(of: Any, name: str) -> Any:
+    return getattr(of, name, None)
 
 
-def _read(error: BaseException, status: int) -> Answer:
+def _read(error: BaseException, status: int) -> ErrorResponse:
     response = getattr(error, "response", None)
-    headers = _of(response, "headers") or getattr(error, "headers", None) or {}
-    code, message = _told(error, response)
-    return Answer(status, code, message, _wait(headers))
+    headers = _attribute(response, "headers") or getattr(error, "headers", None) or {}
+    code, message = _code_and_message(error, response)
+    return ErrorResponse(status, code, message, _wait_seconds(headers))
 
 
-def _told(error: BaseException, response: Any) -> tuple[str, str]:
-    """The code and the sentence of the service's own error."""
-    parsed = getattr(error, "error", None)  # azure-core has read it already
-    if message := _of(parsed, "message"):
-        return str(_of(parsed, "code") or ""), str(message)
+def _code_and_message(error: BaseException, response: Any) -> tuple[str, str]:
+    """Code and message of the service's own error."""
+    parsed = getattr(error, "error", None)  # azure-core has parsed it already
+    if message := _attribute(parsed, "message"):
+        return str(_attribute(parsed, "code") or ""), str(message)
     try:
         body: Any = response.json()
-    except Exception:  # noqa: BLE001 - no body, no JSON, read already: the exception's own words remain
+    except Exception:  # noqa: BLE001 - no body, no JSON, or consumed already: the exception's own message remains
         body = None
     if isinstance(body, dict):
         inner: dict[str, Any] = body["error"] if isinstance(body.get("error"), dict) else body
@@ -120,7 +124,7 @@ def _told(error: BaseException, response: Any) -> tuple[str, str]:
     return "", str(getattr(error, "message", "") or error)
 
 
-def _wait(headers: Mapping[str, str]) -> float | None:
+def _wait_seconds(headers: Mapping[str, str]) -> float | None:
     lowered = {name.lower(): value for name, value in headers.items()}
     for name in ("retry-after-ms", "x-ms-retry-after-ms"):
         if name in lowered:
@@ -129,7 +133,7 @@ def _wait(headers: Mapping[str, str]) -> float | None:
 
 
 def _seconds(text: str, date: str | None, unit: int = 1) -> float | None:
-    """Seconds, or an HTTP date: by the service's own clock, where it tells it."""
+    """Parse seconds or an HTTP date; a date is compared with the service's own clock (`date`) where the response has it."""
     try:
         return max(0.0, float(text) / unit)
     except ValueError:
@@ -137,5 +141,5 @@ def _seconds(text: str, date: str | None, unit: int = 1) -> float | None:
     try:
         now = parsedate_to_datetime(date) if date else datetime.now(UTC)
         return max(0.0, (parsedate_to_datetime(text) - now).total_seconds())
-    except (ValueError, TypeError):  # neither: then nothing was asked that could be honoured
+    except (ValueError, TypeError):  # neither form: there is no time to wait for
         return None

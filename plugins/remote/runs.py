@@ -1,22 +1,19 @@
-"""A remote run as an operator sees it: its state, its outcome, and the errors that an outcome becomes."""
+"""A remote run as an operator sees it: its state, its outcome, and the exception for each outcome."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-if TYPE_CHECKING:
-    pass
-
-VANISHED, TIMED_OUT = "vanished", "timed out"  # states that are ours, not a service's
+VANISHED, TIMED_OUT = "vanished", "timed out"  # states of this module; no service reports them
 
 
 @dataclass(frozen=True)
 class RemoteRun:
-    """What one look at a remote run showed. `state` is the service's own word."""
+    """A remote run at one moment. `state` is the service's own term."""
 
     service: str
     run_id: str
@@ -31,12 +28,12 @@ class RemoteRun:
         return self.done and not self.succeeded
 
 
-class RemoteRunGone(Exception):  # noqa: N818 (it says what is so)
-    """The service does not know a run of that id."""
+class RemoteRunGone(Exception):  # noqa: N818 (a state, not an error)
+    """The service knows no run with that id."""
 
 
-class RemoteRunFailed(RuntimeError):  # noqa: N818 (it is said in sentences: raised because the run failed)
-    """A remote run ended in another state than success. Airflow may try again."""
+class RemoteRunFailed(RuntimeError):  # noqa: N818 (named for the run, not for an error)
+    """A remote run ended without success. Airflow may try again."""
 
     def __init__(self, run: RemoteRun) -> None:
         detail = run.detail or "the service gave no detail"
@@ -44,11 +41,11 @@ class RemoteRunFailed(RuntimeError):  # noqa: N818 (it is said in sentences: rai
 
 
 class RemoteRunRefused(AirflowFailException):
-    """The stage itself refused its input: the same again would be refused again, so no retry."""
+    """The stage rejected its input. Not retryable: it would reject the same input again."""
 
 
 def facts_of(log: str) -> dict[str, Any]:
-    """The facts a stage printed: the last line of its log that is one JSON object; {} when there is none."""
+    """The facts that a stage printed: the last line of its log that is a JSON object; {} when there is none."""
     for line in reversed(log.splitlines()):
         if line.startswith("{"):
             try:
@@ -61,7 +58,7 @@ def facts_of(log: str) -> dict[str, Any]:
 
 
 def succeed_or_raise(run: RemoteRun, facts: dict[str, Any]) -> dict[str, Any]:
-    """The facts of a run that succeeded; else the exception that says why it did not."""
+    """The facts of a run that succeeded. Raises RemoteRunRefused or RemoteRunFailed with the reason otherwise."""
     if run.succeeded:
         return facts
     if refused := facts.get("refused"):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from azure_ml.hook import AzureMLHook
-from azure_ml.operators.base import AzureMLJobOperator, Definition, filled, outcomes
+from azure_ml.operators.base import AzureMLJobOperator, Definition, count_outcomes, fill_run_key
 from remote.runs import RemoteRun
 
 if TYPE_CHECKING:
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 class AzureMLAutoMLJobOperator(AzureMLJobOperator):
-    """AutoML for a classification. Returns the best trial and where its model is.
+    """AutoML for a classification. Returns the best trial and the address of its model.
 
     `{"job", "best_trial", "algorithm", "metric": {"name", "value"}, "trials": {outcome: number}, "best_model"}`.
 
     :param training_data: address of an MLTable folder
     :param target: column to predict
     :param metric: primary metric, e.g. "auc_weighted"
-    :param cross_validations: folds that AutoML makes by drawing rows, or columns of the training data that tell them, one
-        for each fold: 1 in rows to fit on, 0 in rows to score on
+    :param cross_validations: number of folds that AutoML draws at random; or columns of the training data, one for each
+        fold, with 1 in rows to fit on and 0 in rows to score on
     :param limits: Azure ML's: `trial_timeout_minutes`, `max_trials`, `max_concurrent_trials`, `exit_score`,
         `enable_early_termination`; `timeout_minutes` comes from `timeout`
     :param training: Azure ML's: `allowed_training_algorithms`, `blocked_training_algorithms`,
@@ -57,15 +57,15 @@ class AzureMLAutoMLJobOperator(AzureMLJobOperator):
         self.featurization = featurization
 
     def definition(self) -> Definition:
-        given = self.cross_validations
-        folds = {"n_cross_validations": given} if isinstance(given, int) else {"cv_split_column_names": [*given]}
+        folds = self.cross_validations
+        split = {"n_cross_validations": folds} if isinstance(folds, int) else {"cv_split_column_names": [*folds]}
         return {
             "type": "automl",
             "task": "classification",
             "training_data": {"type": "mltable", "path": self.training_data},
             "target_column_name": self.target,
             "primary_metric": self.metric,
-            **folds,
+            **split,
             "limits": {"timeout_minutes": -(-self.timeout // 60), **(self.limits or {})},
             "training": self.training,
             "featurization": self.featurization,
@@ -75,21 +75,21 @@ class AzureMLAutoMLJobOperator(AzureMLJobOperator):
     def load(self, definition: Definition) -> Job:
         from azure.ai.ml import Output
 
-        job = super().load(definition)  # which makes a plain folder of the output
-        job.outputs = {name: Output(**told) for name, told in definition["outputs"].items()}
+        job = super().load(definition)  # it reads the output as a plain folder
+        job.outputs = {name: Output(**output) for name, output in definition["outputs"].items()}
         return job
 
-    def result(self, hook: AzureMLHook, run: RemoteRun, log: str) -> dict[str, Any]:  # noqa: ARG002 (of AutoML itself)
+    def result(self, hook: AzureMLHook, run: RemoteRun, log: str) -> dict[str, Any]:  # noqa: ARG002 (AutoML's own log)
         job = hook.get_conn().jobs.get(run.run_id)
-        told = {**job.tags, **job.properties}
-        best = told.get("best_child_run_id") or told["automl_best_child_run_id"]  # the latter is a tag of the service
+        attributes = {**job.tags, **job.properties}
+        best = attributes.get("best_child_run_id") or attributes["automl_best_child_run_id"]  # the service sets a tag
         trials = {trial.name: trial for trial in hook.children(run.run_id)}
-        of_best = {**trials[best].properties, **told}
+        best_attributes = {**trials[best].properties, **attributes}
         return {
             "job": run.run_id,
             "best_trial": best,
-            "algorithm": of_best.get("best_algorithm") or of_best.get("run_algorithm"),
-            "metric": {"name": self.metric, "value": float(of_best["score"])},
-            "trials": outcomes(trials.values()),
-            "best_model": filled(self.best_model, run.run_id),
+            "algorithm": best_attributes.get("best_algorithm") or best_attributes.get("run_algorithm"),
+            "metric": {"name": self.metric, "value": float(best_attributes["score"])},
+            "trials": count_outcomes(trials.values()),
+            "best_model": fill_run_key(self.best_model, run.run_id),
         }

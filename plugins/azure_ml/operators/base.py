@@ -1,4 +1,4 @@
-"""What the operators of all Azure ML job types have in common."""
+"""What the operators of all Azure ML job types share."""
 
 from __future__ import annotations
 
@@ -23,28 +23,24 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from azure.ai.ml.entities import Job
 
-if TYPE_CHECKING:
-    from airflow.sdk import Context
-    from azure.ai.ml.entities import Job
-
-LAST_LINES = 15  # of a failed job's log, told with its failure
+LAST_LINES = 15  # of a failed job's log, as part of the error
 
 Definition = dict[str, Any]
 
 
 class AzureMLJobOperator(RemoteRunOperator, BaseOperator):
-    """Runs a job once per run key and waits without a worker; what it returns is also the extra of its outlets' events.
+    """Runs a job once per run key and waits without a worker. Its result is also the extra of its outlets' events.
 
-    The job's name is the run key: asking twice is one job, a live one is attached to, a finished one is
-    taken as it is, and only after a failed one is the next generation asked for.
+    The job's name is the run key: two submissions are one job. The task attaches to a running job, accepts a completed
+    one, and submits the next generation only after a failed one.
 
-    A job type says how a job is written (`definition`, in the words of Azure ML's YAML, which the SDK checks) and
-    what a task returns of one that succeeded (`result`). In all texts of a definition `{run_key}` becomes the run key.
+    A job type defines the job (`definition`, in the terms of Azure ML's YAML, which the SDK checks) and the task's
+    result for a job that succeeded (`result`). In all texts of a definition `{run_key}` is replaced by the run key.
 
-    :param compute: name of the compute that runs it
-    :param experiment: experiment the job belongs to
+    :param compute: name of the compute
+    :param experiment: the job's experiment
     :param timeout: seconds after which the job is ended
-    :param follow_log: whether the task's log tells what the job prints while it waits
+    :param follow_log: copy the job's log into the task's log while it waits
     """
 
     service = SERVICE
@@ -76,14 +72,14 @@ class AzureMLJobOperator(RemoteRunOperator, BaseOperator):
 
     @abstractmethod
     def definition(self) -> Definition:
-        """The job as a dictionary, without what is the same for all: name, experiment, tags, compute."""
+        """The job as a dictionary, without the keys that all types share: name, experiment, tags, compute."""
 
-    def result(self, hook: AzureMLHook, run: RemoteRun, log: str) -> dict[str, Any]:  # noqa: ARG002 (for the others)
-        """What a job that succeeded hands on: the facts that it printed last."""
+    def result(self, hook: AzureMLHook, run: RemoteRun, log: str) -> dict[str, Any]:  # noqa: ARG002 (other job types use it)
+        """The result of a job that succeeded: by default the facts that it printed last."""
         return facts_of(log)
 
     def load(self, definition: Definition) -> Job:
-        """The SDK's job of a whole definition."""
+        """The SDK's job for a complete definition."""
         from io import StringIO
 
         from azure.ai.ml import load_job
@@ -96,7 +92,7 @@ class AzureMLJobOperator(RemoteRunOperator, BaseOperator):
         return run
 
     def trigger(self, run: RemoteRun) -> AzureMLJobTrigger:
-        # Azure ML itself ends most jobs in time; the trigger's own limit is for a service that does not
+        # Azure ML itself enforces most jobs' timeout; the trigger's longer deadline is for the case that it does not
         deadline = time.time() + 1.5 * self.timeout + 60
         return AzureMLJobTrigger(run.run_id, self.conn_id, deadline, self.follow_log)
 
@@ -109,10 +105,10 @@ class AzureMLJobOperator(RemoteRunOperator, BaseOperator):
             "name": key,
             "display_name": key,
             "experiment_name": self.experiment.strip("/").replace("/", "-"),  # Azure ML allows no slash
-            "compute": named(self.compute),
+            "compute": asset_reference(self.compute),
             "tags": {"run_key": key},
         }
-        job = self.load(common | filled(self.definition(), key))
+        job = self.load(common | fill_run_key(self.definition(), key))
         run = AzureMLHook(self.conn_id).find_or_submit(job)
         self.log.info("Azure ML job %s is %s", run.run_id, run.state)
         return run
@@ -123,47 +119,47 @@ class AzureMLJobOperator(RemoteRunOperator, BaseOperator):
         if run.succeeded:
             facts = self.result(hook, run, log)
         else:
-            log = log if run.state == VANISHED else self._log_of_the_failure(hook, run, log)
+            log = log if run.state == VANISHED else self._failure_log(hook, run, log)
             tail = "\n".join(log.splitlines()[-LAST_LINES:])
-            why = [run.detail, error, f"The end of its log:\n{tail}" if tail else ""]
-            run = replace(run, detail=" ".join(part for part in why if part))
+            details = [run.detail, error, f"The end of its log:\n{tail}" if tail else ""]
+            run = replace(run, detail=" ".join(detail for detail in details if detail))
             facts = facts_of(log)
         facts = succeed_or_raise(run, facts)
         for asset in self.outlets:
             context["outlet_events"][asset].extra = facts
         return facts
 
-    def _log_of_the_failure(self, hook: AzureMLHook, run: RemoteRun, log: str) -> str:
-        """A job that is made of others tells little itself: the log of the first one that failed, if there is one."""
+    def _failure_log(self, hook: AzureMLHook, run: RemoteRun, log: str) -> str:
+        """The log of the first failed child job, which says more than its parent's; else the job's own log."""
         for child in hook.children(run.run_id):
-            if child.status == "Failed" and (found := hook.read_history(str(child.name))[1]):
-                return found
+            if child.status == "Failed" and (child_log := hook.read_history(str(child.name))[1]):
+                return child_log
         return log
 
 
-def named(asset: str) -> str:
-    """A reference as Azure ML's YAML writes it: `azureml:ml@latest`."""
+def asset_reference(asset: str) -> str:
+    """A reference to an asset in the form of Azure ML's YAML: `azureml:ml@latest`."""
     return asset if asset.startswith("azureml:") else f"azureml:{asset}"
 
 
-def filled(value: Any, key: str) -> Any:
-    """A definition with the run key in it, and without what is None: that is left to the service."""
+def fill_run_key(value: Any, key: str) -> Any:
+    """A definition with `{run_key}` replaced, and without keys whose value is None: the service's defaults apply."""
     if isinstance(value, str):
         return value.replace("{run_key}", key)
     if isinstance(value, Mapping):
-        return {name: filled(each, key) for name, each in value.items() if each is not None}
+        return {name: fill_run_key(each, key) for name, each in value.items() if each is not None}
     if isinstance(value, Sequence):
-        return [filled(each, key) for each in value]
+        return [fill_run_key(each, key) for each in value]
     return value
 
 
-def line(command: str | Sequence[str]) -> str:
-    """A shell's line; of words, each one quoted."""
+def shell_line(command: str | Sequence[str]) -> str:
+    """A command as one shell line; the words of a sequence are quoted."""
     return command if isinstance(command, str) else shlex.join(command)
 
 
-def outcomes(jobs: Any) -> dict[str, int]:
-    """How many jobs ended how."""
+def count_outcomes(jobs: Any) -> dict[str, int]:
+    """The number of jobs per final status."""
     return dict(Counter(status_of(job) for job in jobs))
 
 

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class AzureMLCancelJobOperator(RemoteRunOperator, BaseOperator):
-    """Cancels a job of any type and waits until it is over, without a worker. Returns the job and its last state.
+    """Cancels a job of any type and waits without a worker until it is over. Returns the job and its final state.
 
-    One that is over already is left as it is, whatever its end was.
+    A job that is over already stays as it is, whatever its outcome.
 
-    :param job_name: the job's name; another task's, from `ti.xcom_pull(task_ids=…, key="remote_run_id")`
-    :param timeout: seconds that the service may take for it
+    :param job_name: the job's name; that of another task's job is `ti.xcom_pull(task_ids=…, key="remote_run_id")`
+    :param timeout: seconds that the service may take to cancel it
     """
 
     service = SERVICE
@@ -41,7 +41,7 @@ class AzureMLCancelJobOperator(RemoteRunOperator, BaseOperator):
         self.timeout = timeout
         self.conn_id = conn_id
 
-    def attach(self, context: Context) -> RemoteRun:  # noqa: ARG002 (the same job, whatever the context)
+    def attach(self, context: Context) -> RemoteRun:  # noqa: ARG002 (the job does not depend on it)
         hook = AzureMLHook(self.conn_id)
         hook.cancel(self.job_name)
         return hook.get(self.job_name)
@@ -50,7 +50,7 @@ class AzureMLCancelJobOperator(RemoteRunOperator, BaseOperator):
         return AzureMLJobTrigger(run.run_id, self.conn_id, time.time() + self.timeout, follow_log=False)
 
     def cancel_run(self) -> None:
-        """Whoever kills this task does not want the job back."""
+        """A person who kills this task still wants the job cancelled: nothing to undo."""
 
     def finish(self, context: Context, run: RemoteRun) -> dict[str, Any]:  # noqa: ARG002
         return {"job": run.run_id, "state": run.state}

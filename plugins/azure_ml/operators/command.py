@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from azure_ml.operators.base import AzureMLJobOperator, Definition, line, named
-
-if TYPE_CHECKING:
-    pass
+from azure_ml.operators.base import AzureMLJobOperator, Definition, asset_reference, shell_line
 
 
 class AzureMLCommandJobOperator(AzureMLJobOperator):
-    """A command job; returns the facts it printed last, as one JSON object in a line.
+    """A command job. Returns the facts that it printed last, as one JSON object in a line.
 
-    :param command: what the job runs: a shell's line; or words, which are quoted, so nothing that comes from
-        elsewhere is more than a word
+    :param command: the job's command: a shell line; or words, which are quoted, so that no value can become more than
+        one word
     :param environment: name@label or name:version of the job's environment
     :param inputs: values by name, `${{inputs.<name>}}` in the command; an address as `{"type": "uri_folder", "path": …}`
     """
@@ -38,8 +35,8 @@ class AzureMLCommandJobOperator(AzureMLJobOperator):
     def definition(self) -> Definition:
         return {
             "type": "command",
-            "command": line(self.command),
-            "environment": named(self.environment),
+            "command": shell_line(self.command),
+            "environment": asset_reference(self.environment),
             "inputs": self.inputs,
             "limits": {"timeout": self.timeout},
         }

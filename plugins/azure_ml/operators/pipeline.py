@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from azure_ml.hook import AzureMLHook
-from azure_ml.operators.base import AzureMLJobOperator, Definition, named, status_of
+from azure_ml.operators.base import AzureMLJobOperator, Definition, asset_reference, status_of
 from azure_ml.triggers import AzureMLJobTrigger
 from remote.runs import RemoteRun, facts_of
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 class AzureMLPipelineJobOperator(AzureMLJobOperator):
-    """A pipeline, by the id of its component. Returns how its steps ended, what they printed and its outputs.
+    """A pipeline, by the id of its component. Returns the steps' outcomes and facts, and the pipeline's outputs.
 
     `{"job", "steps": {job: outcome}, "outputs": {name: address}, "facts": {job: facts}}`.
 
-    :param component: a registered pipeline component: `name:version`, or its id, as the Designer shows it when it
-        publishes a pipeline; or the path of a YAML file that describes a pipeline job with its steps
+    :param component: a registered pipeline component: `name:version`, or the id that the Designer shows when it
+        publishes a pipeline; or the path of a YAML file that defines a pipeline job with its steps
     :param inputs: values by name; an address as `{"type": "uri_folder", "path": …}`
-    :param outputs: where the pipeline's outputs go, in the same form
-    :param settings: Azure ML's: `continue_on_step_failure`, `default_compute` (as `compute` if not told), …
+    :param outputs: addresses of the pipeline's outputs, in the same form
+    :param settings: Azure ML's: `continue_on_step_failure`, `default_compute` (`compute` if not set), …
     """
 
     template_fields: Sequence[str] = ("component", "inputs", "outputs", "compute", "experiment", "conn_id")
@@ -45,16 +45,16 @@ class AzureMLPipelineJobOperator(AzureMLJobOperator):
         self.settings = settings
 
     def trigger(self, run: RemoteRun) -> AzureMLJobTrigger:
-        # a pipeline has no time limit of its own on the service: it is cancelled from here
+        # the service has no time limit for pipelines: the trigger cancels at the deadline
         return AzureMLJobTrigger(run.run_id, self.conn_id, time.time() + self.timeout, self.follow_log)
 
     def definition(self) -> Definition:
         return {
             "type": "pipeline",
-            "component": None if self._is_file else named(self.component),
+            "component": None if self._is_file else asset_reference(self.component),
             "inputs": self.inputs,
             "outputs": self.outputs,
-            "settings": {"default_compute": named(self.compute), **(self.settings or {})},
+            "settings": {"default_compute": asset_reference(self.compute), **(self.settings or {})},
         }
 
     def load(self, definition: Definition) -> Job:
@@ -62,16 +62,16 @@ class AzureMLPipelineJobOperator(AzureMLJobOperator):
             return super().load(definition)
         from azure.ai.ml import load_job
 
-        given = {name: value for name, value in definition.items() if name not in ("type", "inputs", "outputs")}
-        for part in ("inputs", "outputs"):  # those of the file stay, but for those that are given here
-            given |= {f"{part}.{name}": value for name, value in (definition.get(part) or {}).items()}
-        return load_job(self.component, params_override=[{name: value} for name, value in given.items()])
+        overrides = {name: value for name, value in definition.items() if name not in ("type", "inputs", "outputs")}
+        for part in ("inputs", "outputs"):  # the file's own remain, except those that the definition names
+            overrides |= {f"{part}.{name}": value for name, value in (definition.get(part) or {}).items()}
+        return load_job(self.component, params_override=[{name: value} for name, value in overrides.items()])
 
     @property
     def _is_file(self) -> bool:
         return self.component.endswith((".yml", ".yaml"))
 
-    def result(self, hook: AzureMLHook, run: RemoteRun, log: str) -> dict[str, Any]:  # noqa: ARG002 (of the pipeline)
+    def result(self, hook: AzureMLHook, run: RemoteRun, log: str) -> dict[str, Any]:  # noqa: ARG002 (the pipeline's own log)
         outputs = getattr(hook.get_conn().jobs.get(run.run_id), "outputs", None) or {}
         steps = hook.children(run.run_id)
         facts = {step.name: facts_of(hook.read_history(str(step.name))[1]) for step in steps}
@@ -79,5 +79,5 @@ class AzureMLPipelineJobOperator(AzureMLJobOperator):
             "job": run.run_id,
             "steps": {step.name: status_of(step) for step in steps},
             "outputs": {name: output.path for name, output in outputs.items()},
-            "facts": {name: found for name, found in facts.items() if found},
+            "facts": {name: step_facts for name, step_facts in facts.items() if step_facts},
         }

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from azure_ml.hook import SERVICE, AzureMLHook
-from azure_ml.operators.base import AzureMLJobOperator, Definition, line, named, outcomes
+from azure_ml.operators.base import AzureMLJobOperator, Definition, asset_reference, count_outcomes, shell_line
 from remote.runs import RemoteRun, facts_of
 
 if TYPE_CHECKING:
@@ -15,20 +15,21 @@ if TYPE_CHECKING:
 
 
 class AzureMLSweepJobOperator(AzureMLJobOperator):
-    """A sweep: the command tried with many parameters. Returns the best trial and how the trials ended.
+    """A sweep: one command with many sets of parameters. Returns the best trial and the trials' outcomes.
 
     `{"job", "best_trial", "parameters", "metric": {"name", "goal", "value"}, "trials": {outcome: number}, "facts"}`,
-    where `facts` is what the best trial printed last.
+    where `facts` are those that the best trial printed last.
 
-    :param command: what a trial runs (a line or words, as a command job's), with `${{search_space.<name>}}` where a parameter belongs
+    :param command: a trial's command (a line or words, as in a command job), with `${{search_space.<name>}}` for each
+        parameter
     :param environment: name@label or name:version of the trials' environment
-    :param search_space: each parameter's distribution as Azure ML's YAML has it, e.g.
+    :param search_space: each parameter's distribution in the form of Azure ML's YAML, e.g.
         `{"type": "uniform", "min_value": 0.01, "max_value": 0.3}` or `{"type": "choice", "values": [7, 15]}`
-    :param metric: what trials log with `mlflow.log_metric`, and `goal` whether to "maximize" or "minimize" it
+    :param metric: the metric that trials log with `mlflow.log_metric`; `goal` is "maximize" or "minimize"
     :param sampling: "random", "bayesian" or "grid", or a dictionary with `type` and e.g. `seed`
     :param early_termination: e.g. `{"type": "bandit", "slack_factor": 0.05, "evaluation_interval": 1}`
-    :param max_trials: trials in all, `max_concurrent` of them at once
-    :param trial_timeout: seconds that a trial may take; the SDK rounds up to minutes
+    :param max_trials: trials in total, at most `max_concurrent` of them at once
+    :param trial_timeout: a trial's limit in seconds; the SDK rounds up to minutes
     """
 
     template_fields: Sequence[str] = ("command", "environment", "compute", "experiment", "search_space", "conn_id")
@@ -63,7 +64,7 @@ class AzureMLSweepJobOperator(AzureMLJobOperator):
     def definition(self) -> Definition:
         return {
             "type": "sweep",
-            "trial": {"command": line(self.command), "environment": named(self.environment)},
+            "trial": {"command": shell_line(self.command), "environment": asset_reference(self.environment)},
             "search_space": self.search_space,
             "sampling_algorithm": self.sampling,
             "objective": {"primary_metric": self.metric, "goal": self.goal},
@@ -76,26 +77,26 @@ class AzureMLSweepJobOperator(AzureMLJobOperator):
             },
         }
 
-    def result(self, hook: AzureMLHook, run: RemoteRun, log: str) -> dict[str, Any]:  # noqa: ARG002 (of the sweep itself)
-        told = hook.get_conn().jobs.get(run.run_id).properties
+    def result(self, hook: AzureMLHook, run: RemoteRun, log: str) -> dict[str, Any]:  # noqa: ARG002 (the sweep's own log)
+        properties = hook.get_conn().jobs.get(run.run_id).properties
         trials = {trial.name: trial for trial in hook.children(run.run_id)}
-        best = told["best_child_run_id"]
+        best = properties["best_child_run_id"]
         return {
             "job": run.run_id,
             "best_trial": best,
             "parameters": parameters_of(trials[best]),
-            "metric": {"name": self.metric, "goal": self.goal, "value": float(told["score"])},
-            "trials": outcomes(trials.values()),
+            "metric": {"name": self.metric, "goal": self.goal, "value": float(properties["score"])},
+            "trials": count_outcomes(trials.values()),
             "facts": facts_of(hook.read_history(best)[1]),
         }
 
 
 def parameters_of(trial: Job) -> dict[str, Any]:
-    """What a trial was given. Fails when the service does not say: nothing must be trained with other ones unnoticed."""
-    told = (trial.tags or {}).get("hyperparameters")
-    if not told:
+    """The parameters of a trial. Raises RuntimeError when the service does not report them, so that no model is trained with others."""
+    hyperparameters = (trial.tags or {}).get("hyperparameters")
+    if not hyperparameters:
         raise RuntimeError(
-            f"{SERVICE} tells no parameters (tag hyperparameters) of the sweep's trial {trial.name}: its tags are {trial.tags}"
+            f"{SERVICE} reports no parameters (tag hyperparameters) for the sweep's trial {trial.name}: its tags are {trial.tags}"
         )
-    found: dict[str, Any] = json.loads(told)
-    return found
+    parameters: dict[str, Any] = json.loads(hyperparameters)
+    return parameters

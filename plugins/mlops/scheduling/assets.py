@@ -1,19 +1,15 @@
-"""What the Dags hand to one another, each asset declared once and named `<model>.<state>`.
+"""The assets that connect the Dags. Each is declared once and named `<model>.<state>`.
 
-An asset event with a day's key is what moves that day on: landed → ingested → featured → scored.
+An asset event whose partition key is a day moves that day on: landed → ingested → featured → scored.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from airflow.sdk import Asset, AssetWatcher
 
 from mlops.services.storage_queue import StorageQueueTrigger
-
-if TYPE_CHECKING:
-    pass
 
 QUEUE_CONN_ID = "landing_queue"
 
@@ -23,15 +19,15 @@ class Assets:
     """The assets of one model."""
 
     noticed: Asset  # something was written to the landing container; carries no day
-    asked: Asset  # which days were asked for, when (its events' extra)
-    landed: Asset  # a day's files are there, new or changed
+    asked: Asset  # which days were requested, and when (in the extra of its events)
+    landed: Asset  # a day has new or changed files
     ingested: Asset  # a day is in silver
-    restate: Asset  # a day's features are to be made again: a day before it was corrected, or its event was lost
-    featured: Asset  # a day's features are there
-    rescore: Asset  # a day is to be scored again, with the features it has
-    scored: Asset  # a day's scores are there
-    remeasure: Asset  # a day's drift is to be measured again
-    retrain: Asset  # somebody or something wants a new model; carries no day
+    restate: Asset  # recompute a day's features: an earlier day was corrected, or the day's event was lost
+    featured: Asset  # a day has features
+    rescore: Asset  # score a day again, with the features it has
+    scored: Asset  # a day has scores
+    remeasure: Asset  # measure a day's drift again
+    retrain: Asset  # a person or a program requests a new model; carries no day
     challenger: Asset  # a version was trained and evaluated; carries no day
     champion: Asset  # the alias champion has moved; carries no day
 

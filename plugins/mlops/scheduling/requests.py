@@ -1,105 +1,116 @@
-"""When to ask a Dag for a day again: what was asked for is remembered, and asked for again when nothing came of it.
+"""When to request a day again: requests are recorded, and repeated when they had no effect.
 
-Airflow forgets an event that comes while its consumer is paused, and a run may fail or be lost. What is wanted is
-computed from the tables at every sweep (`ml.days`, `ml.stages.land`); here is only the memory of what was asked when, kept
-as JSON in the extra of an asset's event. Losing it costs a day that is built twice, never one that is not built.
+Airflow drops an event that comes while its consumer is paused, and a run may fail or be lost. Which work is pending is
+computed from the tables at every sweep (`ml.days.pending`). This module only keeps the record of what was requested
+when, as JSON in the extra of an asset's event. When it is lost, a day may be built twice; no day stays unbuilt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
-SELDOM = timedelta(days=1)  # between two askings for the same, at most
-ON_ITS_WAY = timedelta(seconds=20)  # an event becomes a run in a second or two; so long nobody asks for the same again
+MAX_PAUSE = timedelta(days=1)  # between two equal requests
+IN_TRANSIT = timedelta(seconds=20)  # an event becomes a run in a second or two; no request is repeated sooner
+
+
+class Request(Protocol):
+    """A stage is to be run for a day: `ml.days.pending.Request`, which plugins do not import."""
+
+    @property
+    def day(self) -> date: ...
+
+    @property
+    def inputs(self) -> str:
+        """Digest of the day's inputs. Other inputs are another request."""
+
+    @property
+    def trigger_now(self) -> bool:
+        """False when an event should trigger it already: then only if that event was lost."""
 
 
 @dataclass(frozen=True)
-class Wish:
-    """A stage of a day is wanted. `of` tells what it is to be made from: another one is another wish."""
+class RequestRecord:
+    """What was requested for a day, when, and how often. 0 times: noted, and left to the event that should trigger it."""
 
-    of: str
-    at_once: bool  # False when an event should be bringing it already: then only if that got lost
-
-
-@dataclass(frozen=True)
-class Ask:
-    """What was asked for, when, and how often. 0 times: seen, and left to the event that should bring it."""
-
-    of: str
+    inputs: str
     at: datetime
     times: int
 
 
 @dataclass(frozen=True)
-class Consumer:
-    """The Dag that is asked."""
+class Activity:
+    """How busy the Dag of a stage is."""
 
-    runs: int  # that it ever had
-    busy: bool  # some of them are queued or running, or about to be: what was asked for may be among them
+    runs: int  # it has ever had
+    busy: bool  # a run is queued, running or about to start: it may be the requested one
 
 
 @dataclass(frozen=True)
-class Memory:
-    """What one Dag was asked for. `runs` are those that it had had then."""
+class RequestLog:
+    """The requests to one Dag. `runs`: how many runs it had had at the last of them."""
 
-    days: Mapping[date, Ask] = field(default_factory=dict)
+    days: Mapping[date, RequestRecord] = field(default_factory=dict)
     runs: int | None = None
 
-    def asked(self) -> dict[date, tuple[str, int]]:
-        """What each day was asked for with, and how often."""
-        return {day: (ask.of, ask.times) for day, ask in self.days.items()}
+    def requested(self) -> dict[date, tuple[str, int]]:
+        """The inputs with which each day was requested, and how often."""
+        return {day: (record.inputs, record.times) for day, record in self.days.items()}
 
     def to_json(self) -> dict[str, Any]:
-        days = {day.isoformat(): [ask.of, ask.at.isoformat(), ask.times] for day, ask in self.days.items()}
+        days = {day.isoformat(): [entry.inputs, entry.at.isoformat(), entry.times] for day, entry in self.days.items()}
         return {"runs": self.runs, "days": days}
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> Memory:
+    def from_json(cls, stored: Mapping[str, Any]) -> RequestLog:
         days = {
-            date.fromisoformat(day): Ask(of, datetime.fromisoformat(at), times)
-            for day, (of, at, times) in kept.get("days", {}).items()
+            date.fromisoformat(day): RequestRecord(inputs, datetime.fromisoformat(at), times)
+            for day, (inputs, at, times) in stored.get("days", {}).items()
         }
-        return cls(days, kept.get("runs"))
+        return cls(days, stored.get("runs"))
 
 
-def choose(
-    wishes: Mapping[date, Wish], memory: Memory, consumer: Consumer, now: datetime, wait: timedelta, *, by_hand: bool
-) -> tuple[list[date], Memory]:
-    """The days to ask for now, and what to remember.
+def select_days(
+    requests: Iterable[Request],
+    log: RequestLog,
+    activity: Activity,
+    now: datetime,
+    wait: timedelta,
+    *,
+    manual: bool,
+) -> tuple[list[date], RequestLog]:
+    """The days to request now, and the log after it.
 
-    A wish that is new is asked for at once, or seen first. One that is still there after `wait` is asked for, then
-    after twice that, and so on up to once a day; a person who asks (`by_hand`) waits for what is on its way only. While
-    the consumer is busy nothing is asked for twice. When it has had no run since it was asked last it is paused or
-    broken: one day is enough to find out, and the others follow as soon as that one was taken.
+    A new request is sent at once, or only noted when an event should trigger it. One that is still pending is sent
+    again after `wait`, then after twice that, and so on up to once a day. A person's request (`manual`) waits only for
+    what is on its way. Nothing is sent twice while the Dag is busy. A Dag that has had no run since the last request is
+    paused or broken: then one day at a time is sent to find out, and the others follow once that day has a run.
     """
-    untaken = memory.runs == consumer.runs and any(ask.times for ask in memory.days.values())
-    chosen: list[date] = []
-    days: dict[date, Ask] = {}
-    probing = False
-    for day, wish in sorted(wishes.items()):
-        ask = memory.days.get(day)
-        if ask is None or ask.of != wish.of:
-            soon = wish.at_once or (by_hand and not consumer.busy)
-            days[day] = Ask(wish.of, now, int(soon))
-            chosen += [day] if soon else []
+    unanswered = log.runs == activity.runs and any(record.times for record in log.days.values())
+    selected: list[date] = []
+    records: dict[date, RequestRecord] = {}
+    probed = False
+    for request in sorted(requests, key=lambda request: request.day):
+        day, record = request.day, log.days.get(request.day)
+        if record is None or record.inputs != request.inputs:
+            at_once = request.trigger_now or (manual and not activity.busy)
+            records[day] = RequestRecord(request.inputs, now, int(at_once))
+            selected += [day] if at_once else []
             continue
-        days[day] = ask
-        pause = min(wait * 2 ** min(max(ask.times - 1, 0), 16), SELDOM)
-        if (
-            consumer.busy
-            or now - ask.at < ON_ITS_WAY
-            or not (by_hand or now - ask.at >= (min(pause, wait) if untaken else pause))
-        ):
+        records[day] = record
+        pause = min(wait * 2 ** min(max(record.times - 1, 0), 16), MAX_PAUSE)
+        age = now - record.at
+        is_due = manual or age >= (min(pause, wait) if unanswered else pause)
+        if activity.busy or age < IN_TRANSIT or not is_due:
             continue
-        if untaken and not by_hand:
-            if not probing:
-                chosen.append(day)
-                days[day] = Ask(wish.of, now, ask.times)
-            probing = True
+        if unanswered and not manual:
+            if not probed:
+                selected.append(day)
+                records[day] = RequestRecord(request.inputs, now, record.times)
+            probed = True
             continue
-        chosen.append(day)
-        days[day] = Ask(wish.of, now, ask.times + 1)
-    return chosen, Memory(days, consumer.runs if chosen else memory.runs)
+        selected.append(day)
+        records[day] = RequestRecord(request.inputs, now, record.times + 1)
+    return selected, RequestLog(records, activity.runs if selected else log.runs)

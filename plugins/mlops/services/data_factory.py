@@ -1,17 +1,16 @@
-"""A Data Factory pipeline run that is asked for once.
+"""Data Factory pipeline runs that are submitted once.
 
-The provider's operator starts a second pipeline run whenever its worker dies after createRun, and
-its trigger cancels the pipeline on any polling error and has no on_kill. Data Factory takes no id
-from its client, but keeps a run's parameters: the run key goes in as the parameter `run_key` and is
-looked for first. This operator works through the provider's hook and can go when the provider's
-operator does the same. The hook is imported when needed: it costs 1.4 s, and each start of any task
-reads the Dag's file again.
+The provider's operator starts a second pipeline run whenever its worker dies after createRun, and its trigger cancels
+the pipeline on any polling error and has no on_kill. Data Factory accepts no run id from its client, but keeps a run's
+parameters: the run key is the parameter `run_key`, and is looked up before each submission. This operator uses the
+provider's hook, and can be removed when the provider's operator does the same. The hook is imported only when needed:
+its import takes 1.4 s, and each start of any task reads the Dag's file again.
 
-createRun is not idempotent, so nothing below may repeat it: azure-core by itself sends a POST again after
-a 500, 503 or 504, though the run may be there (`retry_total=0`). Before it is sent, that is noted down in
-Airflow's task state store; while the note is young, a run that is not found is looked for again, because
-the list of runs may lag behind the runs, and only then asked for again. What remains: two workers of one
-task that both find nothing and ask within the same second, which Airflow does not start.
+createRun is not idempotent, so nothing below may repeat it. By itself, azure-core repeats a POST after a 500, 503 or
+504, although the run may exist (`retry_total=0` prevents that). Each submission is noted in Airflow's task state store
+before it is sent. While that note is young and the run is not found, the operator searches again, because the list of
+runs may lag behind the runs; only then it submits again. One gap remains: two workers of one task that both find no run
+and submit within the same second. Airflow does not start two workers of one task.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import BaseOperator
 
 from remote.operators import RemoteRunOperator
-from remote.responses import read_answer
+from remote.responses import read_response
 from remote.runs import VANISHED, RemoteRun, succeed_or_raise
 from remote.triggers import RemoteRunTrigger
 
@@ -38,49 +37,51 @@ if TYPE_CHECKING:
     from azure.mgmt.datafactory.aio import DataFactoryManagementClient as AsyncClient
     from azure.mgmt.datafactory.models import ActivityRun, RunFilterParameters
 
-MEMORY = timedelta(days=45)  # how long Data Factory keeps pipeline runs
+RETENTION = timedelta(days=45)  # how long Data Factory keeps pipeline runs
 PORTAL = "https://adf.azure.com"  # the Connection's extra `monitor_url` names another
-OVER = ("Succeeded", "Failed", "Cancelled")
+DONE = ("Succeeded", "Failed", "Cancelled")
 LISTED_WITHIN = 30.0  # seconds after createRun in which the list of runs may not show the run yet
-ONCE: dict[str, Any] = {"retry_total": 0}  # azure-core is not to repeat: patience is ours, and so is Retry-After
+ONCE: dict[str, Any] = {"retry_total": 0}  # azure-core must not repeat: this operator does, and it honours Retry-After
 SERVICE = "Data Factory"
 COUNTS = ("filesRead", "rowsRead", "rowsCopied", "rowsSkipped")
 
 
-def _seen(run_id: str, status: str | None, message: str | None) -> RemoteRun:
+def _run_of(run_id: str, status: str | None, message: str | None) -> RemoteRun:
     return RemoteRun(
         service=SERVICE,
         run_id=run_id,
         state=status or "unknown",
-        done=status in OVER,
+        done=status in DONE,
         succeeded=status == "Succeeded",
         detail=message or "",
     )
 
 
 def _window(since: datetime | None = None) -> RunFilterParameters:
-    """The runs that were going on since then; all that Data Factory keeps when no time is given."""
+    """A filter for the runs active since that time; by default for all runs that Data Factory keeps."""
     from azure.mgmt.datafactory.models import RunFilterParameters
 
     now = datetime.now(UTC)
-    first = max(now - MEMORY, since - timedelta(hours=1) if since else now - MEMORY)  # an hour for wrong clocks
+    first = max(
+        now - RETENTION, since - timedelta(hours=1) if since else now - RETENTION
+    )  # an hour for clocks that differ
     return RunFilterParameters(last_updated_after=first, last_updated_before=now + timedelta(days=1))
 
 
-class NotListedYet(ConnectionError):  # noqa: N818 (it says what is so)
-    """A run was asked for with an outcome that is unknown, and the list of runs may not show it yet."""
+class NotListedYet(ConnectionError):  # noqa: N818 (a state, not an error)
+    """A submission has an unknown outcome, and the list of runs may not show its run yet."""
 
 
 @dataclass
 class Factory:
-    """A client and the factory that its Connection names."""
+    """A client, and the factory that its Connection names."""
 
     client: AsyncClient
-    place: tuple[str, str]
+    name: tuple[str, str]  # resource group and factory
 
 
 class DataFactoryPipelineTrigger(RemoteRunTrigger):
-    """Looks at one pipeline run; resource group and factory are the Connection's."""
+    """Polls one pipeline run; resource group and factory come from the Connection."""
 
     service = SERVICE
 
@@ -93,29 +94,29 @@ class DataFactoryPipelineTrigger(RemoteRunTrigger):
         async with AzureDataFactoryAsyncHook(azure_data_factory_conn_id=self.conn_id) as hook:
             yield Factory(await hook.get_async_conn(), (extra["resource_group_name"], extra["factory_name"]))
 
-    async def look(self, client: Factory) -> RemoteRun:
-        run = await client.client.pipeline_runs.get(*client.place, self.run_id, **ONCE)
-        return _seen(self.run_id, run.status, run.message)
+    async def poll(self, client: Factory) -> RemoteRun:
+        run = await client.client.pipeline_runs.get(*client.name, self.run_id, **ONCE)
+        return _run_of(self.run_id, run.status, run.message)
 
     async def cancel(self, client: Factory) -> str:
         from azure.core.exceptions import HttpResponseError
 
         try:
-            await client.client.pipeline_runs.cancel(*client.place, self.run_id, **ONCE)
-        except HttpResponseError:  # as for a run that has ended meanwhile
-            if not (await self.look(client)).done:
+            await client.client.pipeline_runs.cancel(*client.name, self.run_id, **ONCE)
+        except HttpResponseError:  # such as a run that has ended meanwhile
+            if not (await self.poll(client)).done:
                 raise
         return ""
 
 
 class DataFactoryPipelineOperator(RemoteRunOperator, BaseOperator):
-    """Runs a pipeline once per run key, waits without a worker, and names the activities that failed.
+    """Runs a pipeline once per run key, waits without a worker, and names failed activities.
 
-    Returns the sums over its Copy activities: `{"filesRead", "rowsRead", "rowsCopied", "rowsSkipped"}`;
-    the run key is the XCom `run_key`. Resource group and factory are those of the Connection.
+    Returns the sums over its Copy activities: `{"filesRead", "rowsRead", "rowsCopied", "rowsSkipped"}`.
+    The run key is the XCom `run_key`. Resource group and factory come from the Connection.
 
     :param pipeline: name of the pipeline
-    :param parameters: pipeline parameters; `run_key` is added, and `{run_key}` in a value becomes it
+    :param parameters: pipeline parameters; `run_key` is added; `{run_key}` in a value is replaced by it
     :param timeout: seconds after which the pipeline run is cancelled
     """
 
@@ -159,9 +160,9 @@ class DataFactoryPipelineOperator(RemoteRunOperator, BaseOperator):
         context["ti"].xcom_push(key="run_key", value=self.run_key)
         return replace(run, url=self.url(run.run_id))
 
-    def look(self, run: RemoteRun) -> RemoteRun:
-        now = self.hook.get_conn().pipeline_runs.get(*self._place, run.run_id, **ONCE)
-        return _seen(run.run_id, now.status, now.message)
+    def poll(self, run: RemoteRun) -> RemoteRun:
+        latest = self.hook.get_conn().pipeline_runs.get(*self._factory, run.run_id, **ONCE)
+        return _run_of(run.run_id, latest.status, latest.message)
 
     def trigger(self, run: RemoteRun) -> DataFactoryPipelineTrigger:
         return DataFactoryPipelineTrigger(run.run_id, self.conn_id, time.time() + self.timeout)
@@ -173,9 +174,9 @@ class DataFactoryPipelineOperator(RemoteRunOperator, BaseOperator):
             return
         runs = self.hook.get_conn().pipeline_runs
         try:
-            runs.cancel(*self._place, self.run_id, **ONCE)
-        except HttpResponseError:  # as for a run that has ended meanwhile
-            if runs.get(*self._place, self.run_id, **ONCE).status not in OVER:
+            runs.cancel(*self._factory, self.run_id, **ONCE)
+        except HttpResponseError:  # such as a run that has ended meanwhile
+            if runs.get(*self._factory, self.run_id, **ONCE).status not in DONE:
                 raise
 
     @cached_property
@@ -184,73 +185,73 @@ class DataFactoryPipelineOperator(RemoteRunOperator, BaseOperator):
         return extra
 
     @property
-    def _place(self) -> tuple[str, str]:
+    def _factory(self) -> tuple[str, str]:
         return self._extra["resource_group_name"], self._extra["factory_name"]
 
     def find_or_submit(self, key: str) -> RemoteRun:
-        found = self._find(key)
-        if found:
-            self.log.info("Attached to pipeline run %s (%s), which has run key %s", found.run_id, found.state, key)
-            return found
-        asked_at, note = time.time(), f"{key}/asked"
-        before = self._notes.get(note)
-        if before is not None and asked_at - before < LISTED_WITHIN:
+        existing = self._find(key)
+        if existing:
+            self.log.info("Attached to pipeline run %s (%s) with run key %s", existing.run_id, existing.state, key)
+            return existing
+        now, note = time.time(), f"{key}/asked"
+        submitted_at = self._notes.get(note)
+        if submitted_at is not None and now - submitted_at < LISTED_WITHIN:
             raise NotListedYet(
-                f"pipeline {self.pipeline} was asked for {asked_at - before:.0f} s ago with run key {key}, and the "
-                f"answer was lost; the list of runs does not show it. It is looked for until {LISTED_WITHIN:.0f} s "
-                "are over, and then asked for again"
+                f"pipeline {self.pipeline} was submitted {now - submitted_at:.0f} s ago with run key {key}, and the "
+                f"response was lost; the list of runs does not show it. It is searched for until {LISTED_WITHIN:.0f} s "
+                "have passed, and then submitted again"
             )
-        self._notes.set(note, asked_at)
+        self._notes.set(note, now)
         parameters = {name: value.replace("{run_key}", key) for name, value in self.parameters.items()} | {
             "run_key": key
         }
         try:
             created = self.hook.get_conn().pipelines.create_run(
-                *self._place, self.pipeline, parameters=parameters, **ONCE
+                *self._factory, self.pipeline, parameters=parameters, **ONCE
             )
         except Exception as error:
-            answer = read_answer(error)
-            if answer and answer.not_done:
+            response = read_response(error)
+            if response and response.not_done:
                 self._notes.delete(note)
             raise
         self.log.info("Started pipeline run %s with run key %s", created.run_id, key)
-        return _seen(created.run_id, "Queued", None)
+        return _run_of(created.run_id, "Queued", None)
 
     def _find(self, key: str) -> RemoteRun | None:
         from azure.mgmt.datafactory.models import RunQueryFilter, RunQueryOrderBy
 
-        wanted = _window(self._since)
-        wanted.filters = [RunQueryFilter(operand="PipelineName", operator="Equals", values_property=[self.pipeline])]
-        wanted.order_by = [RunQueryOrderBy(order_by="RunStart", order="DESC")]
+        query = _window(self._since)
+        query.filters = [RunQueryFilter(operand="PipelineName", operator="Equals", values_property=[self.pipeline])]
+        query.order_by = [RunQueryOrderBy(order_by="RunStart", order="DESC")]
         runs = self.hook.get_conn().pipeline_runs
         while True:
-            page = runs.query_by_factory(*self._place, wanted, **ONCE)
+            page = runs.query_by_factory(*self._factory, query, **ONCE)
             for run in page.value:
                 if (run.parameters or {}).get("run_key") == key:
-                    return _seen(run.run_id, run.status, run.message)
+                    return _run_of(run.run_id, run.status, run.message)
             if not page.continuation_token:
                 return None
-            wanted.continuation_token = page.continuation_token
+            query.continuation_token = page.continuation_token
 
     def _activities(self, run_id: str) -> list[ActivityRun]:
-        query = self.hook.get_conn().activity_runs.query_by_pipeline_run
-        return list(query(*self._place, run_id, _window(), **ONCE).value)
+        activity_runs = self.hook.get_conn().activity_runs
+        return list(activity_runs.query_by_pipeline_run(*self._factory, run_id, _window(), **ONCE).value)
 
-    def finish(self, context: Context, run: RemoteRun) -> dict[str, int]:  # noqa: ARG002 (others hand facts on)
+    def finish(self, context: Context, run: RemoteRun) -> dict[str, int]:  # noqa: ARG002 (other operators use it)
         activities = [] if run.state == VANISHED else self._activities(run.run_id)
-        broken = [
+        errors = [
             f"activity {activity.activity_name} failed: {(activity.error or {}).get('message') or 'no message'}"
             for activity in activities
             if activity.status == "Failed"
         ]
-        if broken and run.state == "Failed":  # the run's own message tells of one activity only
-            run = replace(run, detail="; ".join(broken))
+        if errors and run.state == "Failed":  # the run's own message names one activity only
+            run = replace(run, detail="; ".join(errors))
         outputs = [activity.output or {} for activity in activities]
-        return succeed_or_raise(run, {name: sum(int(out.get(name) or 0) for out in outputs) for name in COUNTS})
+        return succeed_or_raise(run, {name: sum(int(output.get(name) or 0) for output in outputs) for name in COUNTS})
 
     def url(self, run_id: str) -> str:
         factory = "/subscriptions/{}/resourceGroups/{}/providers/Microsoft.DataFactory/factories/{}".format(
-            self._extra["subscriptionId"], *self._place
+            self._extra["subscriptionId"], *self._factory
         )
         base = self._extra.get("monitor_url", PORTAL).rstrip("/")
         return f"{base}/en/monitoring/pipelineruns/{run_id}?factory={factory}"

@@ -1,10 +1,10 @@
-"""A Databricks run of the `ml` wheel that is asked for once.
+"""Databricks runs of the `ml` wheel that are submitted once.
 
-The provider's deferrable operator submits again on every retry unless it is given an idempotency
-token, and with a fixed token a retry after a failed run gets that failed run back. Here the token is
-the run key, whose generation moves on only after a failure. The provider's hook repeats a request after
-429 and 5xx within a second or two, whatever Retry-After says; here it asks once (`ONCE`), and patience is
-ours. This subclass can go when the provider chooses tokens so and waits as it is told.
+The provider's deferrable operator submits again on every retry unless it has an idempotency token, and with a fixed
+token a retry after a failed run gets that failed run back. Here the token is the run key, whose generation changes only
+after a failure. The provider's hook repeats a request after 429 and 5xx within a second or two, whatever Retry-After
+says. Here it sends each request once (`ONCE`), and `RemoteRunOperator` repeats it. This subclass can be removed when
+the provider chooses its tokens like this and honours Retry-After.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from mlops.partitions import day_of
 from remote.operators import RemoteRunOperator
-from remote.responses import read_answer
+from remote.responses import read_response
 from remote.runs import TIMED_OUT, VANISHED, RemoteRun, RemoteRunGone, facts_of, succeed_or_raise
 from remote.triggers import RemoteRunTrigger
 
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 SERVICE = "Databricks"
-ONCE: dict[str, Any] = {"stop": tenacity.stop_after_attempt(1), "reraise": True}  # the hook's own patience
-OVER = ("TERMINATED", "SKIPPED", "INTERNAL_ERROR")
+ONCE: dict[str, Any] = {"stop": tenacity.stop_after_attempt(1), "reraise": True}  # no retries by the hook
+DONE = ("TERMINATED", "SKIPPED", "INTERNAL_ERROR")
 
 
-def _seen(info: Mapping[str, Any]) -> RemoteRun:
+def _run_of(info: Mapping[str, Any]) -> RemoteRun:
     state = info["state"]
     return RemoteRun(
         service=SERVICE,
         run_id=str(info["run_id"]),
         state=state.get("result_state") or state["life_cycle_state"],
-        done=state["life_cycle_state"] in OVER,
+        done=state["life_cycle_state"] in DONE,
         succeeded=state.get("result_state") == "SUCCESS",
         detail=state.get("state_message") or "",
         url=info.get("run_page_url") or "",
@@ -48,20 +48,20 @@ def _seen(info: Mapping[str, Any]) -> RemoteRun:
 
 
 class DatabricksStageTrigger(RemoteRunTrigger):
-    """Looks at one Databricks run."""
+    """Polls one Databricks run."""
 
     service = SERVICE
 
     def connect(self) -> DatabricksHook:
         return DatabricksHook(self.conn_id, retry_args=ONCE)
 
-    async def look(self, client: DatabricksHook) -> RemoteRun:
+    async def poll(self, client: DatabricksHook) -> RemoteRun:
         try:
-            return _seen(await client.a_get_run(int(self.run_id)))
+            return _run_of(await client.a_get_run(int(self.run_id)))
         except DatabricksApiError as error:
-            answer = read_answer(error)
-            if answer and answer.status == 400:  # all that was asked is one number, and Databricks does not know it
-                raise RemoteRunGone(str(answer)) from error
+            response = read_response(error)
+            if response and response.status == 400:  # the run id is the only parameter: Databricks does not know it
+                raise RemoteRunGone(str(response)) from error
             raise
 
     async def cancel(self, client: DatabricksHook) -> str:
@@ -74,10 +74,10 @@ class DatabricksStageTrigger(RemoteRunTrigger):
 class DatabricksStageOperator(RemoteRunOperator, DatabricksSubmitRunOperator):
     """Runs stages of the `ml` wheel one after the other in one Databricks run; returns their facts by stage.
 
-    :param stages: stage name → its command line after `python -m ml`; `{run_key}` in an argument becomes the run key
-    :param cluster: id of the cluster that runs them
-    :param per_day: the run has a day; started without one (a trigger without partition key) the task fails
-    :param libraries: Databricks libraries to install; none when the cluster brings the wheel
+    :param stages: stage name → its command line after `python -m ml`; `{run_key}` in an argument is replaced by the run key
+    :param cluster: id of the cluster
+    :param per_day: the run must have a day; without a partition key the task fails
+    :param libraries: Databricks libraries to install; none when the wheel is part of the cluster
     :param timeout: seconds after which Databricks ends the run
     """
 
@@ -109,11 +109,11 @@ class DatabricksStageOperator(RemoteRunOperator, DatabricksSubmitRunOperator):
         self.run_id = int(run.run_id)
         return run
 
-    def look(self, run: RemoteRun) -> RemoteRun:
-        return _seen(self._hook.get_run(int(run.run_id)))
+    def poll(self, run: RemoteRun) -> RemoteRun:
+        return _run_of(self._hook.get_run(int(run.run_id)))
 
     def trigger(self, run: RemoteRun) -> DatabricksStageTrigger:
-        # Databricks itself ends the run in time; the trigger's own limit is for a service that does not
+        # Databricks itself enforces the timeout; the trigger's longer deadline is for the case that it does not
         deadline = time.time() + 1.5 * int(self.timeout_seconds or 0) + 60
         return DatabricksStageTrigger(run.run_id, self.databricks_conn_id, deadline)
 
@@ -122,14 +122,14 @@ class DatabricksStageOperator(RemoteRunOperator, DatabricksSubmitRunOperator):
             self._hook.cancel_run(self.run_id)
 
     def find_or_submit(self, key: str) -> RemoteRun:
-        # the token makes asking and finding one step on Databricks' side
-        submitted = {
+        # with the token, Databricks finds the run or submits it in one step
+        request = {
             "run_name": key,
             "idempotency_token": key,
             "timeout_seconds": self.timeout_seconds,
             "tasks": self._tasks(key),
         }
-        run = _seen(self._hook.get_run(self._hook.submit_run(submitted)))
+        run = _run_of(self._hook.get_run(self._hook.submit_run(request)))
         self.log.info("Databricks run %s (%s) has run key %s", run.run_id, run.state, key)
         return run
 
@@ -152,22 +152,22 @@ class DatabricksStageOperator(RemoteRunOperator, DatabricksSubmitRunOperator):
             tasks.append(task)
         return tasks
 
-    def finish(self, context: Context, run: RemoteRun) -> dict[str, Any]:  # noqa: ARG002 (others hand facts on)
+    def finish(self, context: Context, run: RemoteRun) -> dict[str, Any]:  # noqa: ARG002 (other operators use it)
         facts: dict[str, Any] = {}
-        if run.state in (VANISHED, TIMED_OUT):  # its stages have no more to tell
+        if run.state in (VANISHED, TIMED_OUT):  # its stages have no output to read
             return succeed_or_raise(run, facts)
         for task in self._hook.get_run(int(run.run_id)).get("tasks", []):
-            seen = _seen(task)
-            if not seen.done or task["state"].get("result_state") == "UPSTREAM_FAILED":
+            task_run = _run_of(task)
+            if not task_run.done or task["state"].get("result_state") == "UPSTREAM_FAILED":
                 continue
             output = self._hook.get_run_output(task["run_id"])
             facts[task["task_key"]] = facts_of(output.get("logs") or "")
-            if seen.failed:
-                why = output.get("error") or seen.detail
+            if task_run.failed:
+                why = output.get("error") or task_run.detail
                 failed = replace(run, detail=f"stage {task['task_key']}: {why}", succeeded=False)
                 return succeed_or_raise(failed, facts[task["task_key"]])
         facts = succeed_or_raise(run, facts)
-        for stage, told in facts.items():
-            if why := told.get("skipped"):
+        for stage, stage_facts in facts.items():
+            if why := stage_facts.get("skipped"):
                 raise AirflowSkipException(f"{stage}: {why}")
         return facts

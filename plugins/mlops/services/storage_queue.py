@@ -1,8 +1,8 @@
 """Blob-created events on a storage queue as a wake-up for Airflow.
 
-A message only says "look": what is new is found by comparing the listing with what was ingested, so
-a lost or repeated message costs nothing. The provider's MessageQueueTrigger speaks Service Bus, not
-Storage queues; this trigger can go when it does.
+A message only says that something changed. What is new is found by comparing the listing with what was ingested, so a
+lost or repeated message does no harm. The provider's MessageQueueTrigger supports Service Bus, not Storage queues; this
+trigger can be removed when it does.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from airflow.triggers.shared_stream import AdvanceItem, SharedStreamProducer
 if TYPE_CHECKING:
     from azure.storage.queue.aio import QueueClient
 
-IDLE = 1.0  # seconds between looks at an empty queue
-HIDDEN = 60  # seconds a message stays hidden while its event is being stored; then it comes again
-BATCH = 32  # Storage queues hand out at most 32 messages at once
+IDLE_PAUSE = 1.0  # seconds between polls of an empty queue
+HIDDEN = 60  # seconds that a message stays hidden while its event is stored; then it is delivered again
+BATCH = 32  # Storage queues return at most 32 messages at once
 
 
 def _subjects(messages: Sequence[Any]) -> list[str]:
-    """Which blobs the events are about; Event Grid sends them base64-coded."""
+    """The blobs that the events name. Event Grid sends events base64-encoded."""
     subjects = []
     for message in messages:
         try:
             event = json.loads(base64.b64decode(message.content, validate=True))
             subjects.append(str(event["subject"]))
         except (binascii.Error, ValueError, KeyError, TypeError):
-            subjects.append("unreadable message")  # still a reason to look
+            subjects.append("unreadable message")  # still a wake-up
     return subjects
 
 
 class _Queue(SharedStreamProducer):
-    """One batch of messages is one raw event; deleted once Airflow has stored what it caused."""
+    """One batch of messages is one raw event. Its messages are deleted once Airflow has stored its asset events."""
 
     def __init__(self, conn_id: str) -> None:
         self.conn_id = conn_id
@@ -71,7 +71,7 @@ class _Queue(SharedStreamProducer):
             if batch:
                 yield _subjects(batch), batch
             else:
-                await asyncio.sleep(IDLE)
+                await asyncio.sleep(IDLE_PAUSE)
 
     async def advance(self, batch: Sequence[AdvanceItem]) -> None:
         from azure.core.exceptions import ResourceNotFoundError
@@ -79,9 +79,9 @@ class _Queue(SharedStreamProducer):
         assert self.client is not None
         for item in batch:
             if not item.outcome.is_clean:
-                continue  # comes again when its hiding is over
+                continue  # delivered again after HIDDEN seconds
             for message in item.broker_payload:
-                with suppress(ResourceNotFoundError):  # it came twice, and the other one deleted it
+                with suppress(ResourceNotFoundError):  # it was delivered twice and is deleted already
                     await self.client.delete_message(message)
 
     async def aclose(self) -> None:
@@ -90,10 +90,10 @@ class _Queue(SharedStreamProducer):
 
 
 class StorageQueueTrigger(BaseEventTrigger):
-    """Fires when messages are in a storage queue. The payload lists the blobs they name.
+    """Fires when a storage queue has messages. The payload lists the blobs that they name.
 
-    :param conn_id: Connection with host = queue endpoint, login and password = account and key (or none of
-        them, for the machine's identity), extra `{"queue": name}`
+    :param conn_id: Connection with host = queue endpoint, login and password = account and key (neither:
+        the machine's identity), extra `{"queue": name}`
     """
 
     def __init__(self, conn_id: str) -> None:

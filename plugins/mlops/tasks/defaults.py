@@ -1,21 +1,35 @@
-"""What every Dag of the loop has in common."""
+"""What all Dags have in common: which of them to build, and their arguments."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from ml.config import ModelConfig
+from airflow.sdk import get_parsing_context
 
-# A retry attaches to what the last try asked for, so retrying is cheap and safe; three cover a
-# worker's death, a service's restart and the double start of apache/airflow #72716. The first comes
-# soon, because it mostly attaches to work that is done; later ones give a service time to come back.
+from ml.config import ModelConfig, load_model, load_models
+
+# A retry attaches to the remote run of the last try, so it is cheap and safe. Three cover the death of a worker, the
+# restart of a service and the double start of apache/airflow #72716. The first one comes soon, because it mostly
+# attaches to work that is done; later ones give a service time to recover.
 RETRIES = 3
 RETRY_DELAY = timedelta(seconds=3)
-# Airflow counts all tries of a task for its delay, also those from before a person cleared it: with no more than
-# the third retry has, a task that was cleared twice does not wait five minutes for a hiccup.
+# Airflow computes the delay from all tries of a task, including those before a person cleared it. This limit is near
+# the delay of the third retry, so a task that was cleared twice does not wait five minutes after a short outage.
 MAX_RETRY_DELAY = timedelta(minutes=1)
+
+
+def models_to_build(stage: str) -> Iterator[ModelConfig]:
+    """The models whose Dag of `stage` this process needs: all in the Dag processor, one at the start of a task.
+
+    Airflow names the Dag when it reads a file to run one of its tasks. The other models' configs are not read then.
+    """
+    dag_id = get_parsing_context().dag_id
+    if dag_id is None:
+        yield from load_models()
+    elif dag_id.endswith(f"_{stage}"):
+        yield load_model(dag_id.removesuffix(f"_{stage}"))
 
 
 def dag_arguments(model: ModelConfig, stage: str, doc: str) -> dict[str, Any]:
@@ -31,8 +45,8 @@ def dag_arguments(model: ModelConfig, stage: str, doc: str) -> dict[str, Any]:
             "owner": model.owner,
             "retries": RETRIES,
             "retry_delay": RETRY_DELAY,
-            "retry_exponential_backoff": 3.0,  # 3, 9, 27 seconds, spread up to the double: bad files fail their day soon
+            "retry_exponential_backoff": 3.0,  # 3, 9, 27 seconds, each spread up to its double: bad files fail soon
             "max_retry_delay": MAX_RETRY_DELAY,
-            "execution_timeout": timedelta(hours=2),  # no stage takes minutes; what takes hours hangs
+            "execution_timeout": timedelta(hours=2),  # stages take minutes; one that takes hours hangs
         },
     }

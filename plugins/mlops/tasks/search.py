@@ -1,6 +1,6 @@
-"""How a model to train is looked for, as `train.method` says, and what its training job is told of what was found.
+"""The search for the model to train, as `train.method` says, and how its result reaches the training job.
 
-All of it learns from the training part alone: what the test measures must not have been looked at.
+A search uses the training part only: the test rows must not influence what they measure.
 """
 
 from __future__ import annotations
@@ -19,89 +19,95 @@ if TYPE_CHECKING:
 
 METRIC = "validation_roc_auc"  # as the stage `trial` logs it
 VERSION = "{{ ti.xcom_pull(task_ids='build_training_set')['training_set']['version'] | int }}"
-FOUND = "ti.xcom_pull(task_ids='search_model')"
+RESULT = "ti.xcom_pull(task_ids='search_model')"
 
 
 @dataclass(frozen=True)
 class Search:
-    """Tasks before the training job, one after the other, and what the job is given from them."""
+    """Tasks before the training job, one after the other, and the job's arguments and inputs from them."""
 
     tasks: list[BaseOperator] = field(default_factory=list)
     arguments: list[str] = field(default_factory=list)
     inputs: dict[str, Any] = field(default_factory=dict)
 
 
-def words(model: ModelConfig, stage: str, *arguments: str) -> list[str]:
-    """A stage that learns from the training set, as a job's command."""
+def training_command(model: ModelConfig, stage: str, *arguments: str) -> list[str]:
+    """The command of a job that runs a stage on the training set, one word per argument."""
     return ["python", "-m", "ml", stage, "--model", model.model, "--training-set-version", VERSION, *arguments]
 
 
-def search(model: ModelConfig) -> Search:
-    """The search that the model's config asks for."""
+def make_search(model: ModelConfig) -> Search:
+    """The search that the model's config names."""
     return {"job": lambda _: Search(), "sweep": _sweep, "automl": _automl}[model.train.method](model)
 
 
 def _sweep(model: ModelConfig) -> Search:
-    """The best parameters of many."""
-    asked = model.train.sweep
-    tried = [part for name in sorted(asked.space) for part in ("--set", f"{name}={_later(f'search_space.{name}')}")]
-    policy = asked.early_termination
+    """A sweep: the best of many sets of parameters."""
+    sweep = model.train.sweep
+    settings = [f"{name}={_azure_ml_expression(f'search_space.{name}')}" for name in sorted(sweep.space)]
+    arguments = [word for setting in settings for word in ("--set", setting)]
+    policy = sweep.early_termination
     task = AzureMLSweepJobOperator(
         task_id="search_model",
-        command=words(model, "trial", *tried),
+        command=training_command(model, "trial", *arguments),
         environment=model.compute.azure_ml.environment,
-        search_space={name: told.model_dump(mode="json") for name, told in asked.space.items()},
+        search_space={name: distribution.model_dump(mode="json") for name, distribution in sweep.space.items()},
         metric=METRIC,
         goal="maximize",
-        sampling=asked.sampling,
+        sampling=sweep.sampling,
         early_termination=policy.model_dump(mode="json", exclude_none=True) if policy else None,
-        max_trials=asked.max_trials,
-        max_concurrent=asked.max_concurrent,
-        timeout=asked.timeout_seconds,
-        trial_timeout=asked.trial_timeout_seconds,
-        **_place(model),
+        max_trials=sweep.max_trials,
+        max_concurrent=sweep.max_concurrent,
+        timeout=sweep.timeout_seconds,
+        trial_timeout=sweep.trial_timeout_seconds,
+        **_target(model),
     )
-    return Search([task], ["--params", f"{{{{ {FOUND}['parameters'] | tojson }}}}"])
+    return Search([task], ["--params", f"{{{{ {RESULT}['parameters'] | tojson }}}}"])
 
 
 def _automl(model: ModelConfig) -> Search:
-    """The best model of many families, kept as ONNX."""
-    asked = model.train.automl
+    """AutoML: the best model of many algorithm families, as ONNX."""
+    automl = model.train.automl
     rows = stage_task(model, "export_rows", {"automl_data": ["--training-set-version", VERSION]}, per_day=False)
-    imputers = [{"fields": [name], "parameters": {"strategy": how}} for name, how in asked.imputation.items()]
+    imputers = [{"fields": [name], "parameters": {"strategy": how}} for name, how in automl.imputation.items()]
     task = AzureMLAutoMLJobOperator(
         task_id="search_model",
         training_data="{{ ti.xcom_pull(task_ids='export_rows')['automl_data']['uri'] }}",
         target=model.label.name,
-        metric=asked.metric,
-        cross_validations=asked.fold_columns,
-        timeout=asked.timeout_seconds,
+        metric=automl.metric,
+        cross_validations=automl.fold_columns,
+        timeout=automl.timeout_seconds,
         limits={
-            "trial_timeout_minutes": -(-asked.trial_timeout_seconds // 60),
-            "max_trials": asked.max_trials,
-            "max_concurrent_trials": asked.max_concurrent,
-            "enable_early_termination": asked.early_termination,
+            "trial_timeout_minutes": -(-automl.trial_timeout_seconds // 60),
+            "max_trials": automl.max_trials,
+            "max_concurrent_trials": automl.max_concurrent,
+            "enable_early_termination": automl.early_termination,
         },
         training={
-            "allowed_training_algorithms": list(asked.algorithms),
-            "enable_vote_ensemble": asked.vote_ensemble,
-            "enable_stack_ensemble": asked.stack_ensemble,
-            "enable_onnx_compatible_models": True,  # what is served is never unpickled
+            "allowed_training_algorithms": list(automl.algorithms),
+            "enable_vote_ensemble": automl.vote_ensemble,
+            "enable_stack_ensemble": automl.stack_ensemble,
+            "enable_onnx_compatible_models": True,  # a served model is never unpickled
         },
         featurization={"mode": "custom", "transformer_params": {"imputer": imputers}} if imputers else {"mode": "auto"},
         best_model="azureml://datastores/workspaceblobstore/paths/automl/{run_key}/",
-        **_place(model),
+        **_target(model),
     )
-    told = ["--automl-model", _later("inputs.best_model")]
-    told += ["--automl-job", f"{{{{ {FOUND}['job'] }}}}", "--automl-algorithm", f"{{{{ {FOUND}['algorithm'] }}}}"]
-    best_model = {"type": "uri_folder", "path": f"{{{{ {FOUND}['best_model'] }}}}"}
-    return Search([rows, task], told, {"best_model": best_model})
+    arguments = ["--automl-model", _azure_ml_expression("inputs.best_model")]
+    arguments += [
+        "--automl-job",
+        f"{{{{ {RESULT}['job'] }}}}",
+        "--automl-algorithm",
+        f"{{{{ {RESULT}['algorithm'] }}}}",
+    ]
+    best_model = {"type": "uri_folder", "path": f"{{{{ {RESULT}['best_model'] }}}}"}
+    return Search([rows, task], arguments, {"best_model": best_model})
 
 
-def _later(name: str) -> str:
-    """What Azure ML fills in, past Airflow's templates."""
+def _azure_ml_expression(name: str) -> str:
+    """A `${{…}}` that Azure ML fills in; Airflow's templates leave it alone."""
     return "{% raw %}${{" + name + "}}{% endraw %}"
 
 
-def _place(model: ModelConfig) -> dict[str, str]:
+def _target(model: ModelConfig) -> dict[str, str]:
     return {"compute": model.compute.azure_ml.compute, "experiment": model.experiment}

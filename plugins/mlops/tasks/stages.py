@@ -1,4 +1,4 @@
-"""Stages of the `ml` wheel as Databricks tasks, each said once for all Dags that run it."""
+"""Stages of the `ml` wheel as Databricks tasks, each defined once for all Dags that run it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def stage_task(
 ) -> DatabricksStageOperator:
     """A task that runs `stages` (name → arguments) one after the other, on the model's cluster.
 
-    Every stage is given `--model` and the run key; its name is the key of its facts, and up to a dot the
+    Every stage gets `--model` and the run key. Its name is the key of its facts; the part before a dot is the
     command (`validate.silver` runs `ml validate`).
     """
-    lines = {
+    commands = {
         name.replace(".", "_"): [name.split(".")[0], "--model", model.model, *arguments, "--run-key", "{run_key}"]
         for name, arguments in stages.items()
     }
     databricks = model.compute.databricks
     return DatabricksStageOperator(
-        task_id=task_id, stages=lines, cluster=databricks.cluster, timeout=databricks.timeout_seconds, **kwargs
+        task_id=task_id, stages=commands, cluster=databricks.cluster, timeout=databricks.timeout_seconds, **kwargs
     )
 
 
@@ -38,18 +38,19 @@ def ingest_task(
     follow: str = "",
     **kwargs: Any,
 ) -> DatabricksStageOperator:
-    """Validate what arrived, clean it, validate what came out: for one day, or `first..last`.
+    """Validate the arrival, clean it, validate silver: for one day, or for `first..last`.
 
-    `fingerprint` of a day's files, or the `listing` of many days, is what was copied. `follow` names the days
-    whose features and scores are expected; all of them unless told.
+    The `fingerprint` of a day's files, or the `listing` of many days, identifies what was copied. `follow` names the
+    days whose features and scores are expected; all of them by default.
     """
     copy_log = "bronze/_log/{{ ti.xcom_pull(task_ids='copy_files', key='run_key') }}"
-    copied = ["--fingerprint", fingerprint] if fingerprint else []
-    taken = [*copied, "--listing", listing] if listing else [*copied]
-    taken += ["--follow", follow] if follow else []
+    fingerprint_option = ["--fingerprint", fingerprint] if fingerprint else []
+    listing_option = ["--listing", listing] if listing else []
+    follow_option = ["--follow", follow] if follow else []
+    ingest_options = [*fingerprint_option, *listing_option, *follow_option]
     stages = {
-        "validate.arrival": ["--suite", "arrival", "--days", days, *copied],
-        "ingest": ["--days", days, "--copy-log", copy_log, *taken],
+        "validate.arrival": ["--suite", "arrival", "--days", days, *fingerprint_option],
+        "ingest": ["--days", days, "--copy-log", copy_log, *ingest_options],
         "validate.silver": ["--suite", "silver", "--days", days],
     }
     return stage_task(model, task_id, stages, **kwargs)
