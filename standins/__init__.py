@@ -1,4 +1,4 @@
-"""A local cloud: small servers that speak Azure's own protocols and really do the work.
+"""A local cloud: one process that speaks the protocols of Azure's services and really does the work.
 
-One process, one module per service. What is not implemented answers 501 with method and path.
+One package per service. A route that is not implemented returns 501 with method and path.
 """

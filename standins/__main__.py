@@ -1,7 +1,7 @@
 """`python -m standins --state DIR --port P --proxy-port Q`: the local cloud as one process.
 
-Listens with TLS on P and as CONNECT proxy on Q; 0 lets the machine choose. What was chosen, and
-where the certificate authority is, stands in `DIR/address.json` once everything answers.
+Listens with TLS on P and as CONNECT proxy on Q; 0 selects a free port. `DIR/address.json` holds both ports and the
+path of the certificate authority; it is written when the server accepts requests.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from standins.server.proxy import Proxy
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its own signal handling: it would end the process before the proxy is closed."""
+    """uvicorn without its signal handling, which would end the process before the proxy is closed."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -46,7 +46,7 @@ def _listen(host: str, port: int) -> socket.socket:
         raise SystemExit(
             f"standins: {host}:{port} cannot be listened on: {error.strerror}. Choose another port"
         ) from error
-    # inherited by every connection: else Nagle and delayed acknowledgements cost each answer 40 ms
+    # inherited by every connection: otherwise Nagle and delayed acknowledgements add 40 ms to each response
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.listen(128)
     listener.setblocking(False)
@@ -71,8 +71,9 @@ async def _serve(cloud: Cloud, listener: socket.socket, proxy_listener: socket.s
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, setattr, server, "should_exit", True)
-    bound = listener.getsockname()[0]
-    proxy = Proxy(("127.0.0.1" if ipaddress.ip_address(bound).is_unspecified else bound, settings.port), faults.clients)
+    listening_on = listener.getsockname()[0]
+    host = "127.0.0.1" if ipaddress.ip_address(listening_on).is_unspecified else listening_on
+    proxy = Proxy((host, settings.port), faults.clients)
     await proxy.start(proxy_listener)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     while not server.started and not serving.done():
@@ -88,8 +89,8 @@ async def _serve(cloud: Cloud, listener: socket.socket, proxy_listener: socket.s
 def main() -> None:
     parser = argparse.ArgumentParser(prog="standins", description="A local cloud.")
     parser.add_argument("--state", type=Path, required=True, help="folder for state, keys and certificates")
-    parser.add_argument("--port", type=int, default=0, help="TLS port of all services (0: any free one)")
-    parser.add_argument("--proxy-port", type=int, default=0, help="port of the CONNECT proxy (0: any free one)")
+    parser.add_argument("--port", type=int, default=0, help="TLS port of all services (0: any free port)")
+    parser.add_argument("--proxy-port", type=int, default=0, help="port of the CONNECT proxy (0: any free port)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 inside a container")
     args = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)

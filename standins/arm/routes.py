@@ -1,6 +1,6 @@
-"""Azure Resource Manager: what every resource provider shares, and subscriptions and groups themselves.
+"""Azure Resource Manager: the checks that all resource providers share, and subscriptions and resource groups.
 
-Resource groups are names only here: every name that a path uses exists.
+Resource groups are only names: every name in a path exists.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ LOCATION = "westeurope"
 
 
 def arm_request(*api_versions: str) -> Callable[[Request], Claims]:
-    """A FastAPI dependency for a resource provider: token, subscription and api-version are checked.
+    """A FastAPI dependency for a resource provider: checks token, subscription and api-version.
 
-    Gives the token's claims. With no `api_versions`, any is taken; it must be there all the same.
+    Returns the token's claims. Without `api_versions` any version is accepted, but there must be one.
     """
     check_token = bearer(*AUDIENCES)
 
@@ -86,7 +86,7 @@ def routes(cloud: Cloud) -> APIRouter:
     def subscription() -> dict[str, Any]:
         return subscription_body()
 
-    # Azure takes both spellings, and its own SDKs use both.
+    # Azure accepts both spellings, and its SDKs use both.
     @router.get("/subscriptions/{subscription}/resourceGroups/{group}", dependencies=checked)
     @router.get("/subscriptions/{subscription}/resourcegroups/{group}", dependencies=checked)
     def resource_group(group: str) -> dict[str, Any]:

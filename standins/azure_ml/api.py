@@ -1,4 +1,4 @@
-"""What every Azure ML endpoint shares: the workspace that a path names, errors, and Resource Manager's frame."""
+"""Shared by all Azure ML endpoints: the workspace in the path, errors, and Resource Manager's resource format."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 PROVIDER = "Microsoft.MachineLearningServices"
 PATH = f"/subscriptions/{{subscription}}/resourceGroups/{{group}}/providers/{PROVIDER}/workspaces/{{workspace}}"
-DATA_PLANE = f"https://{LOCATION}.api.azureml.ms"  # run history, and where its logs are read
+DATA_PLANE = f"https://{LOCATION}.api.azureml.ms"  # host of the run history API and of the job logs
 
 _arm = arm_request()
 _data_plane = bearer(*AUDIENCES, "https://ml.azure.com", DATA_PLANE)
@@ -24,7 +24,7 @@ _data_plane = bearer(*AUDIENCES, "https://ml.azure.com", DATA_PLANE)
 
 @dataclass(frozen=True)
 class Workspace:
-    """The workspace that a request's path names. Every name exists: there is nothing that it would contain before."""
+    """The workspace in a request's path. Any name is accepted: a workspace is not created before its first use."""
 
     subscription: str
     group: str
@@ -35,8 +35,8 @@ class Workspace:
         path = PATH.replace("{subscription}", self.subscription).replace("{group}", self.group)
         return path.replace("{workspace}", self.name)
 
-    def kind(self, resource: str) -> str:
-        """The kind of this workspace's documents of one sort."""
+    def document_kind(self, resource: str) -> str:
+        """The document kind under which this workspace stores one type of resource."""
         return f"azure_ml/{self.group}/{self.name}/{resource}".lower()
 
 
@@ -53,13 +53,13 @@ def _history(request: Request) -> Claims:
     return _data_plane(request)
 
 
-Where = Annotated[Workspace, Depends(_workspace)]
-Who = Annotated[Claims, Depends(_management)]  # the management API: token, subscription and api-version checked
-WhoReads = Annotated[Claims, Depends(_history)]  # the run history API
+PathWorkspace = Annotated[Workspace, Depends(_workspace)]
+ArmCaller = Annotated[Claims, Depends(_management)]  # the management API: token, subscription and api-version checked
+HistoryCaller = Annotated[Claims, Depends(_history)]  # the run history API
 
 
 def user_error(message: str, status: int = 400, code: str = "UserError") -> ApiError:
-    """An error of the caller's, as the service frames it."""
+    """An error caused by the caller, in the service's format."""
     body = {
         "error": {
             "code": code,
@@ -79,8 +79,8 @@ def not_found(what: str) -> ApiError:
     return user_error(f"{what} not found.", 404, "UserError")
 
 
-def framed(workspace: Workspace, kind: str, name: str, properties: Json, system: Json | None = None) -> Json:
-    """A resource as Resource Manager shows it. `kind` is its path's words, `name` its last part."""
+def arm_resource(workspace: Workspace, kind: str, name: str, properties: Json, system: Json | None = None) -> Json:
+    """A resource in Resource Manager's format. Its id is `<workspace>/<kind>/<name>`; `kind` is a path such as `jobs`."""
     words = kind.split("/")
     body: Json = {
         "id": f"{workspace.id}/{kind}/{name}",
@@ -93,13 +93,13 @@ def framed(workspace: Workspace, kind: str, name: str, properties: Json, system:
     return body
 
 
-def stamp(claims: Claims) -> Json:
-    """Who made something, and when."""
-    who = str(claims.get("appid", ""))
-    at = iso_now()
+def system_data(claims: Claims) -> Json:
+    """`systemData` of a new resource: its creator and its creation time."""
+    caller = str(claims.get("appid", ""))
+    now = iso_now()
     return {
-        "createdAt": at, "createdBy": who, "createdByType": "Application",
-        "lastModifiedAt": at, "lastModifiedBy": who, "lastModifiedByType": "Application",
+        "createdAt": now, "createdBy": caller, "createdByType": "Application",
+        "lastModifiedAt": now, "lastModifiedBy": caller, "lastModifiedByType": "Application",
     }  # fmt: skip
 
 
@@ -108,5 +108,5 @@ def iso_now() -> str:
 
 
 def iso(seconds: float) -> str:
-    """A time as the service writes it: ISO 8601, UTC."""
+    """A time (seconds since the epoch) in the service's format: ISO 8601, UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

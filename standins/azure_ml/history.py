@@ -1,4 +1,4 @@
-"""Azure ML's run history: what became of jobs, their logs, their experiments, and a page for people."""
+"""Azure ML's run history: the status of jobs, their logs, their experiments, and an HTML page per job."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from urllib.parse import quote
 from fastapi import APIRouter, Body, Header, Query, Response
 from fastapi.responses import HTMLResponse
 
-from standins.azure_ml.api import DATA_PLANE, PATH, Json, Where, WhoReads, Workspace, iso, not_found
-from standins.azure_ml.job import DONE, UPDATABLE
+from standins.azure_ml.api import DATA_PLANE, PATH, HistoryCaller, Json, PathWorkspace, Workspace, iso, not_found
 from standins.azure_ml.job_types import jobs_of
-from standins.azure_ml.views import told
+from standins.azure_ml.jobs.document import DONE, UPDATABLE
+from standins.azure_ml.jobs.views import tags_and_properties
 from standins.core.cloud import Cloud
 from standins.core.documents import Document
 
 LOG = "user_logs/std_log.txt"
 HISTORY = f"/history/v1.0{PATH}"
 
-_LAST = 500_000  # characters of output that a page shows
+_LAST = 500_000  # characters of the log that a page shows
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{name} – Azure ML job</title>{refresh}
 <style>
@@ -38,11 +38,11 @@ td {{ padding: .2rem .8rem .2rem 0; vertical-align: top; }}
 
 def routes(cloud: Cloud) -> APIRouter:
     router = APIRouter()
-    jobs = cloud.one(jobs_of)
+    jobs = cloud.shared(jobs_of)
 
     @router.get(f"{HISTORY}/runs/{{run}}/details")
-    def details(run: str, where: Where, _: WhoReads) -> Json:
-        job = jobs.get(where, run)
+    def details(run: str, workspace: PathWorkspace, _: HistoryCaller) -> Json:
+        job = jobs.get(workspace, run)
         address = f"{DATA_PLANE}/azureml/logs/{quote(job['secret'])}/{LOG}"
         return {
             "runId": job["name"],
@@ -52,45 +52,49 @@ def routes(cloud: Cloud) -> APIRouter:
             "endTimeUtc": iso(job["ended"]) if job["ended"] else None,
             "error": _error(job),
             "warnings": [],
-            **told(job),
+            **tags_and_properties(job),
             "inputDatasets": [],
             "outputDatasets": [],
-            # The file appears with the first thing that a job does, as it does on the service.
+            # The file appears when the job starts, as on the service.
             "logFiles": {LOG: address} if job["started"] or job["status"] in DONE else {},
             "submittedBy": job["systemData"]["createdBy"],
         }
 
     @router.get(f"{HISTORY}/runs/{{run}}")
-    def get_run(run: str, where: Where, _: WhoReads) -> Json:
-        return _run(jobs.get(where, run))
+    def get_run(run: str, workspace: PathWorkspace, _: HistoryCaller) -> Json:
+        return _run(jobs.get(workspace, run))
 
     @router.get(f"{HISTORY}/runs/{{run}}/children")
-    def children(run: str, where: Where, _: WhoReads) -> Json:
-        return {"value": [_run(child) for child in jobs.children(jobs.get(where, run))]}
+    def children(run: str, workspace: PathWorkspace, _: HistoryCaller) -> Json:
+        return {"value": [_run(child) for child in jobs.children(jobs.get(workspace, run))]}
 
     @router.patch(f"{HISTORY}/experiments/{{experiment}}/runs/{{run}}")
-    def describe(run: str, where: Where, _: WhoReads, body: Annotated[Json, Body()]) -> Json:
-        jobs.describe(where, run, {field: body.get(field) for field in UPDATABLE})
-        return _run(jobs.get(where, run))
+    def describe(run: str, workspace: PathWorkspace, _: HistoryCaller, body: Annotated[Json, Body()]) -> Json:
+        jobs.describe(workspace, run, {field: body.get(field) for field in UPDATABLE})
+        return _run(jobs.get(workspace, run))
 
     @router.get(f"{HISTORY}/experiments/{{experiment}}")
-    def experiment(experiment: str, where: Where, _: WhoReads) -> Json:
-        found = _experiments(jobs.within(where))
-        if experiment not in found:
+    def get_experiment(experiment: str, workspace: PathWorkspace, _: HistoryCaller) -> Json:
+        experiments = _experiments(jobs.list_submitted(workspace))
+        if experiment not in experiments:
             raise not_found(f"Experiment {experiment}")
-        return found[experiment]
+        return experiments[experiment]
 
     @router.post(f"{HISTORY}/experiments:query")
-    def experiments(where: Where, _: WhoReads) -> Json:
-        return {"value": list(_experiments(jobs.within(where)).values()), "continuationToken": None, "nextLink": None}
+    def query_experiments(workspace: PathWorkspace, _: HistoryCaller) -> Json:
+        return {
+            "value": list(_experiments(jobs.list_submitted(workspace)).values()),
+            "continuationToken": None,
+            "nextLink": None,
+        }
 
     @router.get(f"/azureml/logs/{{secret}}/{LOG}")
-    def log(secret: str, asked: Annotated[str, Header(alias="range")] = "") -> Response:
-        content, kind = jobs.log(jobs.by_secret(secret)), "text/plain; charset=utf-8"
-        found = re.fullmatch(r"bytes=(\d+)-", asked)
-        if found is None:
+    def log(secret: str, range_header: Annotated[str, Header(alias="range")] = "") -> Response:
+        content, kind = jobs.log(jobs.find_by_secret(secret)), "text/plain; charset=utf-8"
+        match = re.fullmatch(r"bytes=(\d+)-", range_header)
+        if match is None:
             return Response(content, media_type=kind)
-        start, size = int(found[1]), len(content)  # as Blob Storage, where the service keeps its logs
+        start, size = int(match[1]), len(content)  # as in Blob Storage, where the service keeps its logs
         if start >= size:
             return Response(status_code=416, headers={"Content-Range": f"bytes */{size}"})
         part = {"Content-Range": f"bytes {start}-{size - 1}/{size}"}
@@ -114,7 +118,7 @@ def _error(job: Document) -> Json | None:
 
 
 def _run(job: Document) -> Json:
-    asked = job["asked"]
+    definition = job["asked"]
     return {
         "runId": job["name"],
         "status": job["status"],
@@ -122,44 +126,46 @@ def _run(job: Document) -> Json:
         "startTimeUtc": iso(job["started"]) if job["started"] else None,
         "endTimeUtc": iso(job["ended"]) if job["ended"] else None,
         "error": _error(job),
-        "displayName": asked.get("displayName") or job["name"],
-        "description": asked.get("description"),
-        **told(job),
+        "displayName": definition.get("displayName") or job["name"],
+        "description": definition.get("description"),
+        **tags_and_properties(job),
         "parentRunId": job.get("parent"),
         "rootRunId": job.get("parent") or job["name"],
-        "jobType": asked["jobType"],
-        "experimentId": asked.get("experimentName") or "Default",
-        "runType": f"azureml.{asked['jobType']}Job",
-        "target": (asked.get("computeId") or "serverless").rpartition("/")[2],
+        "jobType": definition["jobType"],
+        "experimentId": definition.get("experimentName") or "Default",
+        "runType": f"azureml.{definition['jobType']}Job",
+        "target": (definition.get("computeId") or "serverless").rpartition("/")[2],
         "createdBy": {"userName": job["systemData"]["createdBy"]},
     }
 
 
 def _experiments(jobs: list[Document]) -> dict[str, Json]:
-    found: dict[str, Json] = {}
+    experiments: dict[str, Json] = {}
     for job in reversed(jobs):
         name = job["asked"].get("experimentName") or "Default"
-        found.setdefault(name, {"experimentId": name, "name": name, "createdUtc": iso(job["created"]), "tags": {}})
-    return found
+        experiments.setdefault(
+            name, {"experimentId": name, "name": name, "createdUtc": iso(job["created"]), "tags": {}}
+        )
+    return experiments
 
 
-def _children(children: list[Document], wsid: str) -> str:
-    """The trials of a sweep, the steps of a pipeline: each with its page, how it is, and what it tells of itself."""
+def _children_table(children: list[Document], wsid: str) -> str:
+    """HTML table of the trials of a sweep or the steps of a pipeline: link, status, error, tags and properties."""
     if not children:
         return ""
     rows = ""
     for child in children:
-        shown = told(child)
-        says = ", ".join(f"{k} {v}" for k, v in {**shown["tags"], **shown["properties"]}.items())
-        cells = [child["status"], child["error"] or "", says]
+        annotations = tags_and_properties(child)
+        details = ", ".join(f"{k} {v}" for k, v in {**annotations["tags"], **annotations["properties"]}.items())
+        cells = [child["status"], child["error"] or "", details]
         page = f"/azureml/runs/{quote(child['name'])}?wsid={quote(wsid)}"
         rows += f'<tr><td><a href="{page}">{html.escape(child["name"])}</a>'
         rows += "".join(f"<td>{html.escape(str(cell))}" for cell in cells)
-    return f"<h2>Jobs it has started</h2><table>{rows}</table>"
+    return f"<h2>Child jobs</h2><table>{rows}</table>"
 
 
 def _page(job: Document, children: list[Document], wsid: str, log: str) -> str:
-    def clock(seconds: float | None) -> str:
+    def utc(seconds: float | None) -> str:
         return iso(seconds)[:19].replace("T", " ") if seconds else "–"
 
     return _PAGE.format(
@@ -168,10 +174,10 @@ def _page(job: Document, children: list[Document], wsid: str, log: str) -> str:
         error=html.escape(job["error"] or ""),
         workspace=html.escape(job["workspace"]),
         experiment=html.escape(job["asked"].get("experimentName") or "Default"),
-        started=clock(job["started"]),
-        ended=clock(job["ended"]),
+        started=utc(job["started"]),
+        ended=utc(job["ended"]),
         command=html.escape(job["asked"].get("command") or (job["asked"].get("trial") or {}).get("command") or ""),
-        children=_children(children, wsid.partition("&")[0]),
+        children=_children_table(children, wsid.partition("&")[0]),
         log_name=LOG,
         log=html.escape(log[-_LAST:]),
         refresh="" if job["status"] in DONE else '<meta http-equiv="refresh" content="2">',

@@ -1,23 +1,23 @@
-"""The job types that Azure ML here can run, by name, and the jobs of a cloud."""
+"""The supported job types by name, and the `Jobs` object of a cloud."""
 
 from __future__ import annotations
 
-import standins.azure_ml.automl.jobs
-import standins.azure_ml.sweep.jobs
-from standins.azure_ml import pipeline
-from standins.azure_ml.followers import JobType
-from standins.azure_ml.jobs import Jobs
+import standins.azure_ml.automl.job_type
+import standins.azure_ml.sweep.job_type
+from standins.azure_ml.jobs import pipeline
+from standins.azure_ml.jobs.followers import JobType
+from standins.azure_ml.jobs.lifecycle import Jobs
 from standins.compute.pool import Compute
 from standins.core.cloud import Cloud
 
-# Those whose jobs have children; a command job has none and is moved on by `Jobs` itself.
-_PARENTS: dict[str, JobType] = {
-    "AutoML": standins.azure_ml.automl.jobs,
-    "Sweep": standins.azure_ml.sweep.jobs,
+# Types whose jobs have children. A command job has none; `Jobs` advances it itself.
+_PARENT_TYPES: dict[str, JobType] = {
+    "AutoML": standins.azure_ml.automl.job_type,
+    "Sweep": standins.azure_ml.sweep.job_type,
     "Pipeline": pipeline,
 }
 
 
 def jobs_of(cloud: Cloud) -> Jobs:
-    """The jobs of a cloud's workspaces. Use `cloud.one(jobs_of)`: there is one such object per cloud."""
-    return Jobs(cloud, cloud.one(Compute), _PARENTS)
+    """The jobs of all workspaces of a cloud. Use `cloud.shared(jobs_of)`: each cloud has exactly one such object."""
+    return Jobs(cloud, cloud.shared(Compute), _PARENT_TYPES)

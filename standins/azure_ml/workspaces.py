@@ -1,12 +1,12 @@
-"""Azure ML workspaces, and where their data plane is found."""
+"""Azure ML workspaces and the discovery of their data plane."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter
 
 from standins.arm.routes import LOCATION
-from standins.azure_ml.api import DATA_PLANE, PATH, PROVIDER, Json, Where, Who
-from standins.azure_ml.datastores import CONTAINER
+from standins.azure_ml.api import DATA_PLANE, PATH, PROVIDER, ArmCaller, Json, PathWorkspace
+from standins.azure_ml.data.datastores import CONTAINER
 from standins.core.cloud import Cloud
 
 
@@ -15,11 +15,11 @@ def routes(cloud: Cloud) -> APIRouter:
     settings = cloud.settings
 
     @router.get(PATH)
-    def get(where: Where, _: Who) -> Json:
-        group = f"/subscriptions/{where.subscription}/resourceGroups/{where.group}/providers"
+    def get(workspace: PathWorkspace, _: ArmCaller) -> Json:
+        group = f"/subscriptions/{workspace.subscription}/resourceGroups/{workspace.group}/providers"
         return {
-            "id": where.id,
-            "name": where.name,
+            "id": workspace.id,
+            "name": workspace.name,
             "type": f"{PROVIDER}/workspaces",
             "location": LOCATION,
             "tags": {},
@@ -27,11 +27,11 @@ def routes(cloud: Cloud) -> APIRouter:
             "sku": {"name": "Basic", "tier": "Basic"},
             "identity": {"type": "SystemAssigned", "tenantId": settings.tenant_id},
             "properties": {
-                "friendlyName": where.name,
+                "friendlyName": workspace.name,
                 "workspaceId": settings.subscription_id,
                 "storageAccount": f"{group}/Microsoft.Storage/storageAccounts/{settings.storage_account}",
                 "discoveryUrl": f"{DATA_PLANE}/discovery",
-                "mlFlowTrackingUri": f"azureml://{LOCATION}.api.azureml.ms/mlflow/v1.0{where.id}",
+                "mlFlowTrackingUri": f"azureml://{LOCATION}.api.azureml.ms/mlflow/v1.0{workspace.id}",
                 "provisioningState": "Succeeded",
                 "publicNetworkAccess": "Enabled",
                 "containerRegistry": None,

@@ -1,6 +1,6 @@
-"""Files that a run needs from the lake or leaves there: wheels, scripts, code and data folders.
+"""Files that a run downloads from Blob Storage or uploads to it: wheels, scripts, code and data folders.
 
-Called inside the run, with the run's own storage identity (AZURE_STORAGE_*).
+Called inside the run, with the run's own storage credentials (AZURE_STORAGE_*).
 """
 
 from __future__ import annotations
@@ -21,39 +21,38 @@ if TYPE_CHECKING:
 
 
 class FileError(RuntimeError):
-    """A file cannot be had; the message names it and says which forms are understood."""
+    """A file cannot be read; the message names it and, for an unknown form, lists the supported ones."""
 
 
 def locate(uri: str) -> tuple[str, str]:
     """The container and path of a file in Blob Storage. Raises FileError.
 
-    Understood: `abfss://` and `wasbs://container@account.…/path`, `https://account.blob.…/container/path` (and
-    Azurite's form of it), `az://container/path`, and `dbfs:/mnt/container/path`, where every container
-    is mounted.
+    Supported: `abfss://` and `wasbs://container@account.…/path`, `https://account.blob.…/container/path` (also in
+    Azurite's form), `az://container/path`, and `dbfs:/mnt/container/path` (every container is mounted).
     """
     account = os.environ.get("AZURE_STORAGE_ACCOUNT_NAME", "")
     parts = urlsplit(uri)
     path = parts.path.lstrip("/")
-    found = account
+    uri_account = account
     if parts.scheme in ("abfs", "abfss", "wasb", "wasbs") and parts.username:
-        container, found = parts.username, (parts.hostname or "").partition(".")[0]
+        container, uri_account = parts.username, (parts.hostname or "").partition(".")[0]
     elif parts.scheme == "az":
         container = parts.netloc
     elif parts.scheme == "dbfs" and path.startswith("mnt/"):
         container, _, path = path.removeprefix("mnt/").partition("/")
     elif parts.scheme in ("http", "https"):
         if (parts.hostname or "").endswith(".blob.core.windows.net"):
-            found = (parts.hostname or "").partition(".")[0]
+            uri_account = (parts.hostname or "").partition(".")[0]
         else:
-            found, _, path = path.partition("/")
+            uri_account, _, path = path.partition("/")
         container, _, path = path.partition("/")
     else:
         raise FileError(
             f"{uri!r}: this stand-in reads abfss://container@account.…/path, wasbs://…, az://container/path, "
             "https://account.blob.core.windows.net/container/path and dbfs:/mnt/container/path"
         )
-    if found != account:
-        raise FileError(f"{uri!r}: the run's storage account is {account!r}, not {found!r}")
+    if uri_account != account:
+        raise FileError(f"{uri!r}: the run's storage account is {account!r}, not {uri_account!r}")
     return container, path
 
 
@@ -71,7 +70,7 @@ def read(uri: str) -> bytes:
     if uri.startswith(("/", "file:")):
         path = Path(url2pathname(urlsplit(uri).path))
         if not path.is_file():
-            raise FileError(f"{uri!r}: there is no such file")
+            raise FileError(f"{uri!r}: the file does not exist")
         return path.read_bytes()
     from azure.core.exceptions import ResourceNotFoundError
 
@@ -79,11 +78,11 @@ def read(uri: str) -> bytes:
     try:
         return _container(container).download_blob(name).readall()
     except ResourceNotFoundError as error:
-        raise FileError(f"{uri!r}: there is no blob {name!r} in container {container!r}") from error
+        raise FileError(f"{uri!r}: container {container!r} has no blob {name!r}") from error
 
 
 def download(uri: str, target: Path) -> Path:
-    """A file, or all files below a folder, as `target`. Raises FileError when there is neither."""
+    """Download a file, or all files below a folder, to `target`. Raises FileError when neither exists."""
     container, name = locate(uri)
     client = _container(container)
     blobs = {blob.name for blob in client.list_blobs(name_starts_with=name.rstrip("/"))}
@@ -92,33 +91,33 @@ def download(uri: str, target: Path) -> Path:
         target.write_bytes(client.download_blob(name).readall())
         return target
     folder = f"{name.rstrip('/')}/" if name.rstrip("/") else ""
-    inside = sorted(blob for blob in blobs if blob.startswith(folder) and blob != folder)
-    if not inside:
+    names = sorted(blob for blob in blobs if blob.startswith(folder) and blob != folder)
+    if not names:
         raise FileError(f"{uri!r}: container {container!r} has neither a file nor a folder {name!r}")
-    for blob in inside:
+    for blob in names:
         path = (target / blob.removeprefix(folder)).resolve()
         if not path.is_relative_to(target.resolve()):
-            raise FileError(f"{uri!r}: {blob!r} leaves the folder")
+            raise FileError(f"{uri!r}: {blob!r} is outside the folder")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(client.download_blob(blob).readall())
     return target
 
 
 def upload(source: Path, uri: str) -> None:
-    """Write a file, or all files of a folder, below `uri`."""
+    """Upload a file to `uri`, or all files of a folder below it."""
     container, name = locate(uri)
     client = _container(container)
     files = [source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file())
     for path in files:
-        below = "" if path == source else f"/{path.relative_to(source).as_posix()}"
+        suffix = "" if path == source else f"/{path.relative_to(source).as_posix()}"
         with path.open("rb") as content:
-            client.upload_blob(f"{name.rstrip('/')}{below}", content, overwrite=True)
+            client.upload_blob(f"{name.rstrip('/')}{suffix}", content, overwrite=True)
 
 
 def install(uri: str, cache: Path) -> Path:
-    """The folder, below `cache` and named by the wheel's digest, that holds an installed wheel without dependencies.
+    """Install a wheel without its dependencies into a folder below `cache` that is named by the wheel's digest.
 
-    Raises FileError for what is no plain wheel.
+    Returns the folder. Raises FileError when the file is not a plain wheel.
     """
     content = read(uri)
     folder = cache / hashlib.sha256(content).hexdigest()
@@ -130,15 +129,15 @@ def install(uri: str, cache: Path) -> Path:
         with zipfile.ZipFile(io.BytesIO(content)) as wheel:
             names = wheel.namelist()
             if not any(name.endswith(".dist-info/METADATA") for name in names):
-                raise FileError(f"{uri!r} is a zip file but no wheel: it has no .dist-info/METADATA")
+                raise FileError(f"{uri!r} is a zip file but not a wheel: it has no .dist-info/METADATA")
             if any(name.partition("/")[0].endswith(".data") for name in names):
                 raise FileError(f"{uri!r} has a .data folder; this stand-in installs plain wheels only")
             wheel.extractall(temporary)
         temporary.rename(folder)
     except zipfile.BadZipFile as error:
-        raise FileError(f"{uri!r} is no wheel: {error}") from error
+        raise FileError(f"{uri!r} is not a wheel: {error}") from error
     except OSError:
-        if not folder.is_dir():  # else another run has just installed the same wheel
+        if not folder.is_dir():  # otherwise another run has just installed the same wheel
             raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

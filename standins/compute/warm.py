@@ -1,4 +1,4 @@
-"""The stand-in's side of the warm cluster: starts `standins.compute.zygote`, hands runs to it."""
+"""The server's side of the warm cluster: starts `standins.compute.zygote` and passes runs to it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 _REPLY_SECONDS = 10.0
-_AGAIN_AFTER = 30.0  # seconds before a warm cluster that died is started again
+_RESTART_SECONDS = 30.0  # delay before a warm cluster that failed is started again
 
 
 class Warm:
-    """At most one warm process. Used by one thread only, which is the process's parent: they end together.
+    """At most one warm process. Used by one thread only; the process is killed when that thread ends.
 
-    `STANDINS_WARM` says when it starts: `start` with the stand-in, `first` (default) with the first run, or `never`.
+    `STANDINS_WARM` says when it starts: `start` (with the server), `first` (with the first run; default) or `never`.
     """
 
     def __init__(self, state: Path, environment: Mapping[str, str]) -> None:
@@ -29,25 +29,25 @@ class Warm:
         self._environment = environment
         self._when = os.environ.get("STANDINS_WARM", "first")
         if self._when not in ("start", "first", "never"):
-            raise ValueError(f"STANDINS_WARM: found {self._when!r}; start, first or never is needed")
+            raise ValueError(f"STANDINS_WARM must be start, first or never; found {self._when!r}")
         self._process: subprocess.Popen[bytes] | None = None
         self.ready = False
         self._not_before = 0.0
 
     def start_early(self) -> None:
-        """Begin warming up, if it is to happen before the first run."""
+        """Start the warm process now when `STANDINS_WARM` is `start`."""
         if self._when == "start":
             self._start()
 
-    def look(self) -> None:
-        """Take note of the end of warming up."""
+    def check_ready(self) -> None:
+        """Set `ready` when the process has announced that its imports are done."""
         if self._process is not None and not self.ready:
-            self.ready = self._line(0.0) == b"ready"
+            self.ready = self._read_line(0.0) == b"ready"
 
     def fork(self, folder: Path) -> bool:
-        """Have the run in `folder` started. False: not warm (yet); the caller starts it another way.
+        """Start the run in `folder` as a fork. False: not warm (yet), and the caller must start it another way.
 
-        When the answer is lost, the run may be started twice; the claim in its folder keeps it single.
+        When the reply is lost, the run may be started twice; the claim in its folder lets only one do the work.
         """
         if self._when == "never":
             return False
@@ -55,7 +55,7 @@ class Warm:
             if time.monotonic() >= self._not_before:
                 self._start()
             return False
-        self.look()
+        self.check_ready()
         if not self.ready:
             return False
         assert self._process.stdin is not None
@@ -65,13 +65,13 @@ class Warm:
         except BrokenPipeError:
             self._give_up()
             return False
-        if not self._line(_REPLY_SECONDS).isdigit():
+        if not self._read_line(_REPLY_SECONDS).isdigit():
             self._give_up()
             return False
         return True
 
     def close(self) -> None:
-        """End the warm process; runs that it started go on."""
+        """End the warm process; runs that it started continue."""
         if self._process is None:
             return
         self._process.kill()
@@ -94,16 +94,16 @@ class Warm:
                 start_new_session=True,
             )
 
-    def _line(self, seconds: float) -> bytes:
-        """The next line of the warm process, without its end; empty when none came in time. It writes whole lines."""
+    def _read_line(self, seconds: float) -> bytes:
+        """The next line of the warm process, stripped; empty after `seconds` without one. It writes whole lines."""
         assert self._process is not None
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
-        came, _, _ = select.select([descriptor], [], [], seconds)
-        if not came:
+        readable, _, _ = select.select([descriptor], [], [], seconds)
+        if not readable:
             return b""
         line = os.read(descriptor, 64).strip()
-        if not line:  # its end of the pipe is closed: it died
+        if not line:  # the pipe is closed: the process has ended
             self._give_up()
         return line
 
@@ -113,4 +113,4 @@ class Warm:
         code = self._process.poll()
         log.warning("the warm cluster failed (exit code %s); see %s", code, self._state / "warm.log")
         self.close()
-        self._not_before = time.monotonic() + _AGAIN_AFTER
+        self._not_before = time.monotonic() + _RESTART_SECONDS

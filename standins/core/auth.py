@@ -1,4 +1,4 @@
-"""Tokens as Entra ID makes them, and the check that every service does on them."""
+"""Tokens in the form of Entra ID, and the check of tokens that every service uses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Claims = dict[str, Any]
 
 
 class Tokens:
-    """Signs and checks JSON Web Tokens with one RSA key, kept in `folder`, so tokens outlive a restart."""
+    """Signs and checks JSON Web Tokens with one RSA key, stored in `folder`: tokens stay valid after a restart."""
 
     def __init__(self, folder: Path) -> None:
         path = folder / "token-key.pem"
@@ -36,7 +36,7 @@ class Tokens:
             write_private(path, pem)
         loaded = serialization.load_pem_private_key(path.read_bytes(), password=None)
         if not isinstance(loaded, rsa.RSAPrivateKey):
-            raise TypeError(f"{path}: an RSA private key is needed; remove the file and start again")
+            raise TypeError(f"{path} is not an RSA private key: delete the file and start again")
         self._key = loaded
         public = loaded.public_key().public_bytes(
             serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
@@ -44,13 +44,16 @@ class Tokens:
         self.key_id = urlsafe_b64encode(hashlib.sha256(public).digest()[:20]).decode().rstrip("=")
 
     def sign(self, claims: Claims, lifetime: int) -> str:
-        """A token with these claims that is good for `lifetime` seconds from now (a negative one is expired)."""
+        """A token with these claims, valid for `lifetime` seconds from now (negative: already expired)."""
         now = int(time.time())
-        times = {"iat": now, "nbf": now - 300, "exp": now + lifetime}  # Entra, too, allows for slow clocks
+        times = {"iat": now, "nbf": now - 300, "exp": now + lifetime}  # as Entra does, for clocks that are behind
         return jwt.encode({**claims, **times}, self._key, ALGORITHM, {"kid": self.key_id})
 
     def read(self, token: str) -> Claims:
-        """The claims of a token of ours. Raises jwt.InvalidTokenError when forged or expired; checks no audience."""
+        """The claims of a token that this cloud signed; the audience is not checked.
+
+        Raises jwt.InvalidTokenError when the token is forged or expired.
+        """
         options: Any = {"require": ["exp", "aud", "iss"], "verify_aud": False}
         claims: Claims = jwt.decode(token, self._key.public_key(), [ALGORITHM], options=options)
         return claims
@@ -62,7 +65,7 @@ class Tokens:
 
 
 def arm_denied(code: str, message: str, tenant: str) -> ApiError:
-    """401 as Azure Resource Manager words it."""
+    """The 401 of Azure Resource Manager."""
     challenge = (
         f'Bearer authorization_uri="https://login.microsoftonline.com/{tenant}", '
         f'error="invalid_token", error_description="{message}"'
@@ -74,10 +77,10 @@ Denied = Callable[[str, str, str], ApiError]
 
 
 def bearer(*audiences: str, denied: Denied = arm_denied) -> Callable[[Request], Claims]:
-    """A FastAPI dependency that lets in who has a token of ours for one of `audiences`; gives its claims.
+    """A FastAPI dependency that requires a token for one of `audiences`, and returns its claims.
 
-    A trailing slash makes no difference. `denied` words the refusal: it is called with the code that
-    Azure Resource Manager uses, a sentence and the tenant id.
+    A trailing slash of an audience is ignored. `denied` builds the error: it is called with the code of
+    Azure Resource Manager, the message and the tenant id.
     """
     allowed = {audience.rstrip("/") for audience in audiences}
 

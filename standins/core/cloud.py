@@ -1,4 +1,4 @@
-"""What every service of the stand-ins shares: settings, state, the ledger, background work."""
+"""Parts that all services of the local cloud share: settings, state, the ledger, background work."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ T = TypeVar("T")
 
 
 class SettingsError(ValueError):
-    """The environment does not say what the stand-ins need; the message names every missing variable."""
+    """A setting is missing or invalid; the message names the environment variables."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Who may ask (tenant, client, tokens), where the data is (storage), where state is kept."""
+    """Identities that are accepted (tenant, client, tokens), the storage account, the state folder."""
 
     state_dir: Path
     port: int  # of the TLS server
@@ -42,9 +42,9 @@ class Settings:
     storage_key: str
     blob_endpoint: str  # https://<account>.blob.core.windows.net, or Azurite's http://127.0.0.1:PORT/<account>
     queue_endpoint: str
-    token_seconds: int = 3599  # how long a token is good for; Entra ID gives about an hour
-    power_bi_group: str = "f089354e-8366-4e18-aea3-4cb4a3a50b48"  # the one workspace there is
-    power_bi_dataset: str = "cfafbeb1-8037-4d0c-896e-a46fb27ff229"  # and its one dataset
+    token_seconds: int = 3599  # lifetime of a token in seconds; Entra ID gives about an hour
+    power_bi_group: str = ""  # id of the only workspace
+    power_bi_dataset: str = ""  # id of its only dataset
 
     @classmethod
     def from_environment(
@@ -60,21 +60,22 @@ class Settings:
             "storage_account": "AZURE_STORAGE_ACCOUNT_NAME",
             "storage_key": "AZURE_STORAGE_ACCOUNT_KEY",
             "blob_endpoint": "AZURE_STORAGE_ENDPOINT",
+            "power_bi_group": "STANDINS_POWERBI_GROUP_ID",
+            "power_bi_dataset": "STANDINS_POWERBI_DATASET_ID",
             "queue_endpoint": "AZURE_STORAGE_QUEUE_ENDPOINT",
         }
         missing = [name for name in names.values() if not env.get(name)]
         if missing:
-            raise SettingsError(f"these environment variables are not set: {', '.join(missing)}")
+            raise SettingsError(f"environment variables are not set: {', '.join(missing)}")
         seconds = env.get("STANDINS_TOKEN_SECONDS", str(cls.token_seconds))
         if not seconds.lstrip("-").isdigit():
-            raise SettingsError(f"STANDINS_TOKEN_SECONDS: found {seconds!r}; whole seconds are needed")
-        names |= {"power_bi_group": "STANDINS_POWERBI_GROUP_ID", "power_bi_dataset": "STANDINS_POWERBI_DATASET_ID"}
-        found = {field: env[name].rstrip("/") for field, name in names.items() if env.get(name)}
-        return cls(state_dir, port, proxy_port, **found, token_seconds=int(seconds))
+            raise SettingsError(f"STANDINS_TOKEN_SECONDS must be a whole number of seconds; found {seconds!r}")
+        values = {field: env[name].rstrip("/") for field, name in names.items()}
+        return cls(state_dir, port, proxy_port, **values, token_seconds=int(seconds))
 
 
 class Cloud:
-    """The stand-ins' shared parts. `stopping` is set when the process is to end: background work looks at it."""
+    """State and services of one local cloud. `stopping` is set when the process must end; background work checks it."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -86,50 +87,53 @@ class Cloud:
         self.stopping = threading.Event()
         self._threads: list[threading.Thread] = []
         self._threads_lock = threading.Lock()
-        self._ones: dict[object, object] = {}
-        self._ones_lock = threading.RLock()
+        self._shared: dict[object, object] = {}
+        self._shared_lock = threading.RLock()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Documents and ledger entries written inside appear together or not at all. Keep it short: others wait."""
+        """Documents and ledger entries written inside are committed together or not at all.
+
+        Keep it short: other threads wait for its end.
+        """
         with self._database.transaction():
             yield
 
-    def one(self, make: Callable[[Cloud], T]) -> T:
-        """What `make(cloud)` gave when first asked for: what one service's routes and its work share."""
-        with self._ones_lock:
-            if make not in self._ones:
-                self._ones[make] = make(self)
-            return self._ones[make]  # type: ignore[return-value]  # the key made the value
+    def shared(self, create: Callable[[Cloud], T]) -> T:
+        """The object that `create(cloud)` returned on the first call: routes and background work share it."""
+        with self._shared_lock:
+            if create not in self._shared:
+                self._shared[create] = create(self)
+            return self._shared[create]  # type: ignore[return-value]  # the key created the value
 
-    def patiently(self, do: Callable[[], T]) -> T:
-        """What `do` gives, once the state can be written: a full disk passes, and no work may hang for ever because of it.
+    def retry_until_writable(self, write: Callable[[], T]) -> T:
+        """Call `write` until the state can be written, and return its result. A full disk may be temporary.
 
-        For background work; a request is to fail at once. Raises sqlite3.OperationalError when the process is to end.
+        For background work; a request must fail at once. Raises sqlite3.OperationalError when the process must end.
         """
         while True:
             try:
-                return do()
+                return write()
             except sqlite3.OperationalError as error:
-                log.warning("the state cannot be written, trying again: %s", error)
+                log.warning("the state cannot be written; trying again: %s", error)
                 if self.stopping.wait(1):
                     raise
 
     def background(self, name: str, work: Callable[..., Any], *args: Any) -> threading.Thread:
-        """Run `work(*args)` in a thread that `close` waits for a moment. An exception is logged with the name.
+        """Run `work(*args)` in a thread; `close` waits a moment for it. An exception is logged with the name.
 
-        Work must notice `stopping` within a second, and be such that it can be taken up again after
-        a restart: the process may be killed at any time.
+        Work must notice `stopping` within a second, and must be resumable after a restart: the process may be
+        killed at any time.
         """
 
         def guarded() -> None:
             try:
                 work(*args)
-            except Exception:  # the last one who can tell: a thread's exception reaches nobody
+            except Exception:  # nothing above this frame in the thread would report it
                 if not self.stopping.is_set():
                     log.exception("%s failed", name)
 
-        # A daemon: work that does not notice `stopping` must not keep the process.
+        # A daemon: work that does not notice `stopping` must not keep the process alive.
         thread = threading.Thread(target=guarded, name=name, daemon=True)
         with self._threads_lock:
             self._threads = [t for t in self._threads if t.is_alive()] + [thread]
@@ -137,18 +141,18 @@ class Cloud:
         return thread
 
     def every(self, name: str, seconds: float, work: Callable[[], Any]) -> threading.Thread:
-        """Call `work` now and again every `seconds` until the process ends; an exception skips one turn."""
+        """Call `work` now and then every `seconds` until the process ends; an exception skips one call."""
 
         def repeat() -> None:
-            last = ""
+            last_error = ""
             while not self.stopping.is_set():
                 try:
                     work()
-                    last = ""
-                except Exception as error:  # noqa: BLE001 - a watcher must outlive a storage account that is down for a while
-                    if str(error) != last:
+                    last_error = ""
+                except Exception as error:  # noqa: BLE001 - a watcher must survive an outage of the storage account
+                    if str(error) != last_error:
                         log.warning("%s: %s; trying again every %s s", name, error, seconds)
-                    last = str(error)
+                    last_error = str(error)
                 self.stopping.wait(seconds)
 
         return self.background(name, repeat)
@@ -161,8 +165,8 @@ class Cloud:
             threads = list(self._threads)
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-        left = [thread.name for thread in threads if thread.is_alive()]
-        if left:
-            log.warning("still at work when the process ended, to be taken up again: %s", ", ".join(left))
-            return  # the database stays open for them: what they commit in their last moment counts
+        unfinished = [thread.name for thread in threads if thread.is_alive()]
+        if unfinished:
+            log.warning("unfinished background work, resumed by the next start: %s", ", ".join(unfinished))
+            return  # the database stays open for these threads: they may still commit
         self._database.close()

@@ -1,4 +1,4 @@
-"""One SQLite file for everything that must survive a restart."""
+"""The SQLite file with all state that must survive a restart."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pathlib import Path
 
 
 class Database:
-    """A shared connection with transactions that nest. Thread-safe: one thread at a time.
+    """A shared connection with nested transactions. Thread-safe: one thread at a time.
 
-    Write-ahead logging: what was committed is there after `kill -9`.
+    Write-ahead logging: committed data survives `kill -9`.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.RLock()
         self._depth = 0
-        # The stand-ins begin and commit themselves (isolation_level=None) and share the
-        # connection between threads under the lock.
+        # Transactions are begun and committed here (isolation_level=None); threads share the connection
+        # under the lock.
         self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
         self._connection.execute("PRAGMA journal_mode=WAL")
         self._connection.execute("PRAGMA synchronous=NORMAL")
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, this thread alone. Inside another transaction it is part of that one."""
+        """An exclusive, atomic transaction. Inside another transaction it is part of that one."""
         with self._lock:
             if self._depth:
                 yield self._connection
@@ -37,8 +37,8 @@ class Database:
             try:
                 yield self._connection
                 self._connection.execute("COMMIT")
-            except BaseException:  # whatever stopped it, the commit on a full disk too: nothing half-written may stay
-                if self._connection.in_transaction:  # some errors end it by themselves
+            except BaseException:  # also a commit that fails on a full disk: no partial write may remain
+                if self._connection.in_transaction:  # SQLite itself rolls back after some errors
                     self._connection.execute("ROLLBACK")
                 raise
             finally:

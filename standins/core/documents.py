@@ -1,4 +1,4 @@
-"""JSON documents by kind and id: what every service keeps its state in."""
+"""JSON documents by kind and id: the state of every service."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Document = dict[str, Any]
 class Documents:
     """Documents of many kinds in one database. Thread-safe; each call is atomic.
 
-    What is handed out and taken in is a copy: changing a document that was read changes nothing
-    that is stored.
+    Documents are copied when they are read and written: changing one that was read does not change the
+    stored one.
     """
 
     def __init__(self, database: Database) -> None:
@@ -34,7 +34,7 @@ class Documents:
         return None if row is None else json.loads(row[0])
 
     def put(self, kind: str, key: str, doc: Document) -> None:
-        """Write or replace; a replaced document keeps its place in `list`."""
+        """Write or replace; a replaced document keeps its position in `list`."""
         with self._database.transaction() as connection:
             connection.execute(
                 "INSERT INTO documents (kind, id, body) VALUES (?, ?, ?)"
@@ -43,7 +43,7 @@ class Documents:
             )
 
     def create(self, kind: str, key: str, doc: Document) -> bool:
-        """Write it unless there is one with this id. False: there was, and it stays as it is."""
+        """Write a document unless one with this id exists. False: it exists and is unchanged."""
         with self._database.transaction():
             if self.get(kind, key) is not None:
                 return False
@@ -51,25 +51,25 @@ class Documents:
         return True
 
     def update(self, kind: str, key: str, change: Callable[[Document], Document]) -> Document:
-        """Replace a document by what `change` makes of it, nobody else in between.
+        """Replace a document by the result of `change`, in one transaction.
 
-        Raises KeyError when there is none. Whatever `change` raises leaves the document as it was.
+        Raises KeyError when there is no such document. When `change` raises, the document is unchanged.
         """
         with self._database.transaction():
-            found = self.get(kind, key)
-            if found is None:
+            document = self.get(kind, key)
+            if document is None:
                 raise KeyError(f"no {kind} {key}")
-            changed = change(found)
+            changed = change(document)
             self.put(kind, key, changed)
         return changed
 
     def list(self, kind: str) -> builtins.list[tuple[str, Document]]:
-        """Every document of a kind with its id, in the order they were created."""
+        """Every document of a kind with its id, in the order of creation."""
         with self._database.transaction() as connection:
             rows = connection.execute("SELECT id, body FROM documents WHERE kind = ? ORDER BY number", (kind,))
             return [(key, json.loads(body)) for key, body in rows]
 
     def delete(self, kind: str, key: str) -> None:
-        """Remove a document; one that is not there is no error."""
+        """Remove a document; a missing one is no error."""
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM documents WHERE kind = ? AND id = ?", (kind, key))

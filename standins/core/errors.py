@@ -1,4 +1,4 @@
-"""Error answers in the shape that Azure Resource Manager gives them."""
+"""Error responses in the shape of Azure Resource Manager."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 class ApiError(Exception):
     """An error for the caller: status, code and a full sentence.
 
-    The body is Azure's `{"error": {"code", "message"}}` unless a service that words its errors
-    otherwise (Entra ID, Databricks) gives its own `body`.
+    The body is Azure's `{"error": {"code", "message"}}` unless a service with another shape (Entra ID,
+    Databricks) passes its own `body`.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ApiError(Exception):
 
 
 class NotImplementedHere(ApiError):  # noqa: N818 - NotImplementedError is Python's own
-    """The real service can do this; the stand-in cannot and says so instead of pretending."""
+    """501: the real service supports this, the stand-in does not."""
 
     def __init__(self, what: str) -> None:
         super().__init__(501, "NotImplemented", f"{what} is not implemented by this stand-in")
@@ -50,7 +50,7 @@ def error_body(code: str, message: str) -> dict[str, Any]:
 
 
 def install(app: FastAPI) -> None:
-    """Make `app` answer every error, its router's own included, as Azure would."""
+    """Have `app` report every error, also those of its router, in Azure's shape."""
 
     @app.exception_handler(ApiError)
     def known(_: Request, error: ApiError) -> JSONResponse:
@@ -58,12 +58,12 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
-        found = "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors())
-        return JSONResponse(error_body("BadRequest", f"The request is not valid: {found}"), 400)
+        problems = "; ".join(f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors())
+        return JSONResponse(error_body("BadRequest", f"The request is not valid: {problems}"), 400)
 
     @app.exception_handler(HTTPException)
     def unrouted(request: Request, error: HTTPException) -> JSONResponse:
-        # Services raise ApiError, so a 404 or 405 here is the router's: no such path, or not this method.
+        # Services raise ApiError, so a 404 or 405 here comes from the router: unknown path or method.
         if error.status_code in (404, 405):
             missing = NotImplementedHere(f"{request.method} {request.url.path}")
             return JSONResponse(missing.body, missing.status)

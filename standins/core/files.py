@@ -1,4 +1,4 @@
-"""Small files written in one step."""
+"""Small files, written atomically."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write or replace a file that only its owner may read; readers see all of it or none."""
+    """Write or replace a file that only its owner may read; readers never see a part of it."""
     _write(path, content, 0o600)
 
 
 def write_public(path: Path, content: bytes) -> None:
-    """Write or replace a file that everyone may read; readers see all of it or none."""
+    """Write or replace a file that everyone may read; readers never see a part of it."""
     _write(path, content, 0o644)
 
 

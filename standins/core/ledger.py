@@ -1,7 +1,7 @@
-"""Who asked for what, with which run key, when, and what became of it.
+"""The ledger: every submission to a service with its caller, run key, time and outcome.
 
-Entries are only ever added, and closed once. A request that was recognised as one already made has
-an entry of its own that points at the first, so real effects can be counted.
+Entries are only added, and closed once. A request that repeats an earlier one has its own entry, which
+refers to the first: so real effects can be counted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _COLUMNS = (
 
 @dataclass(frozen=True)
 class Entry:
-    """One submission. Times are ISO 8601, UTC. `outcome` is None while the work goes on."""
+    """One submission. Times are ISO 8601, UTC. `outcome` is None while the work is in progress."""
 
     id: int
     service: str
@@ -36,7 +36,7 @@ class Entry:
     run_key: str | None
     remote_id: str
     request: Any
-    asked_by: str | None  # the client id of the token, where there was one
+    asked_by: str | None  # the client id of the token, if there was one
     asked_at: str
     outcome: str | None
     detail: str | None
@@ -45,7 +45,7 @@ class Entry:
 
 
 class Ledger:
-    """The account of every submission. Thread-safe; survives a restart."""
+    """The record of every submission. Thread-safe; survives a restart."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -72,9 +72,9 @@ class Ledger:
     ) -> int:
         """Add an entry and return its id.
 
-        `subject` is what the work is about (a pipeline, a job, a dataset), `remote_id` the id that
-        the service gave it, `request` the JSON body as asked. With `first`, the entry of the same
-        request asked before, the new entry is closed at once as "already asked".
+        `subject` is the pipeline, job or dataset, `remote_id` the id that the service assigned, `request` the JSON
+        body as received. With `first`, the entry of an earlier, equal request, the new entry is closed at once
+        with the outcome "already asked".
         """
         now = _now()
         closed = (ALREADY_ASKED, f"the same request as entry {first}", now) if first is not None else (None, None, None)
@@ -82,14 +82,25 @@ class Ledger:
             cursor = connection.execute(
                 "INSERT INTO ledger (service, operation, subject, run_key, remote_id, request, asked_by, asked_at,"
                 " outcome, detail, finished_at, first) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (service, operation, subject, run_key, remote_id, json.dumps(request), asked_by, now, *closed, first),
+                (
+                    service,
+                    operation,
+                    subject,
+                    run_key,
+                    remote_id,
+                    json.dumps(request),
+                    asked_by,
+                    now,
+                    *closed,
+                    first,
+                ),
             )
-            if cursor.lastrowid is None:  # sqlite3 gives one for every insert; the type allows None
-                raise RuntimeError("SQLite gave the ledger entry no id")
+            if cursor.lastrowid is None:  # only the type allows None: sqlite3 returns an id for every insert
+                raise RuntimeError("SQLite returned no id for the ledger entry")
             return cursor.lastrowid
 
     def finish(self, entry: int, outcome: str, detail: str = "") -> None:
-        """Say what became of a submission. Only the first word counts: a resumed run may say it again."""
+        """Close an entry with its outcome. Later calls have no effect: a resumed run may report again."""
         with self._database.transaction() as connection:
             connection.execute(
                 "UPDATE ledger SET outcome = ?, detail = ?, finished_at = ? WHERE id = ? AND finished_at IS NULL",
@@ -97,7 +108,7 @@ class Ledger:
             )
 
     def entries(self, service: str | None = None, run_key: str | None = None) -> list[Entry]:
-        """Every entry, oldest first; of one service or one run key when given."""
+        """Every entry, oldest first; optionally of one service or run key."""
         with self._database.transaction() as connection:
             rows = connection.execute(
                 f"SELECT {_COLUMNS} FROM ledger"  # noqa: S608 - a constant of this file
@@ -123,26 +134,28 @@ pre {{ margin: 0; white-space: pre-wrap; }}
 .again {{ color: #888; }} .open {{ color: #a60; }}
 </style>
 <h1>Ledger of the local cloud</h1>
-<p>{count} submissions, newest first. Also as <a href="/ledger.json">JSON</a>;
-both take <code>?service=</code> and <code>?run_key=</code>.</p>
-<table><thead><tr><th>#<th>asked (UTC)<th>service<th>operation<th>subject<th>run key<th>remote id<th>asked by
+<p>{count} submissions, newest first. The same as <a href="/ledger.json">JSON</a>.
+Filters: <code>?service=</code> and <code>?run_key=</code>.</p>
+<table><thead><tr><th>#<th>requested (UTC)<th>service<th>operation<th>subject<th>run key<th>remote id<th>requested by
 <th>outcome<th>finished (UTC)<th>request</tr></thead><tbody>
 {rows}
 </tbody></table></html>"""
 
 
 def _row(entry: Entry) -> str:
-    outcome = entry.outcome or "going on"
+    outcome = entry.outcome or "in progress"
     if entry.detail:
         outcome += f": {entry.detail}"
-    kind = "again" if entry.first is not None else "" if entry.finished_at else "open"
+    css_class = "again" if entry.first is not None else "" if entry.finished_at else "open"
     cells = [
         entry.id, _clock(entry.asked_at), entry.service, entry.operation, entry.subject, entry.run_key or "–",
         entry.remote_id, entry.asked_by or "–", outcome, _clock(entry.finished_at),
     ]  # fmt: skip
     body = html.escape(json.dumps(entry.request, indent=1))
     folded = f"<details><summary>JSON</summary><pre>{body}</pre></details>"
-    return f'<tr class="{kind}">' + "".join(f"<td>{html.escape(str(cell))}" for cell in cells) + f"<td>{folded}</tr>"
+    return (
+        f'<tr class="{css_class}">' + "".join(f"<td>{html.escape(str(cell))}" for cell in cells) + f"<td>{folded}</tr>"
+    )
 
 
 def _clock(time: str | None) -> str:
@@ -150,7 +163,7 @@ def _clock(time: str | None) -> str:
 
 
 def routes(ledger: Ledger) -> APIRouter:
-    """`GET /ledger` for people, `GET /ledger.json` for tests. Open to whoever reaches the port: no secrets in it."""
+    """`GET /ledger` for people, `GET /ledger.json` for tests. No token is needed: the ledger holds no secrets."""
     router = APIRouter()
 
     @router.get("/ledger.json")
@@ -159,7 +172,8 @@ def routes(ledger: Ledger) -> APIRouter:
 
     @router.get("/ledger")
     def as_page(service: str | None = None, run_key: str | None = None) -> HTMLResponse:
-        found = ledger.entries(service, run_key)
-        return HTMLResponse(_PAGE.format(count=len(found), rows="\n".join(_row(e) for e in reversed(found))))
+        entries = ledger.entries(service, run_key)
+        rows = "\n".join(_row(entry) for entry in reversed(entries))
+        return HTMLResponse(_PAGE.format(count=len(entries), rows=rows))
 
     return router

@@ -1,4 +1,4 @@
-"""The storage account that the stand-ins work on, with their own key to it."""
+"""Clients of the storage account that all stand-ins use, with its account key."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 LANDING, LAKE, LANDED_QUEUE = "landing", "lake", "landed"
 
-# Seconds. The services run beside the account: one that does not answer in this time is down.
+# Seconds. The account runs on the same machine: without a response in this time it is down.
 _CONNECT, _READ = 5, 60
-_RETRIES, _BACKOFF = 2, 1  # the SDK's own wait of 15 s before a second try would hold up a cancel
-_PIECE = 4 * 1024 * 1024  # bytes held in memory of a blob that is read or written
+_RETRIES, _BACKOFF = 2, 1  # the SDK's default of 15 s before the first retry would delay a cancel
+_PIECE = 4 * 1024 * 1024  # bytes of a blob held in memory while it is read or written
 
 
 def container(settings: Settings, name: str) -> ContainerClient:
@@ -53,7 +53,7 @@ def queue(settings: Settings, name: str) -> QueueClient:
 
 
 def delta_options(settings: Settings) -> dict[str, str]:
-    """Storage options for delta-rs. The endpoint is named: its emulator switch always asks port 10000."""
+    """Storage options for delta-rs. The endpoint is explicit: its emulator option always uses port 10000."""
     return {
         "account_name": settings.storage_account,
         "account_key": settings.storage_key,

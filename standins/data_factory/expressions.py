@@ -1,7 +1,7 @@
-"""Data Factory's expression language, as far as the pipelines here use it.
+"""A subset of Data Factory's expression language: what the pipelines of this project use.
 
-`@pipeline().parameters.day`, `@concat('a', dataset().file)`, `@if(equals(a, b), x, y)` and text with
-`@{...}` inside. Anything else is refused when a pipeline is created.
+`@pipeline().parameters.day`, `@concat('a', dataset().file)`, `@if(equals(a, b), x, y)` and text that contains
+`@{...}`. Anything else is refused when a pipeline is created.
 https://learn.microsoft.com/azure/data-factory/control-flow-expression-language-functions
 """
 
@@ -17,7 +17,7 @@ from standins.core.errors import NotImplementedHere
 
 
 class ExpressionError(ValueError):
-    """An expression that cannot be read, or that asks for something that is not there."""
+    """An expression is invalid, or refers to something that does not exist."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ Node = Call | Member | Literal
 
 @dataclass(frozen=True)
 class Scope:
-    """What `pipeline()` and `dataset()` stand for; None where they cannot be used."""
+    """The values of `pipeline()` and `dataset()`; None where they cannot be used."""
 
     pipeline: dict[str, Any] | None = None
     dataset: dict[str, Any] | None = field(default=None)
@@ -68,9 +68,9 @@ def evaluate(value: Any, scope: Scope) -> Any:
 
 
 def names(value: Any) -> Iterator[tuple[str, str]]:
-    """What the expressions in `value` ask for: ("pipeline", "parameters.day"), ("dataset", "file").
+    """The names that the expressions in `value` refer to: ("pipeline", "parameters.day"), ("dataset", "file").
 
-    Raises ExpressionError for what cannot be read and NotImplementedHere for unknown functions.
+    Raises ExpressionError for an invalid expression and NotImplementedHere for an unknown function.
     """
     if isinstance(value, str):
         for part in _parts(value):
@@ -96,7 +96,7 @@ def _evaluate_text(text: str, scope: Scope) -> Any:
 
 
 def _parts(text: str) -> list[str | Node]:
-    """A string as plain text and expressions. A whole expression is one part; so is a plain text."""
+    """A string split into plain text and expressions. A whole expression is one part; so is plain text."""
     if text.startswith("@@"):
         return [text[1:]]
     if text.startswith("@") and not text.startswith("@{"):
@@ -105,7 +105,7 @@ def _parts(text: str) -> list[str | Node]:
     rest = text
     while (start := rest.find("@{")) >= 0:
         end = _closing(rest, start + 2, text)
-        # The empty text in front makes `@{x}` alone two parts: interpolation gives text, whatever x is.
+        # The empty text in front makes `@{x}` alone two parts: interpolation always results in text.
         parts += [rest[:start], _parse(rest[start + 2 : end])]
         rest = rest[end + 1 :]
     return [*parts, rest] if rest or not parts else parts
@@ -145,8 +145,8 @@ class _Parser:
 
     def _take(self, mark: str | None = None) -> tuple[str, str]:
         if not self.tokens or (mark is not None and self.tokens[0] != ("mark", mark)):
-            found = self.tokens[0][1] if self.tokens else "its end"
-            raise ExpressionError(f"the expression '@{self.text}' has {found!r} where {mark or 'a value'!r} is needed")
+            token = self.tokens[0][1] if self.tokens else "its end"
+            raise ExpressionError(f"the expression '@{self.text}' has {token!r} where {mark or 'a value'!r} is needed")
         return self.tokens.pop(0)
 
     def expression(self) -> Node:
@@ -184,12 +184,12 @@ class _Parser:
 
 
 def _path(node: Node) -> tuple[str, list[str]] | None:
-    """`pipeline().parameters.day` as ("pipeline", ["parameters", "day"]); None for what is no such path."""
-    found: list[str] = []
+    """`pipeline().parameters.day` as ("pipeline", ["parameters", "day"]); None for any other node."""
+    keys: list[str] = []
     while isinstance(node, Member):
-        found.insert(0, node.name)
+        keys.insert(0, node.name)
         node = node.of
-    return (node.function, found) if isinstance(node, Call) and node.function in _ROOTS else None
+    return (node.function, keys) if isinstance(node, Call) and node.function in _ROOTS else None
 
 
 def _names(node: Node) -> Iterator[tuple[str, str]]:
@@ -205,22 +205,22 @@ def _names(node: Node) -> Iterator[tuple[str, str]]:
 def _value(node: Node, scope: Scope) -> Any:
     if path := _path(node):
         root, keys = path
-        found: Any = scope.pipeline if root == "pipeline" else scope.dataset
+        value: Any = scope.pipeline if root == "pipeline" else scope.dataset
         for key in keys:
-            if not isinstance(found, dict) or key not in found:
-                raise ExpressionError(f"'{root}().{'.'.join(keys)}' is not there: no '{key}'")
-            found = found[key]
-        return found
+            if not isinstance(value, dict) or key not in value:
+                raise ExpressionError(f"'{root}().{'.'.join(keys)}' does not exist: no '{key}'")
+            value = value[key]
+        return value
     if isinstance(node, Literal):
         return node.value
     if isinstance(node, Member):
-        raise ExpressionError(f"'.{node.name}' can be asked of nothing but pipeline() and dataset()")
+        raise ExpressionError(f"'.{node.name}' can follow only pipeline() and dataset()")
     values = [_value(argument, scope) for argument in node.arguments]
     if node.function == "concat":
         return "".join(_as_text(value) for value in values)
-    wanted = {"equals": 2, "if": 3}[node.function]
-    if len(values) != wanted:
-        raise ExpressionError(f"'{node.function}' takes {wanted} arguments; found {len(values)}")
+    expected = {"equals": 2, "if": 3}[node.function]
+    if len(values) != expected:
+        raise ExpressionError(f"'{node.function}' takes {expected} arguments; found {len(values)}")
     if node.function == "equals":
         return values[0] == values[1]
     return values[1] if values[0] else values[2]

@@ -1,4 +1,4 @@
-"""Data Factory's monitoring API: pipeline runs and activity runs, asked for, queried and cancelled."""
+"""Data Factory's monitoring API: pipeline runs and activity runs are read, queried and cancelled."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from standins.arm.routes import arm_request
 from standins.core.cloud import Cloud
 from standins.core.errors import ApiError, NotImplementedHere
 from standins.data_factory.checks import bad_request
-from standins.data_factory.routes import factory_id
-from standins.data_factory.runner import RUNS, Runner, parse
+from standins.data_factory.documents import RUNS, parse_time
+from standins.data_factory.resources import API_VERSION, FACTORY_PATH, factory_id
+from standins.data_factory.runner import Runner
 
 Json = dict[str, Any]
 
-_FACTORY = "/subscriptions/{subscription}/resourceGroups/{group}/providers/Microsoft.DataFactory/factories/{factory}"
 _PAGE = 100
-# What runs can be filtered by, and where it stands in the run as it is answered.
+# Operands of filters, and their fields in the response.
 _RUN_OPERANDS = {"PipelineName": "pipelineName", "Status": "status"}
 _ACTIVITY_OPERANDS = {"ActivityName": "activityName", "ActivityType": "activityType", "Status": "status"}
 _ORDER = {"RunStart": "runStart", "RunEnd": "runEnd", "PipelineName": "pipelineName", "Status": "status"}
@@ -30,36 +30,36 @@ _ACTIVITY_ORDER = {
 
 
 def routes(cloud: Cloud) -> APIRouter:
-    router = APIRouter(dependencies=[Depends(arm_request("2018-06-01"))])
+    router = APIRouter(dependencies=[Depends(arm_request(API_VERSION))])
 
-    def found(group: str, factory: str, run_id: str) -> Json:
+    def find_run(group: str, factory: str, run_id: str) -> Json:
         owner = factory_id(cloud, group, factory)
         run = cloud.documents.get(RUNS, run_id)
         if run is None or run["factory"].lower() != owner.lower():
             raise ApiError(404, "NotFound", f"The pipeline run '{run_id}' could not be found in factory '{factory}'.")
         return run
 
-    @router.get(_FACTORY + "/pipelineruns/{run_id}")
+    @router.get(FACTORY_PATH + "/pipelineruns/{run_id}")
     def get(group: str, factory: str, run_id: str) -> Json:
-        return _run_body(run_id, found(group, factory, run_id))
+        return _run_body(run_id, find_run(group, factory, run_id))
 
-    @router.post(_FACTORY + "/pipelineruns/{run_id}/cancel")
+    @router.post(FACTORY_PATH + "/pipelineruns/{run_id}/cancel")
     def cancel(group: str, factory: str, run_id: str) -> Response:
-        found(group, factory, run_id)
-        cloud.one(Runner).cancel(run_id)
+        find_run(group, factory, run_id)
+        cloud.shared(Runner).cancel(run_id)
         return Response(status_code=200)
 
-    @router.post(_FACTORY + "/queryPipelineRuns")
+    @router.post(FACTORY_PATH + "/queryPipelineRuns")
     def query(group: str, factory: str, body: Annotated[Json, Body()]) -> Json:
         owner = factory_id(cloud, group, factory).lower()
         runs = [_run_body(run_id, run) for run_id, run in cloud.documents.list(RUNS) if run["factory"].lower() == owner]
-        return _page(_queried(runs, body, _RUN_OPERANDS, _ORDER, "runStart"), body)
+        return _page(_query(runs, body, _RUN_OPERANDS, _ORDER, "runStart"), body)
 
-    @router.post(_FACTORY + "/pipelineruns/{run_id}/queryActivityruns")
+    @router.post(FACTORY_PATH + "/pipelineruns/{run_id}/queryActivityruns")
     def activities(group: str, factory: str, run_id: str, body: Annotated[Json, Body()]) -> Json:
-        run = found(group, factory, run_id)
+        run = find_run(group, factory, run_id)
         records = [_activity_body(run_id, run, record) for record in run["activities"].values()]
-        return _page(_queried(records, body, _ACTIVITY_OPERANDS, _ACTIVITY_ORDER, "activityRunStart"), body)
+        return _page(_query(records, body, _ACTIVITY_OPERANDS, _ACTIVITY_ORDER, "activityRunStart"), body)
 
     return router
 
@@ -71,7 +71,7 @@ def _run_body(run_id: str, run: Json) -> Json:
         "debugRunId": None,
         "runGroupId": run_id,
         "pipelineName": run["pipelineName"],
-        # The service gives every value back as text.
+        # The service returns every value as text.
         "parameters": {
             name: value if isinstance(value, str) else str(value) for name, value in run["parameters"].items()
         },
@@ -110,18 +110,18 @@ def _activity_body(run_id: str, run: Json, record: Json) -> Json:
 
 
 def _milliseconds(start: str, end: str) -> int:
-    return round((parse(end) - parse(start)).total_seconds() * 1000)
+    return round((parse_time(end) - parse_time(start)).total_seconds() * 1000)
 
 
-def _queried(items: list[Json], body: Json, operands: Json, orders: Json, order: str) -> list[Json]:
-    """Items updated within the asked window that pass every filter, in the asked order."""
+def _query(items: list[Json], body: Json, operands: Json, orders: Json, order: str) -> list[Json]:
+    """Items updated within the requested window that pass all filters, in the requested order."""
     window = []
     for key in ("lastUpdatedAfter", "lastUpdatedBefore"):
         try:
-            window.append(parse(str(body[key])))
+            window.append(parse_time(str(body[key])))
         except (KeyError, ValueError) as error:
             raise bad_request(f"The filter parameter '{key}' must be given as an ISO 8601 time.") from error
-    kept = [item for item in items if window[0] <= parse(item["lastUpdated"]) <= window[1]]
+    selected = [item for item in items if window[0] <= parse_time(item["lastUpdated"]) <= window[1]]
     for condition in body.get("filters") or []:
         operand = condition.get("operand")
         if operand not in operands:
@@ -129,14 +129,14 @@ def _queried(items: list[Json], body: Json, operands: Json, orders: Json, order:
         operator, values = condition.get("operator"), [str(value) for value in condition.get("values", [])]
         if operator not in ("Equals", "NotEquals", "In", "NotIn"):
             raise bad_request(f"The run filter operator '{operator}' is not known.")
-        wanted = operator in ("Equals", "In")
-        kept = [item for item in kept if (item[operands[operand]] in values) == wanted]
+        include = operator in ("Equals", "In")
+        selected = [item for item in selected if (item[operands[operand]] in values) == include]
     descending = False
     for by in body.get("orderBy") or []:
         if by.get("orderBy") not in orders:
             raise NotImplementedHere(f"The run order '{by.get('orderBy')}'")
         order, descending = orders[by["orderBy"]], by.get("order") == "DESC"
-    return sorted(kept, key=lambda item: item[order] or "", reverse=descending)
+    return sorted(selected, key=lambda item: item[order] or "", reverse=descending)
 
 
 def _page(items: list[Json], body: Json) -> Json:

@@ -1,6 +1,6 @@
-"""The page of a pipeline run, for people, at the path where Data Factory's own portal has it.
+"""The HTML page of a pipeline run, at the path that it has in the portal of Data Factory.
 
-Open to whoever reaches the port, as the ledger is: a link in Airflow carries no token.
+No token is needed, as for the ledger: a link in Airflow carries none.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fastapi.responses import HTMLResponse
 
 from standins.core.cloud import Cloud
 from standins.core.errors import ApiError
-from standins.data_factory.runner import FINAL, RUNS
+from standins.data_factory.documents import FINAL, RUNS
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{name} – Data Factory run {id}</title>{refresh}
 <style>
@@ -47,7 +47,7 @@ def routes(cloud: Cloud) -> APIRouter:
             "id": run_id,
             "status": run["status"],
             "start": run["runStart"],
-            "end": run["runEnd"] or "going on",
+            "end": run["runEnd"] or "in progress",
             "message": run["message"],
             "parameters": json.dumps(run["parameters"]),
         }
@@ -67,7 +67,7 @@ def _row(record: dict[str, Any]) -> str:
         "–" if milliseconds is None else f"{milliseconds / 1000:.1f}",
         *(output.get(key, "–") for key in ("filesRead", "rowsCopied", "rowsSkipped")),
     ]
-    told = record["error"]["message"] if "error" in record else json.dumps(output, indent=1)
-    folded = f"<details><summary>show</summary><pre>{html.escape(told)}</pre></details>"
+    details = record["error"]["message"] if "error" in record else json.dumps(output, indent=1)
+    folded = f"<details><summary>show</summary><pre>{html.escape(details)}</pre></details>"
     texts = "".join(f"<td>{html.escape(str(cell))}" for cell in cells)
     return f'<tr class="{record["status"]}">{texts}<td>{folded}</tr>'

@@ -1,4 +1,4 @@
-"""What every Databricks endpoint shares: who may ask, what was asked, and how errors are worded."""
+"""Shared by all Databricks routes: authentication, the arguments of a request, the shape of errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VERSIONS = ("2.0", "2.1", "2.2")
 
 
 class DatabricksError(ApiError):
-    """An error as Databricks words it: `{"error_code", "message"}`."""
+    """An error in the shape of Databricks: `{"error_code", "message"}`."""
 
     def __init__(self, status: int, code: str | int, message: str) -> None:
         headers = {"X-Databricks-Reason-Phrase": message.splitlines()[0][:200].encode("ascii", "replace").decode()}
@@ -26,25 +26,25 @@ class DatabricksError(ApiError):
 
 
 def invalid(message: str) -> DatabricksError:
-    """400 for a parameter that is missing or not what it must be."""
+    """400 for a parameter that is missing or invalid."""
     return DatabricksError(400, "INVALID_PARAMETER_VALUE", message)
 
 
 def not_implemented(what: str) -> DatabricksError:
-    """501: the real service does it, the stand-in does not and says so."""
+    """501: the real service supports this, the stand-in does not."""
     return DatabricksError(501, "NOT_IMPLEMENTED", f"{what} is not implemented by this stand-in")
 
 
 class Caller:
-    """FastAPI dependency: lets in a personal access token or an Entra ID token for Azure Databricks."""
+    """FastAPI dependency: accepts a personal access token or an Entra ID token for Azure Databricks."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
 
     def __call__(self, request: Request) -> None:
-        request.state.caller = self._name(request)
+        request.state.caller = self._caller_name(request)
 
-    def _name(self, request: Request) -> str:
+    def _caller_name(self, request: Request) -> str:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise DatabricksError(401, 401, "Credential was not sent or was of an unsupported type for this API.")
@@ -61,14 +61,14 @@ class Caller:
         return str(claims.get("appid") or claims.get("sub") or "service principal")
 
 
-def who(request: Request) -> str:
-    """FastAPI dependency: the name of the caller that was let in."""
+def caller_name(request: Request) -> str:
+    """FastAPI dependency: the name of the authenticated caller."""
     return str(request.state.caller)
 
 
-async def arguments(request: Request) -> dict[str, Any]:
-    """FastAPI dependency: the query and the JSON body as one. Airflow's triggers send a GET's arguments in the body."""
-    found: dict[str, Any] = dict(request.query_params)
+async def read_arguments(request: Request) -> dict[str, Any]:
+    """FastAPI dependency: query and JSON body, merged. Airflow's triggers send the arguments of a GET in the body."""
+    arguments: dict[str, Any] = dict(request.query_params)
     body = await request.body()
     if body:
         try:
@@ -79,12 +79,12 @@ async def arguments(request: Request) -> dict[str, Any]:
             ) from error
         if not isinstance(parsed, dict):
             raise DatabricksError(400, "MALFORMED_REQUEST", "The body of the request is not a JSON object.")
-        found |= parsed
-    return found
+        arguments |= parsed
+    return arguments
 
 
 def number(arguments: dict[str, Any], name: str, default: int | None = None) -> int:
-    """A whole number, also when it comes as text, as Airflow's operators send every one. Raises DatabricksError."""
+    """An integer argument; text is accepted too, as Airflow's operators send it. Raises DatabricksError."""
     value = arguments.get(name, default)
     if value is None:
         raise invalid(f"Missing required field: {name}")
@@ -96,11 +96,11 @@ def number(arguments: dict[str, Any], name: str, default: int | None = None) -> 
 
 
 def flag(arguments: dict[str, Any], name: str) -> bool:
-    """A truth value, also when it comes as text."""
+    """A boolean argument; text is accepted too."""
     return str(arguments.get(name, "")).lower() == "true"
 
 
-def site(request: Request) -> str:
-    """The address under which the caller reached this workspace."""
+def workspace_url(request: Request) -> str:
+    """The URL that the caller used for this workspace."""
     parts = urlsplit(str(request.base_url))
     return f"{parts.scheme}://{parts.netloc}"

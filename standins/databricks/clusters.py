@@ -1,4 +1,4 @@
-"""Databricks clusters: names for this machine. Jobs may only name one that exists."""
+"""Databricks clusters. Each is only a name for this machine; a job may only name one that exists."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 
 from standins.core.cloud import Cloud
-from standins.databricks.api import arguments, invalid
+from standins.databricks.api import invalid, read_arguments
 from standins.databricks.tasks import RUNTIME
 
 CLUSTERS = "databricks.cluster"
@@ -15,7 +15,7 @@ DEFAULT = "churn-jobs"
 
 
 class Clusters:
-    """The clusters that exist. More are made by adding a document of kind `databricks.cluster`."""
+    """The clusters of the workspace. A document of kind `databricks.cluster` adds one."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._documents = cloud.documents
@@ -27,7 +27,7 @@ class Clusters:
     def routes(self) -> APIRouter:
         router = APIRouter()
 
-        def shown(cluster_id: str, cluster: dict[str, Any]) -> dict[str, Any]:
+        def cluster_view(cluster_id: str, cluster: dict[str, Any]) -> dict[str, Any]:
             return {
                 "cluster_id": cluster_id,
                 "cluster_name": cluster["cluster_name"],
@@ -41,15 +41,15 @@ class Clusters:
             }
 
         @router.get("/clusters/get")
-        def get(asked: Annotated[dict[str, Any], Depends(arguments)]) -> dict[str, Any]:
-            cluster_id = str(asked.get("cluster_id", ""))
+        def get(arguments: Annotated[dict[str, Any], Depends(read_arguments)]) -> dict[str, Any]:
+            cluster_id = str(arguments.get("cluster_id", ""))
             cluster = self._documents.get(CLUSTERS, cluster_id)
             if cluster is None:
                 raise invalid(f"Cluster {cluster_id} does not exist")
-            return shown(cluster_id, cluster)
+            return cluster_view(cluster_id, cluster)
 
         @router.get("/clusters/list")
         def list_clusters() -> dict[str, Any]:
-            return {"clusters": [shown(*found) for found in self._documents.list(CLUSTERS)]}
+            return {"clusters": [cluster_view(*cluster) for cluster in self._documents.list(CLUSTERS)]}
 
         return router

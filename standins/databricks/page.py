@@ -1,13 +1,13 @@
-"""The page of a run, for people: its tasks, their states and what they printed."""
+"""The HTML page of a run: its tasks, their states and their output."""
 
 from __future__ import annotations
 
 import html
 from datetime import UTC, datetime
 
-from standins.databricks.runs import Run
+from standins.databricks.results import Run
 
-_LAST = 200_000  # characters of output that a page shows
+_LAST = 200_000  # characters of output that a page shows, from the end
 
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{name} – Databricks run {id}</title>{refresh}
 <style>
@@ -26,8 +26,8 @@ pre {{ background: #f6f6f6; padding: .8rem; overflow-x: auto; white-space: pre-w
 
 
 def run_page(run: Run, logs: dict[int, str]) -> str:
-    """`logs` are what the tasks printed, by their run ids."""
-    rows, output = [], []
+    """The page; `logs` maps the run ids of the tasks to their output."""
+    rows, sections = [], []
     for task in run["tasks"]:
         state = task["result"] or task["state"]
         seconds = (task["end_time"] - task["start_time"]) / 1000 if task["end_time"] and task["start_time"] else None
@@ -37,7 +37,7 @@ def run_page(run: Run, logs: dict[int, str]) -> str:
         ]  # fmt: skip
         rows.append(f'<tr class="{state}">' + "".join(f"<td>{html.escape(str(cell))}" for cell in cells) + "</tr>")
         key = html.escape(task["task_key"])
-        output.append(f'<h2 id="{key}">{key}</h2><pre>{html.escape(logs[task["run_id"]][-_LAST:])}</pre>')
+        sections.append(f'<h2 id="{key}">{key}</h2><pre>{html.escape(logs[task["run_id"]][-_LAST:])}</pre>')
     state = run["result"] or "RUNNING"
     return _PAGE.format(
         name=html.escape(run["run_name"]),
@@ -46,7 +46,7 @@ def run_page(run: Run, logs: dict[int, str]) -> str:
         message=html.escape(run["message"]),
         refresh="" if run["result"] else '<meta http-equiv="refresh" content="2">',
         rows="\n".join(rows),
-        logs="\n".join(output),
+        logs="\n".join(sections),
     )
 
 

@@ -1,19 +1,19 @@
-"""What a Databricks run is asked to do: checked, put into one form, and made into work for the compute."""
+"""The tasks of a Databricks run: checked, brought into one form, and converted to work for the compute."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from standins.compute.pool import Work
+from standins.compute.work import Work
 from standins.databricks.api import invalid, not_implemented, number
 
 Task = dict[str, Any]
 
-RUNTIME = "17.3"  # what DATABRICKS_RUNTIME_VERSION says to a task
+RUNTIME = "17.3"  # DATABRICKS_RUNTIME_VERSION in the environment of a task
 RUN_IF = ("ALL_SUCCESS", "ALL_DONE", "NONE_FAILED", "AT_LEAST_ONE_SUCCESS", "AT_LEAST_ONE_FAILED", "ALL_FAILED")
 
-_DONE_HERE = ("python_wheel_task", "spark_python_task")
+_SUPPORTED = ("python_wheel_task", "spark_python_task")
 _CLUSTERS = ("existing_cluster_id", "new_cluster", "job_cluster_key", "environment_key")
 _LEGACY = (
     "libraries", "email_notifications", "webhook_notifications", "notification_settings", "max_retries",
@@ -24,18 +24,18 @@ _REFERENCE = re.compile(r"\{\{\s*job\.parameters\.([A-Za-z0-9_.-]+)\s*\}\}")
 
 
 def wrap(settings: dict[str, Any]) -> dict[str, Any]:
-    """Job settings whose work is in `tasks`: the older form, one task at the top level, is put there."""
+    """Job settings with their work in `tasks`: a single task at the top level, the older form, is moved there."""
     kinds = [name for name in settings if name.endswith("_task")]
     if settings.get("tasks") or not kinds:
         return settings
     moved = {*kinds, *_CLUSTERS, *_LEGACY}
     task = {name: value for name, value in settings.items() if name in moved}
-    kept = {name: value for name, value in settings.items() if name not in moved}
-    return {**kept, "tasks": [{"task_key": "main", **task}]}
+    rest = {name: value for name, value in settings.items() if name not in moved}
+    return {**rest, "tasks": [{"task_key": "main", **task}]}
 
 
 def check(settings: dict[str, Any], clusters: set[str]) -> list[Task]:
-    """The tasks of a run or job, with numbers as numbers and defaults filled in. Raises DatabricksError."""
+    """The checked tasks of a run or job, with numbers as integers and with defaults. Raises DatabricksError."""
     tasks = settings.get("tasks")
     if not isinstance(tasks, list) or not tasks:
         raise invalid("At least one task must be specified in `tasks`.")
@@ -43,7 +43,7 @@ def check(settings: dict[str, Any], clusters: set[str]) -> list[Task]:
         raise invalid(f"A run may have 100 tasks; {len(tasks)} were given.")
     job_clusters = {c.get("job_cluster_key") for c in settings.get("job_clusters") or []}
     environments = {e.get("environment_key"): e.get("spec") or {} for e in settings.get("environments") or []}
-    checked = [_check_one(task, clusters, job_clusters, environments) for task in tasks]
+    checked = [_check_task(task, clusters, job_clusters, environments) for task in tasks]
     keys = [task["task_key"] for task in checked]
     for key in keys:
         if keys.count(key) > 1:
@@ -52,7 +52,7 @@ def check(settings: dict[str, Any], clusters: set[str]) -> list[Task]:
     return checked
 
 
-def _check_one(task: Any, clusters: set[str], job_clusters: set[Any], environments: dict[Any, dict[str, Any]]) -> Task:
+def _check_task(task: Any, clusters: set[str], job_clusters: set[Any], environments: dict[Any, dict[str, Any]]) -> Task:
     if not isinstance(task, dict):
         raise invalid(f"A task must be an object; found {task!r}.")
     key = task.get("task_key")
@@ -61,7 +61,7 @@ def _check_one(task: Any, clusters: set[str], job_clusters: set[Any], environmen
     kinds = [name for name in task if name.endswith("_task")]
     if len(kinds) != 1:
         raise invalid(f"Task {key!r}: exactly one task type must be given; found {', '.join(kinds) or 'none'}.")
-    if kinds[0] not in _DONE_HERE:
+    if kinds[0] not in _SUPPORTED:
         raise not_implemented(f"Task {key!r}: {kinds[0]}")
     where = [name for name in _CLUSTERS if task.get(name)]
     if len(where) != 1:
@@ -77,8 +77,8 @@ def _check_one(task: Any, clusters: set[str], job_clusters: set[Any], environmen
     if where[0] == "environment_key":
         if task[where[0]] not in environments:
             raise invalid(f"Task {key!r}: environment {task[where[0]]!r} is not defined in `environments`.")
-        wanted = environments[task[where[0]]].get("dependencies") or []
-        wheels += _wheels(key, [{"whl" if str(d).endswith(".whl") else "pypi": d} for d in wanted])
+        dependencies = environments[task[where[0]]].get("dependencies") or []
+        wheels += _wheels(key, [{"whl" if str(d).endswith(".whl") else "pypi": d} for d in dependencies])
     run_if = task.get("run_if") or "ALL_SUCCESS"
     if run_if not in RUN_IF:
         raise invalid(f"Task {key!r}: run_if {run_if!r}; one of {', '.join(RUN_IF)} is needed.")
@@ -104,8 +104,8 @@ def _wheels(key: str, libraries: list[Any]) -> list[str]:
 def _check_kind(key: str, kind: str, content: Any) -> None:
     if not isinstance(content, dict):
         raise invalid(f"Task {key!r}: {kind} must be an object.")
-    needed = ("package_name", "entry_point") if kind == "python_wheel_task" else ("python_file",)
-    for name in needed:
+    required = ("package_name", "entry_point") if kind == "python_wheel_task" else ("python_file",)
+    for name in required:
         if not isinstance(content.get(name), str) or not content[name]:
             raise invalid(f"Task {key!r}: {kind} needs {name}.")
     if content.get("parameters") and content.get("named_parameters"):
@@ -127,52 +127,52 @@ def _check_dependencies(tasks: list[Task]) -> None:
         raise invalid(f"The dependencies of the tasks {', '.join(sorted(left))} form a circle.")
 
 
-def override(tasks: list[Task], given: dict[str, Any]) -> list[Task]:
-    """The tasks of a job with what `run-now` says instead of their own parameters."""
+def override(tasks: list[Task], request: dict[str, Any]) -> list[Task]:
+    """The tasks of a job, with the parameters of a `run-now` request in place of their own."""
     changed = []
     for task in tasks:
-        kind = next(name for name in _DONE_HERE if name in task)
+        kind = next(name for name in _SUPPORTED if name in task)
         content = dict(task[kind])
-        if given.get("python_params"):
+        if request.get("python_params"):
             content.pop("named_parameters", None)
-            content["parameters"] = given["python_params"]
-        elif given.get("python_named_params") and kind == "python_wheel_task":
+            content["parameters"] = request["python_params"]
+        elif request.get("python_named_params") and kind == "python_wheel_task":
             content.pop("parameters", None)
-            content["named_parameters"] = given["python_named_params"]
+            content["named_parameters"] = request["python_named_params"]
         changed.append({**task, kind: content})
     return changed
 
 
 def run_key(task: Task) -> str | None:
-    """The `--run-key` that a task's parameters carry."""
-    content = next(task[name] for name in _DONE_HERE if name in task)
+    """The value of `--run-key` in a task's parameters."""
+    content = next(task[name] for name in _SUPPORTED if name in task)
     named: dict[str, Any] = content.get("named_parameters") or {}
     words = [str(word) for word in content.get("parameters") or []] + [f"--{k}={v}" for k, v in named.items()]
-    for place, word in enumerate(words):
+    for position, word in enumerate(words):
         if word.startswith("--run-key="):
             return word.partition("=")[2]
-        if word == "--run-key" and place + 1 < len(words):
-            return words[place + 1]
+        if word == "--run-key" and position + 1 < len(words):
+            return words[position + 1]
     return None
 
 
 def work(task: Task, parameters: dict[str, str], variables: dict[str, str]) -> Work:
-    """What the compute is to do for a task; `parameters` are the job's, for `{{job.parameters.name}}`."""
+    """The work of a task for the compute; `parameters` are the job's, for `{{job.parameters.name}}`."""
 
-    def filled(value: Any) -> str:
-        return _REFERENCE.sub(lambda found: parameters.get(found[1], found[0]), str(value))
+    def fill(value: Any) -> str:
+        return _REFERENCE.sub(lambda match: parameters.get(match[1], match[0]), str(value))
 
     environment = {"DATABRICKS_RUNTIME_VERSION": RUNTIME, **variables}
     timeout = float(task["timeout_seconds"])
     wheels = tuple(task["wheels"])
     if content := task.get("python_wheel_task"):
-        words = [filled(word) for word in content.get("parameters") or []]
-        words += [f"--{name}={filled(value)}" for name, value in (content.get("named_parameters") or {}).items()]
+        words = [fill(word) for word in content.get("parameters") or []]
+        words += [f"--{name}={fill(value)}" for name, value in (content.get("named_parameters") or {}).items()]
         return Work(
             "wheel", content["package_name"], content["entry_point"], tuple(words), environment, wheels, timeout=timeout
         )
     content = task["spark_python_task"]
-    words = [filled(word) for word in content.get("parameters") or []]
+    words = [fill(word) for word in content.get("parameters") or []]
     uri: str = content["python_file"]
     if uri.startswith(("/", "file:")):
         path, downloads = "/" + uri.removeprefix("file:").lstrip("/"), ()

@@ -18,7 +18,7 @@ from standins.core.errors import ApiError, NotImplementedHere
 
 HOST = "https://login.microsoftonline.com"
 
-# Who can be asked for: Entra refuses a token for a resource that its tenant does not know.
+# Entra refuses a token for a resource that is unknown in the tenant.
 RESOURCES = {
     "https://management.azure.com",
     "https://management.core.windows.net",
@@ -33,7 +33,7 @@ def routes(cloud: Cloud) -> APIRouter:
     router = APIRouter()
     settings = cloud.settings
 
-    def known_tenant(tenant: str) -> str:
+    def check_tenant(tenant: str) -> str:
         if tenant.lower() != settings.tenant_id.lower():
             raise entra_error(
                 400,
@@ -46,7 +46,7 @@ def routes(cloud: Cloud) -> APIRouter:
 
     @router.get("/{tenant}/v2.0/.well-known/openid-configuration")
     def configuration(tenant: str) -> dict[str, Any]:
-        base = f"{HOST}/{known_tenant(tenant)}"
+        base = f"{HOST}/{check_tenant(tenant)}"
         return {
             "token_endpoint": f"{base}/oauth2/v2.0/token",
             "token_endpoint_auth_methods_supported": ["client_secret_post"],
@@ -67,7 +67,7 @@ def routes(cloud: Cloud) -> APIRouter:
     @router.get("/{tenant}/discovery/v2.0/keys")
     @router.get("/{tenant}/discovery/keys")
     def keys(tenant: str) -> dict[str, Any]:
-        known_tenant(tenant)
+        check_tenant(tenant)
         return cloud.tokens.key_set()
 
     @router.get("/common/discovery/instance")
@@ -83,7 +83,7 @@ def routes(cloud: Cloud) -> APIRouter:
     @router.post("/{tenant}/oauth2/v2.0/token")
     async def token(tenant: str, request: Request) -> dict[str, Any]:
         form = await _form(request)
-        known_tenant(tenant)
+        check_tenant(tenant)
         _check_client(cloud, form)
         scope = _required(form, "scope")
         resource, default, rest = scope.partition("/.default")
@@ -95,19 +95,19 @@ def routes(cloud: Cloud) -> APIRouter:
                 f"The provided value for scope {scope} is not valid. Client credential flows must have a scope value "
                 "with /.default suffixed to the resource identifier (application ID URI).",
             )
-        return _granted(cloud, resource, f"{HOST}/{settings.tenant_id}/v2.0", "2.0")
+        return _grant_token(cloud, resource, f"{HOST}/{settings.tenant_id}/v2.0", "2.0")
 
     @router.post("/{tenant}/oauth2/token")
-    async def token_of_version_1(tenant: str, request: Request) -> dict[str, Any]:
+    async def token_version_1(tenant: str, request: Request) -> dict[str, Any]:
         form = await _form(request)
-        known_tenant(tenant)
+        check_tenant(tenant)
         _check_client(cloud, form)
         resource = _required(form, "resource")
-        granted = _granted(cloud, resource, f"https://sts.windows.net/{settings.tenant_id}/", "1.0")
+        grant = _grant_token(cloud, resource, f"https://sts.windows.net/{settings.tenant_id}/", "1.0")
         expires_on = int(datetime.now(UTC).timestamp()) + settings.token_seconds
-        # The first version of the protocol gives its numbers as strings.
+        # Version 1 of the protocol returns its numbers as strings.
         return {
-            **granted,
+            **grant,
             "expires_in": str(settings.token_seconds),
             "ext_expires_in": str(settings.token_seconds),
             "expires_on": str(expires_on),
@@ -130,7 +130,7 @@ def _required(form: dict[str, str], name: str) -> str:
 
 
 def _check_client(cloud: Cloud, form: dict[str, str]) -> None:
-    """Raise what Entra answers unless the form proves to come from the one application there is."""
+    """Check that the form has the credentials of the only application. Raises the errors of Entra."""
     settings = cloud.settings
     grant = _required(form, "grant_type")
     if grant != "client_credentials":
@@ -164,7 +164,7 @@ def _check_client(cloud: Cloud, form: dict[str, str]) -> None:
         )
 
 
-def _granted(cloud: Cloud, resource: str, issuer: str, version: str) -> dict[str, Any]:
+def _grant_token(cloud: Cloud, resource: str, issuer: str, version: str) -> dict[str, Any]:
     settings = cloud.settings
     if resource.rstrip("/") not in RESOURCES:
         raise entra_error(
@@ -197,7 +197,7 @@ def _granted(cloud: Cloud, resource: str, issuer: str, version: str) -> dict[str
 
 
 def entra_error(status: int, error: str, code: int, message: str) -> ApiError:
-    """An answer as Entra words it: `error`, and the AADSTS code in front of the description."""
+    """An error in the shape of Entra: `error`, and the AADSTS code in front of the description."""
     trace, correlation = str(uuid.uuid4()), str(uuid.uuid4())
     now = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%SZ}"
     description = f"AADSTS{code}: {message} Trace ID: {trace} Correlation ID: {correlation} Timestamp: {now}"

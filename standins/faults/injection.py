@@ -1,4 +1,4 @@
-"""Between the server and every service: requests that meet a rule of `standins.faults` have its fault done to them."""
+"""Middleware between the server and all services: injects the faults of the rules into the requests that match."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from standins.faults import run_faults
-from standins.faults.rules import Active, Answer, Faults, Json, now
+from standins.faults.rules import ActiveRule, Answer, Faults, Json, now
 
 log = logging.getLogger(__name__)
 
@@ -22,11 +22,11 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-_SPARED = ("/health", "/faults", "/ledger")
+_EXCLUDED_PATHS = ("/health", "/faults", "/ledger")
 
 
 def protocol(faults: Faults) -> type[asyncio.Protocol]:
-    """uvicorn's HTTP protocol, whose connections can be reset."""
+    """uvicorn's HTTP protocol, extended so that connections can be reset."""
 
     class Protocol(AutoHTTPProtocol):  # type: ignore[misc,valid-type]
         def connection_made(self, transport: asyncio.Transport) -> None:
@@ -42,7 +42,7 @@ def protocol(faults: Faults) -> type[asyncio.Protocol]:
 
 
 def reset(transport: asyncio.WriteTransport) -> None:
-    """Reset a connection: without lingering the kernel sends RST instead of an orderly end."""
+    """Reset a connection: with a linger time of 0 the kernel sends RST instead of FIN."""
     connection = transport.get_extra_info("socket")
     if connection is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -57,52 +57,56 @@ class FaultInjection:
         self._faults = faults
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not self._faults.rules or scope["path"].startswith(_SPARED):
+        if scope["type"] != "http" or not self._faults.rules or scope["path"].startswith(_EXCLUDED_PATHS):
             await self._app(scope, receive, send)
             return
-        body = await _whole_body(receive)
+        body = await _read_body(receive)
         if body is None:
-            return  # the client left before it had asked
+            return  # the client disconnected before its request was complete
         peer = tuple(scope["client"]) if scope.get("client") else None
         replay = _replay(body, receive)
-        met = self._faults.meet(scope["method"], scope["path"], body, peer)
-        if met is None:
+        match = self._faults.match(scope["method"], scope["path"], body, peer)
+        if match is None:
             await self._app(scope, replay, send)
             return
-        active, hit = met
+        active, hit = match
         log.info("fault %s: %s %s: %s %s", active.number, hit["method"], hit["path"], hit["did"], hit["when"])
         if active.rule.do.run is not None:
             hit["state"] = "done"
-            token = run_faults.WANTED.set(active.rule.do.run)
+            token = run_faults.REQUESTED.set(active.rule.do.run)
             try:
                 await self._app(scope, replay, send)
             finally:
-                run_faults.WANTED.reset(token)
+                run_faults.REQUESTED.reset(token)
         elif active.rule.when == "before":
-            if await self._act(active, hit, peer, receive, send):
+            if await self._inject(active, hit, peer, receive, send):
                 await self._app(scope, replay, send)
         else:
-            answered: list[Message] = []
+            response: list[Message] = []
 
-            async def keep(message: Message) -> None:
-                answered.append(message)
+            async def buffer(message: Message) -> None:
+                response.append(message)
 
-            await self._app(scope, replay, keep)
-            if await self._act(active, hit, peer, receive, send):
-                for message in answered:
+            await self._app(scope, replay, buffer)
+            if await self._inject(active, hit, peer, receive, send):
+                for message in response:
                     await send(message)
 
-    async def _act(self, active: Active, hit: Json, peer: tuple[str, int] | None, receive: Receive, send: Send) -> bool:
-        """Do the fault; whether the request then goes on."""
+    async def _inject(
+        self, active: ActiveRule, hit: Json, peer: tuple[str, int] | None, receive: Receive, send: Send
+    ) -> bool:
+        """Inject the fault. True when the request continues afterwards."""
         do = active.rule.do
         if do.answer is not None:
-            await _answer(do.answer, send)
+            await _send_answer(do.answer, send)
         elif do.reset:
             transport = self._faults.transports.get(peer) if peer else None
             if transport is None:
-                raise RuntimeError(f"no connection of {peer} is known: only those of the server can be reset")
+                raise RuntimeError(
+                    f"the connection from {peer} is unknown: only connections to this server can be reset"
+                )
             reset(transport)
-            await _gone(receive)
+            await _wait_for_disconnect(receive)
         elif do.wait is not None:
             hit["state"] = "waiting"
             return await _pause(hit, do.wait, asyncio.Event(), receive)
@@ -114,8 +118,8 @@ class FaultInjection:
 
 
 async def _pause(hit: Json, seconds: float, released: asyncio.Event, receive: Receive) -> bool:
-    """Wait for the first of: the seconds are over, the rule was deleted, the client is gone (then False)."""
-    gone, free = asyncio.ensure_future(_gone(receive)), asyncio.ensure_future(released.wait())
+    """Wait until the seconds have passed, the rule is deleted, or the client has disconnected (then False)."""
+    gone, free = asyncio.ensure_future(_wait_for_disconnect(receive)), asyncio.ensure_future(released.wait())
     try:
         await asyncio.wait((gone, free), timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         hit["state"] = "client gone" if gone.done() else "went on"
@@ -126,12 +130,12 @@ async def _pause(hit: Json, seconds: float, released: asyncio.Event, receive: Re
         free.cancel()
 
 
-async def _gone(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def _whole_body(receive: Receive) -> bytes | None:
+async def _read_body(receive: Receive) -> bytes | None:
     parts: list[bytes] = []
     while True:
         message = await receive()
@@ -143,19 +147,19 @@ async def _whole_body(receive: Receive) -> bytes | None:
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
-    told = False
+    sent = False
 
-    async def again() -> Message:
-        nonlocal told
-        if told:
+    async def receive_again() -> Message:
+        nonlocal sent
+        if sent:
             return await receive()
-        told = True
+        sent = True
         return {"type": "http.request", "body": body, "more_body": False}
 
-    return again
+    return receive_again
 
 
-async def _answer(answer: Answer, send: Send) -> None:
+async def _send_answer(answer: Answer, send: Send) -> None:
     body = b"" if answer.content is None else json.dumps(answer.content).encode()
     headers = {"Content-Type": "application/json", **answer.headers, "Content-Length": str(len(body))}
     encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]

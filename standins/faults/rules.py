@@ -1,23 +1,23 @@
-"""Faults on demand: what a cloud does to its clients on a bad day, switched on route by route over HTTP.
+"""Rules for fault injection, and the routes that set them.
 
-`POST /faults` adds a rule, `GET /faults` shows every rule with what it met, `DELETE /faults` takes all away,
-`DELETE /faults/{id}` one (a held request then goes on). Rules live in memory: a restart knows none. A rule:
+`POST /faults` adds a rule, `GET /faults` lists the rules with the requests that matched, `DELETE /faults` deletes all
+rules, `DELETE /faults/{id}` one (a held request then continues). Rules are in memory: a restart deletes them. A rule:
 
     {"match": {"method": "POST", "path": "/api/2.2/jobs/runs/submit", "body": "run_key"},
      "skip": 0, "times": 1, "when": "after", "do": {"reset": true}}
 
-`method` and `path` are regular expressions over the whole, `body` one that is searched for; what is left out matches
-everything. The first `skip` requests go through, the next `times` meet the fault (null: all; 0: none, the rule only
-records). `before`: the work is not done. `after`: it was done and recorded, and then the fault: the reply is lost.
+`method` and `path` are regular expressions for the whole text, `body` is one for a part of it; an omitted field matches
+everything. The first `skip` requests pass, the next `times` get the fault (null: all; 0: none, the rule only records).
+`before`: the work is not done. `after`: the work is done and recorded, then the fault occurs: the response is lost.
 `do` is one of
 
     {"answer": {"status": 429, "headers": {"Retry-After": "3"}, "json": {…}}}
-    {"reset": true}      the connection is reset without an answer
+    {"reset": true}      the connection is reset without a response
     {"wait": 2.5}        seconds
-    {"hold": 600}        until the rule is deleted, or these seconds are over, or the client is gone
+    {"hold": 600}        until the rule is deleted, the seconds have passed, or the client has disconnected
     {"run": {"how": "never ends" | "fails" | "vanishes", "seconds": 5}}      see `standins.faults.run_faults`
 
-A request whose client goes away while it is held `before` is not done: nobody has asked for it.
+A request that is held `before` is dropped when its client disconnects.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _pattern(text: str) -> str:
     try:
         re.compile(text)
     except re.error as error:
-        raise ValueError(f"{text!r} is no regular expression: {error}") from error
+        raise ValueError(f"{text!r} is not a regular expression: {error}") from error
     return text
 
 
@@ -53,7 +53,7 @@ class _Strict(BaseModel):
 
 
 class Match(_Strict):
-    """Which requests a rule is about."""
+    """The requests that a rule applies to."""
 
     method: Pattern = ".*"
     path: Pattern = ".*"
@@ -72,7 +72,7 @@ class Answer(_Strict):
 
 
 class Do(_Strict):
-    """Exactly one of these."""
+    """The fault: exactly one of these."""
 
     answer: Answer | None = None
     reset: Literal[True] | None = None
@@ -81,13 +81,13 @@ class Do(_Strict):
     run: RunFault | None = None
 
     @model_validator(mode="after")
-    def _one(self) -> Do:
-        if len(self.model_fields_set) != 1 or self.told() == "":
+    def _check_exactly_one(self) -> Do:
+        if len(self.model_fields_set) != 1 or self.describe() == "":
             raise ValueError("exactly one of answer, reset, wait, hold and run is needed")
         return self
 
-    def told(self) -> str:
-        """What is done, in a word or two."""
+    def describe(self) -> str:
+        """The fault in one or two words."""
         if self.answer:
             return f"answer {self.answer.status}"
         if self.run:
@@ -103,24 +103,24 @@ class Rule(_Strict):
     do: Do
 
     @model_validator(mode="after")
-    def _possible(self) -> Rule:
+    def _check_when(self) -> Rule:
         if self.do.run and self.when == "after":
-            raise ValueError("what becomes of a run is decided before it is asked for: when must be 'before'")
+            raise ValueError("a run fault applies before the run is created: when must be 'before'")
         return self
 
 
-class Active:
-    """A rule that is there, and what it met."""
+class ActiveRule:
+    """A rule and the requests that matched it."""
 
     def __init__(self, number: int, rule: Rule) -> None:
         self.number = number
         self.rule = rule
-        self.met: list[Json] = []  # every request that matched, also those that were let through
+        self.hits: list[Json] = []  # every request that matched, also those that passed
         self.acted = 0
         self.released = asyncio.Event()
 
-    def meet(self, method: str, path: str, client: tuple[str, int] | None) -> Json:
-        """Note a request that matches."""
+    def record(self, method: str, path: str, client: tuple[str, int] | None) -> Json:
+        """Add a request that matches."""
         hit = {
             "time": now(),
             "method": method,
@@ -130,55 +130,59 @@ class Active:
             "state": "let through",
             "client_pid_hint": client,
         }
-        self.met.append(hit)
+        self.hits.append(hit)
         return hit
 
     @property
     def due(self) -> bool:
-        """Whether the request met last is one to act on."""
-        return len(self.met) > self.rule.skip and (self.rule.times is None or self.acted < self.rule.times)
+        """Whether the last request that matched gets the fault."""
+        return len(self.hits) > self.rule.skip and (self.rule.times is None or self.acted < self.rule.times)
 
     def view(self) -> Json:
         rule = self.rule.model_dump(by_alias=True, exclude_unset=True)
-        return {"id": self.number, "rule": rule, "count": self.acted, "hits": self.met}
+        return {"id": self.number, "rule": rule, "count": self.acted, "hits": self.hits}
 
 
 class Faults:
-    """The rules that are there. All of it happens in the server's event loop, so nothing is locked."""
+    """All active rules. Used only in the server's event loop, so no lock is needed."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
-        self.rules: dict[int, Active] = {}
-        self.clients: dict[int, tuple[str, int]] = {}  # a port of our proxy's → the client that it speaks for
-        self.transports: dict[tuple[str, int], asyncio.Transport] = {}  # by the peer's address
+        self.rules: dict[int, ActiveRule] = {}
+        self.clients: dict[int, tuple[str, int]] = {}  # port of a proxy's connection to the server → its client
+        self.transports: dict[tuple[str, int], asyncio.Transport] = {}  # by the address of the peer
 
-    def add(self, rule: Rule) -> Active:
-        active = Active(next(self._numbers), rule)
+    def add(self, rule: Rule) -> ActiveRule:
+        active = ActiveRule(next(self._numbers), rule)
         self.rules[active.number] = active
         return active
 
     def delete(self, number: int) -> None:
-        """Take a rule away. Raises ApiError."""
+        """Delete a rule and release the request that it holds. Raises ApiError."""
         active = self.rules.pop(number, None)
         if active is None:
-            raise ApiError(404, "NotFound", f"There is no fault rule {number}. There are: {sorted(self.rules)}.")
+            raise ApiError(
+                404, "NotFound", f"Fault rule {number} does not exist. Existing rules: {sorted(self.rules)}."
+            )
         active.released.set()
 
     def clear(self) -> None:
         for number in list(self.rules):
             self.delete(number)
 
-    def meet(self, method: str, path: str, body: bytes, peer: tuple[str, int] | None) -> tuple[Active, Json] | None:
-        """The rule that a request meets, and the hit; every other rule that it matches notes it only."""
+    def match(
+        self, method: str, path: str, body: bytes, peer: tuple[str, int] | None
+    ) -> tuple[ActiveRule, Json] | None:
+        """The rule whose fault a request gets, and its record; other rules that match only record the request."""
         client = self.clients.get(peer[1], peer) if peer else None
         chosen = None
         for active in list(self.rules.values()):
             if not active.rule.match.fits(method, path, body):
                 continue
-            hit = active.meet(method, path, client)
+            hit = active.record(method, path, client)
             if chosen is None and active.due:
                 active.acted += 1
-                hit |= {"did": active.rule.do.told(), "state": "came"}
+                hit |= {"did": active.rule.do.describe(), "state": "came"}
                 chosen = active, hit
         return chosen
 
@@ -188,11 +192,11 @@ def now() -> str:
 
 
 def routes(faults: Faults) -> APIRouter:
-    """The switches. Open to whoever reaches the port, as the ledger is: tests and people on this machine."""
+    """The routes for the rules. No token is needed, as for the ledger."""
     router = APIRouter()
 
     @router.get("/faults")
-    async def shown() -> Json:
+    async def list_rules() -> Json:
         return {"value": [active.view() for active in faults.rules.values()]}
 
     @router.post("/faults", status_code=201)

@@ -1,8 +1,8 @@
-"""Runs to which something happens that only a service itself can do, asked for by a rule of `standins.faults`.
+"""Faults of runs: a rule of `standins.faults.rules` makes a service's run fail, vanish or never end.
 
-What is to become of a run is noted in its document when it is created, so it is the same after a restart. Such a run
-does no work. It is in progress for `seconds`; then it fails, or is gone as if it had never been. One that never ends
-stays in progress until it is cancelled, also past the service's own time limits.
+The fault is stored in the run's document when the run is created, so it is the same after a restart. Such a run
+does no work. It is in progress for `seconds`; then it fails, or it vanishes as if it had never existed. One that
+never ends stays in progress until it is cancelled, also beyond the service's own time limits.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-MESSAGE = "The run failed because a fault rule of the local cloud wanted it so."
+MESSAGE = "The run failed because a fault rule of the local cloud requested it."
 
 
 class RunFault(BaseModel):
-    """What is to become of a run."""
+    """The fault of a run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,17 +26,18 @@ class RunFault(BaseModel):
     seconds: float = Field(5, ge=0, le=3600)
 
 
-WANTED: ContextVar[RunFault | None] = ContextVar("WANTED", default=None)  # by the request that is being served
+# The fault that a rule requests for a run that the current request creates.
+REQUESTED: ContextVar[RunFault | None] = ContextVar("REQUESTED", default=None)
 
 
-def noted() -> dict[str, Any]:
-    """What the document of a run created now has to remember; empty for all but a few."""
-    wanted = WANTED.get()
-    return {"fault": {"how": wanted.how, "due": time.time() + wanted.seconds}} if wanted else {}
+def fault_fields() -> dict[str, Any]:
+    """Fields to store in the document of a run that is created now; empty when no rule requests a fault."""
+    requested = REQUESTED.get()
+    return {"fault": {"how": requested.how, "due": time.time() + requested.seconds}} if requested else {}
 
 
 def state(document: dict[str, Any]) -> Literal["none", "in progress", "fails", "vanishes"]:
-    """What has to become of a run now."""
+    """The state that a run's fault demands now."""
     fault = document.get("fault")
     if fault is None:
         return "none"
@@ -47,9 +48,9 @@ def state(document: dict[str, Any]) -> Literal["none", "in progress", "fails", "
 
 
 def wait(document: dict[str, Any], is_over: Callable[[], bool]) -> Literal["none", "fails", "vanishes", "over"]:
-    """What becomes of a run whose work is a thread: returns at once where nothing is to; "over" when somebody ended it."""
-    while (found := state(document)) == "in progress":
+    """Wait in the run's thread until its fault takes effect; "none" without a fault, "over" after `is_over()`."""
+    while (current := state(document)) == "in progress":
         if is_over():
             return "over"
         time.sleep(0.1)
-    return found
+    return current

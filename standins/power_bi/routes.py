@@ -1,4 +1,4 @@
-"""Power BI: one workspace with one dataset, whose refresh imports the scores from the lake.
+"""Power BI: a workspace with one dataset; a refresh imports the scores from the lake.
 
 https://learn.microsoft.com/rest/api/power-bi/datasets/refresh-dataset-in-group
 """
@@ -30,9 +30,9 @@ NAME = "customer_churn_scores"
 _TABLE = "gold/customer_churn_scores"
 _NEWEST = "score_date"
 
-# Seconds from the request to its end. The service takes longer; a trigger of Airflow that has its
-# answer at once meets a race in the scheduler (apache/airflow #72716).
-_AT_LEAST = 1.5
+# Minimum duration of a refresh in seconds. The service takes longer; an Airflow trigger that gets its result at once
+# can hit a race in the scheduler (apache/airflow #72716).
+_MIN_SECONDS = 1.5
 
 _DATASET = "/v1.0/myorg/groups/{group}/datasets/{dataset}"
 _ENHANCED = {"type", "commitMode", "maxParallelism", "retryCount", "applyRefreshPolicy", "timeout"}
@@ -41,7 +41,7 @@ Json = dict[str, Any]
 
 
 def _denied(code: str, message: str, tenant: str) -> ApiError:
-    """Power BI answers an expired token with 403 and a code of its own."""
+    """The errors of Power BI for a refused token: an expired one is a 403 with its own code."""
     if code == "ExpiredAuthenticationToken":
         return ApiError(403, "TokenExpired", "Access token has expired, resubmit with a new access token")
     challenge = {"WWW-Authenticate": f'Bearer authorization_uri="https://login.microsoftonline.com/{tenant}"'}
@@ -50,27 +50,28 @@ def _denied(code: str, message: str, tenant: str) -> ApiError:
     return ApiError(401, "PowerBINotAuthorizedException", message, headers=challenge)
 
 
-_checked = bearer(AUDIENCE, denied=_denied)
+_authenticated = bearer(AUDIENCE, denied=_denied)
 
 
 def start(cloud: Cloud) -> None:
-    """Take up the refresh that the last process left unfinished."""
+    """Resume the refresh that the last process left unfinished."""
     for refresh_id, refresh in cloud.documents.list(REFRESHES):
         if refresh["status"] == "Unknown":
             cloud.background(f"Power BI refresh {refresh_id}", _refresh, cloud, refresh_id)
 
 
 def routes(cloud: Cloud) -> APIRouter:
-    router = APIRouter(dependencies=[Depends(_checked)])
+    router = APIRouter(dependencies=[Depends(_authenticated)])
     settings, documents = cloud.settings, cloud.documents
 
-    def known(group: str, dataset: str | None = None) -> None:
-        for what, asked, there in (
+    def check_ids(group: str, dataset: str | None = None) -> None:
+        for kind, requested, existing in (
             ("Workspace", group, settings.power_bi_group),
             ("Dataset", dataset, settings.power_bi_dataset),
         ):
-            if asked is not None and asked.lower() != there.lower():
-                raise ApiError(404, "PowerBIEntityNotFound", f"{what} {asked} is not found. There is {there}.")
+            if requested is not None and requested.lower() != existing.lower():
+                message = f"{kind} {requested} is not found. There is {existing}."
+                raise ApiError(404, "PowerBIEntityNotFound", message)
 
     def dataset_body() -> Json:
         return {
@@ -93,22 +94,22 @@ def routes(cloud: Cloud) -> APIRouter:
 
     @router.get("/v1.0/myorg/groups/{group}/datasets")
     def datasets(group: str) -> Json:
-        known(group)
+        check_ids(group)
         return {"value": [dataset_body()]}
 
     @router.get(_DATASET)
     def dataset(group: str, dataset: str) -> Json:
-        known(group, dataset)
+        check_ids(group, dataset)
         return dataset_body()
 
     @router.post(_DATASET + "/refreshes")
     def refresh(
         group: str,
         dataset: str,
-        claims: Annotated[Claims, Depends(_checked)],
+        claims: Annotated[Claims, Depends(_authenticated)],
         body: Annotated[Json | None, Body()] = None,
     ) -> Response:
-        known(group, dataset)
+        check_ids(group, dataset)
         options = body or {}
         _check_options(options)
         refresh_id = str(uuid.uuid4())
@@ -124,28 +125,28 @@ def routes(cloud: Cloud) -> APIRouter:
                 "startTime": _now(),
                 "status": "Unknown",
                 "ledger": entry,
-                **run_faults.noted(),
+                **run_faults.fault_fields(),
             }
             documents.create(REFRESHES, refresh_id, doc)
         cloud.background(f"Power BI refresh {refresh_id}", _refresh, cloud, refresh_id)
-        where = f"https://api.powerbi.com{_DATASET.format(group=group, dataset=dataset)}/refreshes/{refresh_id}"
-        return Response(status_code=202, headers={"RequestId": refresh_id, "Location": where})
+        location = f"https://api.powerbi.com{_DATASET.format(group=group, dataset=dataset)}/refreshes/{refresh_id}"
+        return Response(status_code=202, headers={"RequestId": refresh_id, "Location": location})
 
     @router.get(_DATASET + "/refreshes")
     def refreshes(group: str, dataset: str, top: Annotated[int | None, Query(alias="$top", ge=1)] = None) -> Json:
-        known(group, dataset)
+        check_ids(group, dataset)
         return {"value": [_history_body(*refresh) for refresh in _newest_first(cloud)[:top]]}
 
     @router.get(_DATASET + "/refreshes/{refresh_id}")
-    def one_refresh(group: str, dataset: str, refresh_id: str) -> JSONResponse:
-        known(group, dataset)
-        return _details(_found(cloud, refresh_id))
+    def refresh_details(group: str, dataset: str, refresh_id: str) -> JSONResponse:
+        check_ids(group, dataset)
+        return _details(_find_refresh(cloud, refresh_id))
 
     @router.delete(_DATASET + "/refreshes/{refresh_id}")
     def cancel(group: str, dataset: str, refresh_id: str) -> Response:
-        known(group, dataset)
-        if _found(cloud, refresh_id)["refreshType"] != "ViaEnhancedApi":
-            message = f"The refresh {refresh_id} is no enhanced refresh: only those can be cancelled."
+        check_ids(group, dataset)
+        if _find_refresh(cloud, refresh_id)["refreshType"] != "ViaEnhancedApi":
+            message = f"The refresh {refresh_id} is not an enhanced refresh: only those can be cancelled."
             raise ApiError(400, "InvalidRequest", message)
         if not _end(cloud, refresh_id, "Cancelled"):
             raise ApiError(400, "InvalidRequest", f"The refresh {refresh_id} is not in progress.")
@@ -163,7 +164,7 @@ def _check_options(options: Json) -> None:
             raise NotImplementedHere(f"The refresh option {name}={value!r}")
 
 
-def _found(cloud: Cloud, refresh_id: str) -> Json:
+def _find_refresh(cloud: Cloud, refresh_id: str) -> Json:
     doc = cloud.documents.get(REFRESHES, refresh_id)
     if doc is None:
         raise ApiError(404, "PowerBIEntityNotFound", f"Refresh {refresh_id} is not found.")
@@ -182,7 +183,7 @@ def _history_body(number: int, refresh_id: str, doc: Json) -> Json:
 
 
 def _details(doc: Json) -> JSONResponse:
-    """One refresh as the enhanced API tells it: 202 while it goes on."""
+    """A refresh in the form of the enhanced API: 202 while it is in progress."""
     status = doc["status"]
     body: Json = {
         "startTime": doc["startTime"],
@@ -203,35 +204,37 @@ def _details(doc: Json) -> JSONResponse:
 
 
 def _refresh(cloud: Cloud, refresh_id: str) -> None:
-    """Import the table, and not be done before its time."""
+    """Import the table and end the refresh, after the minimum duration."""
     started = time.monotonic()
-    fate = run_faults.wait(_found(cloud, refresh_id), lambda: cloud.stopping.is_set() or _is_over(cloud, refresh_id))
-    if fate == "vanishes":
-        cloud.ledger.finish(_found(cloud, refresh_id)["ledger"], "Vanished")
+    fault = run_faults.wait(
+        _find_refresh(cloud, refresh_id), lambda: cloud.stopping.is_set() or _is_over(cloud, refresh_id)
+    )
+    if fault == "vanishes":
+        cloud.ledger.finish(_find_refresh(cloud, refresh_id)["ledger"], "Vanished")
         cloud.documents.delete(REFRESHES, refresh_id)
-    elif fate == "fails":
-        told = {"errorCode": "ModelRefresh_ShortMessage_ProcessingError", "errorDescription": run_faults.MESSAGE}
-        _end(cloud, refresh_id, "Failed", run_faults.MESSAGE, told)
-    if fate != "none":
+    elif fault == "fails":
+        exception = {"errorCode": "ModelRefresh_ShortMessage_ProcessingError", "errorDescription": run_faults.MESSAGE}
+        _end(cloud, refresh_id, "Failed", run_faults.MESSAGE, exception)
+    if fault != "none":
         return
     try:
         detail = _import(cloud)
         error = None
-    except Exception as failure:  # noqa: BLE001 - whatever stopped the import, the refresh ends and tells
+    except Exception as failure:  # noqa: BLE001 - every error of the import ends the refresh and is reported
         log.warning("Power BI refresh %s failed: %s", refresh_id, failure)
         detail = f"{_TABLE} in the lake could not be read: {type(failure).__name__}: {failure}"
         error = {"errorCode": "ModelRefresh_ShortMessage_ProcessingError", "errorDescription": detail}
-    if cloud.stopping.wait(max(0.0, _AT_LEAST - (time.monotonic() - started))):
-        return  # taken up again after the next start
-    cloud.patiently(lambda: _end(cloud, refresh_id, "Failed" if error else "Completed", detail, error))
+    if cloud.stopping.wait(max(0.0, _MIN_SECONDS - (time.monotonic() - started))):
+        return  # resumed after the next start
+    cloud.retry_until_writable(lambda: _end(cloud, refresh_id, "Failed" if error else "Completed", detail, error))
 
 
 def _is_over(cloud: Cloud, refresh_id: str) -> bool:
-    return bool(_found(cloud, refresh_id)["status"] != "Unknown")
+    return bool(_find_refresh(cloud, refresh_id)["status"] != "Unknown")
 
 
 def _import(cloud: Cloud) -> str:
-    """Copy the table into the dataset's own storage; how many rows and how new, for the ledger."""
+    """Copy the table into the dataset's storage; returns the number of rows and the newest date, for the ledger."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
     from deltalake import DeltaTable
@@ -249,8 +252,8 @@ def _import(cloud: Cloud) -> str:
                     break
                 writer.write_batch(batch)
                 rows += batch.num_rows
-                found = pc.max(batch.column(_NEWEST)).as_py()
-                newest = found if newest is None else max(newest, found or newest)
+                batch_newest = pc.max(batch.column(_NEWEST)).as_py()
+                newest = batch_newest if newest is None else max(newest, batch_newest or newest)
         if not cloud.stopping.is_set():
             temporary.replace(target)
     finally:
@@ -259,20 +262,19 @@ def _import(cloud: Cloud) -> str:
 
 
 def dataset_file(cloud: Cloud) -> Path:
-    """What the last completed refresh imported, as Parquet."""
+    """The Parquet file with the data of the last completed refresh."""
     return cloud.settings.state_dir / "power_bi" / f"{cloud.settings.power_bi_dataset}.parquet"
 
 
 def _end(cloud: Cloud, refresh_id: str, status: str, detail: str = "", error: Json | None = None) -> bool:
-    """Close a refresh that is going on. False when it is at its end already: the first word counts."""
-
+    """End a refresh that is in progress. False when it has already ended: the first result counts."""
     with cloud.transaction():
-        doc = _found(cloud, refresh_id)
+        doc = _find_refresh(cloud, refresh_id)
         if doc["status"] != "Unknown":
             return False
         cloud.ledger.finish(doc["ledger"], status, detail)
-        told = {"serviceExceptionJson": json.dumps(error)} if error else {}
-        cloud.documents.put(REFRESHES, refresh_id, {**doc, **told, "status": status, "endTime": _now()})
+        exception = {"serviceExceptionJson": json.dumps(error)} if error else {}
+        cloud.documents.put(REFRESHES, refresh_id, {**doc, **exception, "status": status, "endTime": _now()})
     return True
 
 

@@ -1,4 +1,4 @@
-"""All services as one web application. Paths tell them apart: no two services share one."""
+"""All services in one web application. No two services share a path."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from fastapi import FastAPI
 
 import standins.arm.routes
 import standins.azure_ml.routes
-import standins.data_factory.monitoring
-import standins.data_factory.page
 import standins.data_factory.routes
 import standins.databricks.routes
 import standins.entra.routes
@@ -22,14 +20,12 @@ from standins.faults import rules
 from standins.faults.injection import FaultInjection
 from standins.faults.rules import Faults
 
-# Each has `routes(cloud) -> APIRouter` and may have `start(cloud)`, called once when the server
-# starts: take up unfinished work, start watchers (cloud.background, cloud.every).
+# Each has `routes(cloud) -> APIRouter` and may have `start(cloud)`, which is called once when the server starts: it
+# resumes unfinished work and starts watchers (cloud.background, cloud.every).
 SERVICES = (
     standins.entra.routes,
     standins.arm.routes,
     standins.data_factory.routes,
-    standins.data_factory.monitoring,
-    standins.data_factory.page,
     standins.power_bi.routes,
     standins.event_grid.routes,
     standins.databricks.routes,
@@ -37,8 +33,8 @@ SERVICES = (
 )
 
 
-def create_app(cloud: Cloud, switches: Faults | None = None) -> FastAPI:
-    """The application over one cloud's state. Its lifespan starts and stops the background work."""
+def create_app(cloud: Cloud, faults: Faults | None = None) -> FastAPI:
+    """The application for one cloud. Its lifespan starts and stops the background work."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -57,9 +53,9 @@ def create_app(cloud: Cloud, switches: Faults | None = None) -> FastAPI:
     def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    switches = switches or Faults()
-    app.add_middleware(FaultInjection, faults=switches)
-    app.include_router(rules.routes(switches))
+    faults = faults or Faults()
+    app.add_middleware(FaultInjection, faults=faults)
+    app.include_router(rules.routes(faults))
     app.include_router(ledger.routes(cloud.ledger))
     for service in SERVICES:
         app.include_router(service.routes(cloud))

@@ -1,4 +1,4 @@
-"""A private certificate authority and the server certificate it signs."""
+"""A private certificate authority, and the server certificate that it signs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from standins.core.files import write_private, write_public
 
-# The cloud's names that the stand-ins answer to; the proxy lets through nothing else.
+# The host names of the cloud that the stand-ins serve; the proxy refuses all others.
 HOSTS = (
     "login.microsoftonline.com",
     "management.azure.com",
@@ -25,16 +25,16 @@ LOCAL_NAMES = ("localhost",)
 LOCAL_ADDRESSES = ("127.0.0.1",)
 
 _CA_YEARS = 10
-_LEAF_DAYS = 397  # what browsers accept
+_LEAF_DAYS = 397  # the maximum that browsers accept
 _RENEW_DAYS = 30
 
 
 def ensure(folder: Path) -> tuple[Path, Path, Path]:
-    """Paths of the authority's certificate, the server's certificate and its key; made where missing.
+    """Paths of the authority's certificate, the server's certificate and its key; missing ones are created.
 
-    `ca.pem` stays the same for as long as the folder lives, so processes that trust it keep
-    working; the server's certificate is renewed when it nears its end or the names have changed.
-    The authority may sign for `HOSTS` and this machine only: trusting it trusts nothing else.
+    `ca.pem` stays the same as long as the folder exists, so processes that trust it keep working. The server's
+    certificate is renewed shortly before it expires, and when the names have changed. The authority may sign
+    only for `HOSTS` and this machine.
     """
     ca_path, ca_key_path = folder / "ca.pem", folder / "ca-key.pem"
     leaf_path, key_path = folder / "server.pem", folder / "server-key.pem"
@@ -45,7 +45,7 @@ def ensure(folder: Path) -> tuple[Path, Path, Path]:
         write_public(ca_path, certificate.public_bytes(serialization.Encoding.PEM))
     else:
         certificate, key = ca
-    if not _good_leaf(leaf_path, key_path, certificate):
+    if not _is_valid_leaf(leaf_path, key_path, certificate):
         leaf, leaf_key = _make_leaf(certificate, key)
         write_private(key_path, _pem(leaf_key))
         write_public(leaf_path, leaf.public_bytes(serialization.Encoding.PEM))
@@ -79,7 +79,7 @@ def _load_ca(path: Path, key_path: Path) -> tuple[x509.Certificate, ec.EllipticC
     return (certificate, key) if usable else None
 
 
-def _good_leaf(path: Path, key_path: Path, ca: x509.Certificate) -> bool:
+def _is_valid_leaf(path: Path, key_path: Path, ca: x509.Certificate) -> bool:
     if not (path.exists() and key_path.exists()):
         return False
     leaf = x509.load_pem_x509_certificate(path.read_bytes())
@@ -97,7 +97,7 @@ def _make_ca() -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Local cloud (stand-ins) private CA")])
     usage = _key_usage(key_cert_sign=True, crl_sign=True)
-    # Python 3.13 checks strictly: basic constraints, key usage and key identifiers must all be there.
+    # Python 3.13 is strict: it requires basic constraints, key usage and key identifiers.
     certificate = (
         _builder(name, name, key.public_key(), timedelta(days=365 * _CA_YEARS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
@@ -128,7 +128,7 @@ def _make_leaf(
 def _builder(
     subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, life: timedelta
 ) -> x509.CertificateBuilder:
-    start = _now() - timedelta(minutes=5)  # a container's clock may be a little behind
+    start = _now() - timedelta(minutes=5)  # the clock of a container may be slightly behind
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -165,7 +165,7 @@ def _key_usage(
 def _load_key(path: Path) -> ec.EllipticCurvePrivateKey:
     key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise TypeError(f"{path}: an elliptic-curve private key is needed; remove the file and start again")
+        raise TypeError(f"{path} is not an elliptic-curve private key: delete the file and start again")
     return key
 
 

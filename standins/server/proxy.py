@@ -1,7 +1,7 @@
-"""A CONNECT proxy that knows the cloud's names and sends them to the stand-ins.
+"""A CONNECT proxy that forwards the cloud's host names to the stand-ins.
 
-With `HTTPS_PROXY` pointing here, unmodified SDKs that ask for management.azure.com reach this
-machine. It passes bytes and sees none of them: TLS is the client's and the server's.
+With `HTTPS_PROXY` set to this proxy, an unmodified SDK that connects to management.azure.com reaches this machine.
+The proxy only forwards bytes: TLS is between client and server.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _HEAD_SECONDS = 10
 
 
 class Proxy:
-    """Serves CONNECT on a listening socket. `target` is where the TLS server listens: host and port.
+    """Serves CONNECT on a listening socket. `target` is the host and port of the TLS server.
 
-    `clients` is kept up to date: which client, by its address, each of our own ports towards the server speaks for.
+    `clients` maps each local port of a connection to the server to the address of its client; it is kept up to date.
     """
 
     def __init__(self, target: tuple[str, int], clients: dict[int, tuple[str, int]] | None = None) -> None:
@@ -50,7 +50,7 @@ class Proxy:
         try:
             await self._tunnel(reader, writer)
         except (OSError, asyncio.CancelledError):
-            pass  # one end went away, or the proxy is stopping: either way this tunnel is over
+            pass  # one side disconnected, or the proxy is stopping: the tunnel ends in both cases
         finally:
             writer.close()
 
@@ -58,22 +58,24 @@ class Proxy:
         try:
             head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), _HEAD_SECONDS)
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError):
-            await _refuse(writer, 400, "Bad Request", "A complete CONNECT request is needed.")
+            await _refuse(writer, 400, "Bad Request", "A complete CONNECT request is required.")
             return
         method, _, rest = head.split(b"\r\n", 1)[0].decode("latin-1").partition(" ")
         host, _, port = rest.partition(" ")[0].rpartition(":")
         if method != "CONNECT":
-            await _refuse(writer, 501, "Not Implemented", f"{method} through this proxy is not implemented: CONNECT.")
+            await _refuse(writer, 501, "Not Implemented", f"{method} is not implemented by this proxy: use CONNECT.")
             return
         if host.lower() not in HOSTS or port != "443":
             known = ", ".join(f"{name}:443" for name in HOSTS)
             log.warning("refused CONNECT to %s:%s", host, port)
-            await _refuse(writer, 403, "Forbidden", f"{host}:{port} is no name of the local cloud. It has: {known}.")
+            await _refuse(
+                writer, 403, "Forbidden", f"{host}:{port} does not belong to the local cloud. Its names: {known}."
+            )
             return
         try:
             remote_reader, remote_writer = await asyncio.open_connection(*self._target)
         except OSError as error:
-            await _refuse(writer, 502, "Bad Gateway", f"The stand-ins do not answer at {self._target}: {error}.")
+            await _refuse(writer, 502, "Bad Gateway", f"The stand-ins do not respond at {self._target}: {error}.")
             return
         own_port = remote_writer.get_extra_info("sockname")[1]
         self._clients[own_port] = writer.get_extra_info("peername")
@@ -82,7 +84,7 @@ class Proxy:
             await writer.drain()
             await asyncio.gather(_pump(reader, remote_writer), _pump(remote_reader, writer))
         except ConnectionResetError:
-            reset(writer.transport)  # as it happened to one end, it is to happen to the other
+            reset(writer.transport)  # a reset of one side is passed on to the other side
             reset(remote_writer.transport)
         finally:
             del self._clients[own_port]
@@ -97,8 +99,8 @@ async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> Non
         sink.write_eof()
 
 
-async def _refuse(writer: asyncio.StreamWriter, status: int, reason: str, why: str) -> None:
-    body = (why + "\n").encode()
+async def _refuse(writer: asyncio.StreamWriter, status: int, reason: str, message: str) -> None:
+    body = (message + "\n").encode()
     head = f"HTTP/1.1 {status} {reason}\r\nContent-Type: text/plain\r\nContent-Length: {len(body)}\r\n"
     writer.write(f"{head}Connection: close\r\n\r\n".encode() + body)
     await writer.drain()

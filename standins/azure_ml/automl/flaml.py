@@ -1,6 +1,6 @@
-"""What AutoML jobs use of FLAML, imported so that the import works.
+"""The parts of FLAML that AutoML jobs use, imported with pyspark hidden.
 
-FLAML looks for pyspark, finds a client without its server, and breaks: for as long as it is imported, there is none.
+FLAML's import fails when it finds only pyspark's client without the server. So pyspark is hidden during the import.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A fitted pipeline as an ONNX graph, and how far its probabilities are from the pipeline's."""
+"""A fitted pipeline as an ONNX graph, and the difference between its probabilities and the pipeline's."""
 
 from __future__ import annotations
 
@@ -12,16 +12,19 @@ from standins.azure_ml.automl.families import Columns
 if TYPE_CHECKING:
     import pandas as pd
 
-TOLERANCE = 1e-5  # in probability: 32 instead of 64 bits
-_CHECKED = 20_000  # rows
+TOLERANCE = 1e-5  # absolute, in probability: the graph computes in 32 bits, the pipeline in 64
+_CHECKED = 20_000  # rows that are compared at most
 
 
 class NotConvertibleError(RuntimeError):
-    """There is no ONNX graph of this pipeline, or one that gives something else; the message says why."""
+    """The pipeline has no ONNX graph, or the graph's probabilities differ; the message says why."""
 
 
 def to_onnx(pipeline: Any, columns: Columns, rows: pd.DataFrame) -> tuple[bytes, float]:
-    """The graph, with one input per column, and the largest difference in probability on `rows`. Raises NotConvertibleError."""
+    """The serialised graph, with one input per column, and the largest difference in probability on `rows`.
+
+    Raises NotConvertibleError.
+    """
     import onnxruntime
     from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import FloatTensorType, StringTensorType
@@ -36,22 +39,22 @@ def to_onnx(pipeline: Any, columns: Columns, rows: pd.DataFrame) -> tuple[bytes,
             options={id(pipeline.steps[-1][1]): {"zipmap": False}},
             target_opset={"": 18, "ai.onnx.ml": 3},
         )
-        quiet = onnxruntime.SessionOptions()
-        quiet.log_severity_level = 3  # errors: the converter's leftovers are no news
-        session = onnxruntime.InferenceSession(graph.SerializeToString(), quiet, providers=["CPUExecutionProvider"])
-        some = rows.iloc[:_CHECKED]
-        given = {name: some[[name]].to_numpy() for name in columns.all}
-        (found,) = session.run(["probabilities"], given)
-    except Exception as error:  # the converters and onnxruntime raise all kinds
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors only: warnings about the converter's unused nodes do not matter
+        session = onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        checked = rows.iloc[:_CHECKED]
+        inputs_by_name = {name: checked[[name]].to_numpy() for name in columns.all}
+        (probabilities,) = session.run(["probabilities"], inputs_by_name)
+    except Exception as error:  # the converters and onnxruntime raise many types
         raise NotConvertibleError(f"{type(error).__name__}: {error}") from error
-    difference = float(np.abs(found - pipeline.predict_proba(some)).max())
+    difference = float(np.abs(probabilities - pipeline.predict_proba(checked)).max())
     if not difference <= TOLERANCE:
         raise NotConvertibleError(f"the graph's probabilities differ by {difference:.2g}; {TOLERANCE:g} is allowed")
     return bytes(graph.SerializeToString()), difference
 
 
 def _register_boosters() -> None:
-    """skl2onnx knows scikit-learn; onnxmltools brings LightGBM and XGBoost."""
+    """Add the converters of LightGBM and XGBoost (from onnxmltools) to skl2onnx, which has only scikit-learn's."""
     from lightgbm import LGBMClassifier
     from onnxmltools.convert.lightgbm.operator_converters.LightGbm import convert_lightgbm
     from onnxmltools.convert.xgboost.operator_converters.XGBoost import convert_xgboost
@@ -69,7 +72,7 @@ def _register_boosters() -> None:
 
 
 def save(content: bytes, columns: Columns, algorithm: str, path: str) -> None:
-    """An MLflow model folder with the graph as `model.onnx`, its columns' types and the algorithm's name."""
+    """Write an MLflow model folder: the graph as `model.onnx`, its column types and the algorithm's name."""
     import mlflow
     import mlflow.onnx
     import onnx

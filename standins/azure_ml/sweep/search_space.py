@@ -1,8 +1,8 @@
-"""The search space of an Azure ML sweep: read, checked, and drawn from with Optuna's samplers.
+"""The search space of an Azure ML sweep: parsed, checked, and sampled with Optuna's samplers.
 
-Distributions mean what Azure ML documents, e.g. loguniform(a, b) is exp(uniform(a, b)), and the normal ones are drawn by
-their inverse from a uniform number, so that every sampler can work on bounded parameters. What a sweep draws depends on
-its seed (its name when it has none), the trial's number and the trials before, never on when it was interrupted.
+Distributions follow Azure ML's documentation, e.g. loguniform(a, b) is exp(uniform(a, b)). The normal distributions are
+sampled through their inverse from a uniform number, so that every sampler works on bounded parameters. A sweep's samples
+depend on its seed (its name if it has none), the trial's number and the earlier trials, never on interruptions.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ _ARGUMENTS = {
     "choice": 1, "randint": 1, "uniform": 2, "quniform": 3, "loguniform": 2, "qloguniform": 3,
     "normal": 2, "qnormal": 3, "lognormal": 2, "qlognormal": 3,
 }  # fmt: skip
-_BAYESIAN = ("choice", "uniform", "quniform")  # what the service's Bayesian sampling takes
-_STARTUP = 10  # trials that Bayesian sampling draws at random before it learns: Optuna's default
+_BAYESIAN = ("choice", "uniform", "quniform")  # supported by the service's Bayesian sampling
+_STARTUP = 10  # random trials before Bayesian sampling starts to learn: Optuna's default
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter: its distribution's name and arguments, as asked."""
+    """One parameter: the name (`kind`) and the arguments of its distribution, as requested."""
 
     name: str
     kind: str
     arguments: tuple[Any, ...]
 
     def bounds(self) -> Any:
-        """The Optuna distribution that is drawn from; `value` makes the parameter's value of what was drawn."""
+        """The Optuna distribution to sample from; `value` converts a sample into the parameter's value."""
         from optuna import distributions as d
 
         a = self.arguments
         match self.kind:
             case "choice":
-                return d.CategoricalDistribution(list(range(len(a[0]))))  # by place: values may be of any JSON type
+                return d.CategoricalDistribution(list(range(len(a[0]))))  # by index: the values may have any JSON type
             case "randint":
                 return d.IntDistribution(0, int(a[0]) - 1)
             case "uniform" | "quniform":
@@ -67,26 +67,26 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """A trial as a sampler knows it: what was drawn for it, and its objective if it has one by now."""
+class SampledTrial:
+    """An earlier trial for the sampler: its samples by parameter, and its objective; None while it has none."""
 
     drawn: Mapping[str, Any]
     objective: float | None
 
 
 def read_space(space: Mapping[str, Any]) -> tuple[Parameter, ...]:
-    """The parameters of a search space as the management API carries it. Raises ApiError."""
+    """Parse a search space in the management API's format. Raises ApiError."""
     if not space:
         raise user_error("The field 'searchSpace' is required for a sweep job and names at least one parameter.")
-    return tuple(_parameter(name, given) for name, given in sorted(space.items()))
+    return tuple(_parameter(name, distribution) for name, distribution in sorted(space.items()))
 
 
-def _parameter(name: str, given: Any) -> Parameter:
-    if not (isinstance(given, list) and len(given) == 2 and isinstance(given[1], list)):
-        raise user_error(f"searchSpace.{name}: [distribution, [arguments]] is needed; found {given!r}")
-    kind, arguments = given
+def _parameter(name: str, distribution: Any) -> Parameter:
+    if not (isinstance(distribution, list) and len(distribution) == 2 and isinstance(distribution[1], list)):
+        raise user_error(f"searchSpace.{name}: [distribution, [arguments]] is needed; found {distribution!r}")
+    kind, arguments = distribution
     if kind not in _ARGUMENTS:
-        raise user_error(f"searchSpace.{name}: {kind!r} is no distribution; there are {', '.join(_ARGUMENTS)}")
+        raise user_error(f"searchSpace.{name}: unknown distribution {kind!r}; supported are {', '.join(_ARGUMENTS)}")
     if len(arguments) != _ARGUMENTS[kind]:
         raise user_error(f"searchSpace.{name}: {kind} takes {_ARGUMENTS[kind]} arguments; found {len(arguments)}")
     if kind == "choice":
@@ -109,37 +109,37 @@ def _parameter(name: str, given: Any) -> Parameter:
 
 
 def check_sampling(sampling: Json, space: Sequence[Parameter], ends_early: bool = False) -> None:
-    """Refuse a sampling that does not go with a space, as the service does. Raises ApiError."""
+    """Reject a sampling that does not support the search space, as the service does. Raises ApiError."""
     kind = sampling.get("samplingAlgorithmType") or "Random"
     if kind not in ("Random", "Bayesian", "Grid"):
-        raise user_error(f"samplingAlgorithm: {kind!r} is none of Random, Bayesian, Grid")
+        raise user_error(f"samplingAlgorithm: {kind!r} is not one of Random, Bayesian, Grid")
     if str(sampling.get("rule") or "random").lower() != "random" or sampling.get("logbase"):
-        raise NotImplementedHere("Random sampling by a Sobol sequence, or with a base of logarithms")
+        raise NotImplementedHere("Random sampling by a Sobol sequence, or with a logarithm base")
     if kind == "Bayesian" and ends_early:
         raise user_error("Bayesian sampling does not support early termination policies: leave earlyTermination out.")
     allowed = {"Bayesian": _BAYESIAN, "Grid": ("choice",)}.get(kind)
-    if allowed and (strays := [f"{p.name} ({p.kind})" for p in space if p.kind not in allowed]):
-        raise user_error(f"{kind} sampling takes {', '.join(allowed)}; not so: {', '.join(strays)}")
+    if allowed and (unsupported := [f"{p.name} ({p.kind})" for p in space if p.kind not in allowed]):
+        raise user_error(f"{kind} sampling supports {', '.join(allowed)}; not supported: {', '.join(unsupported)}")
 
 
 def draw(
-    space: Sequence[Parameter], sampling: Json, goal: Goal, seed: str, earlier: Sequence[Drawn]
+    space: Sequence[Parameter], sampling: Json, goal: Goal, seed: str, earlier: Sequence[SampledTrial]
 ) -> dict[str, Any] | None:
-    """What is drawn for the trial after `earlier`; None when a grid has no more. `values` makes parameters of it."""
+    """The samples of the trial after `earlier`, for `parameter_values`; None when a grid is exhausted."""
     number = len(earlier)
     kind = sampling.get("samplingAlgorithmType") or "Random"
     if kind == "Grid":
-        places = itertools.product(*(range(len(p.arguments[0])) for p in space))
-        found = next(itertools.islice(places, number, None), None)
-        return None if found is None else dict(zip([p.name for p in space], found, strict=True))
+        points = itertools.product(*(range(len(p.arguments[0])) for p in space))
+        point = next(itertools.islice(points, number, None), None)
+        return None if point is None else dict(zip([p.name for p in space], point, strict=True))
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     digest = hashlib.sha256(f"{seed}/{number}".encode()).digest()
-    chance = int.from_bytes(digest[:4], "big")
-    sampler: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(seed=chance)
+    random_seed = int.from_bytes(digest[:4], "big")
+    sampler: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(seed=random_seed)
     if kind == "Bayesian":
-        sampler = optuna.samplers.TPESampler(seed=chance, n_startup_trials=_STARTUP, constant_liar=True)
+        sampler = optuna.samplers.TPESampler(seed=random_seed, n_startup_trials=_STARTUP, constant_liar=True)
     study = optuna.create_study(sampler=sampler, direction=goal)
     bounds = {p.name: p.bounds() for p in space}
     for trial in earlier:
@@ -152,7 +152,7 @@ def draw(
     return dict(study.ask(bounds).params)
 
 
-def values(space: Sequence[Parameter], drawn: Mapping[str, Any]) -> dict[str, Value]:
+def parameter_values(space: Sequence[Parameter], drawn: Mapping[str, Any]) -> dict[str, Value]:
     return {p.name: p.value(drawn[p.name]) for p in space}
 
 

@@ -1,19 +1,18 @@
-"""A Copy activity as its pipeline defines it."""
+"""The definition of a Copy activity."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-MAX_PARALLEL_COPIES = 4  # files at once where the activity does not say: Data Factory chooses by itself then
+MAX_PARALLEL_COPIES = 4  # default number of files at once; Data Factory chooses its own
 
 
 @dataclass(frozen=True)
 class Copy:
-    """One Copy activity with every expression evaluated.
+    """A Copy activity with all expressions evaluated.
 
-    `source` and `sink` are the activity's, `source_dataset` and `sink_dataset` the properties of
-    the datasets they read and write.
+    `source` and `sink` are those of the activity, `source_dataset` and `sink_dataset` the properties of their datasets.
     """
 
     name: str
@@ -26,5 +25,5 @@ class Copy:
 
     @property
     def parallel(self) -> int:
-        """Files at once."""
+        """The number of files that are copied at once."""
         return int(self.type_properties.get("parallelCopies") or MAX_PARALLEL_COPIES)

@@ -1,6 +1,6 @@
 """The file formats that Data Factory's Copy activity reads, each as a stream of record batches.
 
-What is read is one file on disk, never more than a few megabytes of it in memory.
+A reader reads one file on disk and holds a few megabytes of it in memory at most.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-# Bytes of a delimited file taken at once, and the longest row there can be. Arrow reads several ahead: with
-# four times as much, a copy grew by 250 MB instead of 110.
+# Bytes of a delimited file that are read at once: also the maximum length of a row. Arrow reads several blocks ahead:
+# with blocks of 4 MiB a copy needed 250 MB instead of 110.
 _BLOCK = 1024 * 1024
 _JSON_ROWS = 20_000  # rows per batch
-# A last line put behind every delimited file. pyarrow takes a quote that is never closed as closed by
-# the end of the file, and so would lose the file's rest in one value: then this line is not met.
+# A last line that is appended to every delimited file. To pyarrow the end of the file closes an open quote, so the
+# rest of the file would become one value without an error: in that case this line is missing from the rows.
 _END = "\x1eend of file\x1e"
 
 
 class CopyError(Exception):
-    """A Copy activity cannot go on: the service's error code and a full sentence naming file and row."""
+    """A Copy activity fails: the service's error code and a message with file and row."""
 
     def __init__(self, code: str, message: str, failure_type: str = "UserError") -> None:
         super().__init__(
@@ -40,7 +40,7 @@ class CopyError(Exception):
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that does not fit its file: its text as received and what is wrong with it."""
+    """A row that does not match its file: its text as received, and the error."""
 
     text: str
     error: CopyError
@@ -48,21 +48,21 @@ class BadRow:
 
 @dataclass(frozen=True)
 class Rows:
-    """A file's columns and its rows. Reading the rows may raise CopyError."""
+    """The columns and rows of a file. Iterating the rows may raise CopyError."""
 
     schema: pa.Schema
     batches: Iterator[pa.RecordBatch]
 
 
-Skip = Callable[[BadRow], None]  # takes a bad row that is to be left out
+Skip = Callable[[BadRow], None]  # receives each row that is skipped
 Reader = Callable[[Path, str, dict[str, Any], Skip | None], Rows]
 
 
 def delimited_text(path: Path, name: str, properties: dict[str, Any], skip: Skip | None) -> Rows:
-    """csv and the like. Every column is text; an empty value without quotes is null.
+    """Delimited text such as CSV. Every column is text; an empty value without quotes is null.
 
-    `properties` are the DelimitedText dataset's. A row with more or fewer values than the first one
-    has goes to `skip`, or fails the copy where there is none.
+    `properties` are those of the DelimitedText dataset. A row with more or fewer values than the first is passed to
+    `skip`; without `skip` it fails the copy.
     """
     failure: list[CopyError] = []
     met_end = False
@@ -72,11 +72,11 @@ def delimited_text(path: Path, name: str, properties: dict[str, Any], skip: Skip
         if row.text == _END:
             met_end = True
             return "skip"
-        found = "more" if row.actual_columns > row.expected_columns else "fewer"
+        difference = "more" if row.actual_columns > row.expected_columns else "fewer"
         error = CopyError(
-            f"DelimitedText{found.capitalize()}ColumnsThanDefined",
+            f"DelimitedText{difference.capitalize()}ColumnsThanDefined",
             f"Error found when processing 'Csv/Tsv Format Text' source '{name}' with row number {row.number}: "
-            f"found {found} columns than expected column count {row.expected_columns}.",
+            f"found {difference} columns than expected column count {row.expected_columns}.",
         )
         if skip is not None:
             skip(BadRow(row.text, error))
@@ -100,7 +100,7 @@ def delimited_text(path: Path, name: str, properties: dict[str, Any], skip: Skip
             ),
         )
     except pa.ArrowInvalid as error:
-        if content.empty:  # pyarrow's word for it; the same as for a header whose quote takes the whole file
+        if content.empty:  # pyarrow raises the same error for a header whose quote is never closed
             return Rows(pa.schema([]), iter(()))
         raise failure[0] if failure else _bad_text(name, 1, str(error)) from error
     names = reader.schema.names if header else [f"Prop_{n}" for n in range(len(reader.schema))]
@@ -111,20 +111,20 @@ def delimited_text(path: Path, name: str, properties: dict[str, Any], skip: Skip
 
     def batches() -> Iterator[pa.RecordBatch]:
         nonlocal met_end
-        seen = 1 if header else 0
+        rows_read = 1 if header else 0
         while True:
             try:
                 batch = reader.read_next_batch()
             except StopIteration:
                 if not met_end:
-                    raise _bad_text(name, seen, "a quote is never closed") from None
+                    raise _bad_text(name, rows_read, "a quote is never closed") from None
                 return
             except pa.ArrowInvalid as error:
-                raise failure[0] if failure else _bad_text(name, seen + 1, str(error)) from error
+                raise failure[0] if failure else _bad_text(name, rows_read + 1, str(error)) from error
             if len(schema) == 1 and batch.num_rows and batch.column(0)[-1].as_py() == _END:
                 met_end = True
                 batch = batch.slice(0, batch.num_rows - 1)
-            seen += batch.num_rows
+            rows_read += batch.num_rows
             yield pa.record_batch(batch.columns, schema=schema)
 
     return Rows(schema, batches())
@@ -135,7 +135,7 @@ def _parse_options(properties: dict[str, Any], bad_row: Callable[[pa_csv.Invalid
     return pa_csv.ParseOptions(
         delimiter=str(properties.get("columnDelimiter", ",")),
         quote_char=quote or False,
-        # The same character for both means that a quote inside quotes is written twice.
+        # The same character for both: a quote inside quotes is written twice.
         double_quote=bool(quote) and escape == quote,
         escape_char=escape if escape and escape != quote else False,
         newlines_in_values=True,
@@ -155,11 +155,11 @@ def _check_header(names: list[str], name: str) -> None:
 
 
 def check_unique(names: list[str], name: str) -> None:
-    twice = sorted({column for column in names if names.count(column) > 1})
-    if twice:
+    duplicates = sorted({column for column in names if names.count(column) > 1})
+    if duplicates:
         raise CopyError(
             "UserErrorDuplicateColumnName",
-            f"'{name}' has the column name '{twice[0]}' more than once. Make sure that column names are unique.",
+            f"'{name}' has the column name '{duplicates[0]}' more than once. Make sure that column names are unique.",
         )
 
 
@@ -172,33 +172,33 @@ def _bad_text(name: str, row: int, error: str) -> CopyError:
 
 
 class _Recoded(io.RawIOBase):
-    """A binary file of any encoding as UTF-8, with `_END` behind it unless it is empty.
+    """A binary file of any encoding, read as UTF-8, with `_END` appended unless it is empty.
 
-    What cannot be decoded becomes U+FFFD, as in the service.
+    Bytes that cannot be decoded become U+FFFD, as in the service.
     """
 
     def __init__(self, file: IO[bytes], encoding: str) -> None:
         self._file = file
         known = codecs.lookup(encoding).name
         self._decode = codecs.getincrementaldecoder("utf-8-sig" if known == "utf-8" else known)("replace").decode
-        self._left = b""
-        self.empty = True  # until text is met
+        self._pending = b""
+        self.empty = True  # until text is read
         self._ended = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
-        while not self._left and not self._ended:
+        while not self._pending and not self._ended:
             chunk = self._file.read(len(buffer))
             self._ended = not chunk
-            self._left = self._decode(chunk, final=self._ended).encode()
-            self.empty = self.empty and not self._left.strip()
+            self._pending = self._decode(chunk, final=self._ended).encode()
+            self.empty = self.empty and not self._pending.strip()
             if self._ended and not self.empty:
-                self._left += f"\n{_END}\n".encode()
-        size = min(len(buffer), len(self._left))
-        buffer[:size] = self._left[:size]
-        self._left = self._left[size:]
+                self._pending += f"\n{_END}\n".encode()
+        size = min(len(buffer), len(self._pending))
+        buffer[:size] = self._pending[:size]
+        self._pending = self._pending[size:]
         return size
 
     def close(self) -> None:
@@ -207,10 +207,10 @@ class _Recoded(io.RawIOBase):
 
 
 def json_lines(path: Path, name: str, properties: dict[str, Any], _skip: Skip | None) -> Rows:
-    """One JSON object per line. Columns are all keys there are; a column of several types is text.
+    """One JSON object per line. The columns are the keys of all objects; a column with several types is text.
 
-    A line that is no JSON object fails the copy, as in the service, whatever is tolerated.
-    Objects and lists inside a row are given as JSON text.
+    A line that is not a JSON object fails the copy, as in the service, even when bad rows are skipped.
+    Objects and lists inside a row become JSON text.
     """
     encoding = str(properties.get("encodingName", "UTF-8"))
     kinds: dict[str, str] = {}
@@ -218,7 +218,7 @@ def json_lines(path: Path, name: str, properties: dict[str, Any], _skip: Skip | 
         for key, value in record.items():
             kind = _kind(value)
             known = kinds.get(key, "null")
-            kinds[key] = kind if known in ("null", kind) else known if kind == "null" else _wider(known, kind)
+            kinds[key] = kind if known in ("null", kind) else known if kind == "null" else _common_kind(known, kind)
     types = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64()}
     schema = pa.schema([(key, types.get(kind, pa.string())) for key, kind in kinds.items()])
 
@@ -260,10 +260,10 @@ def _no_constant(text: str) -> None:
     raise ValueError(f"{text} is not JSON")
 
 
-def _bad_json(name: str, number: int, found: str) -> CopyError:
+def _bad_json(name: str, number: int, problem: str) -> CopyError:
     return CopyError(
         "JsonInvalidDataFormat",
-        f"Error occurred when deserializing source JSON file '{name}' at row number {number}: {found}. Check if the "
+        f"Error occurred when deserializing source JSON file '{name}' at row number {number}: {problem}. Check if the "
         "data is in valid JSON object format, one object per line.",
     )
 
@@ -278,8 +278,8 @@ def _kind(value: Any) -> str:
     return "float" if isinstance(value, float) else "text"
 
 
-def _wider(one: str, other: str) -> str:
-    return "float" if {one, other} == {"int", "float"} else "text"
+def _common_kind(kind: str, other: str) -> str:
+    return "float" if {kind, other} == {"int", "float"} else "text"
 
 
 def _converted(value: Any, kind: pa.DataType) -> Any:
@@ -289,7 +289,7 @@ def _converted(value: Any, kind: pa.DataType) -> Any:
 
 
 def parquet(path: Path, name: str, _properties: dict[str, Any], _skip: Skip | None) -> Rows:
-    """Parquet with the types it has."""
+    """Parquet, with its own types."""
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:

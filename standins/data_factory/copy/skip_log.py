@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class SkipLog:
-    """The rows that a copy left out, as the csv file that Data Factory writes for them. Threads may add to it."""
+    """The skipped rows of a copy, as the CSV file that Data Factory writes. Thread-safe."""
 
     HEADER = ("Timestamp", "Level", "OperationName", "OperationItem", "Message")
 
@@ -45,7 +45,7 @@ class SkipLog:
             self.rows += 1
 
     def upload(self) -> str | None:
-        """Put the log where `logSettings` says, if there is anything in it; the folder it is in."""
+        """Upload the log to the path in `logSettings` and return its folder; None when there is nothing to upload."""
         settings = self._copy.type_properties.get("logSettings")
         self._file.close()
         if not settings or not self.rows:
@@ -53,7 +53,7 @@ class SkipLog:
         path = PurePosixPath(settings["logLocationSettings"]["path"])
         container, *folders = path.parts
         folder = PurePosixPath(*folders, "copyactivity-logs", self._copy.name, self._copy.run_id)
-        # The name is made from the run: an activity taken up again replaces its own log.
+        # The name is derived from the run: a resumed activity replaces its own log.
         name = f"{uuid.uuid5(uuid.NAMESPACE_OID, self._copy.run_id)}.csv"
         with self._path.open("rb") as file:
             storage.container(self._settings, container).upload_blob(str(folder / name), file, overwrite=True)

@@ -1,4 +1,4 @@
-"""An AutoML job's trials in MLflow, as the service logs them: a run for the job, and one below it for each trial."""
+"""An AutoML job's trials in MLflow, as the service logs them: a run for the job and a child run for each trial."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from standins.azure_ml.automl.search import Trial
 
 
-class Tracking:
-    """Use as a context; without `MLFLOW_TRACKING_URI` nothing is logged."""
+class MlflowRuns:
+    """Context manager that logs to MLflow. Without `MLFLOW_TRACKING_URI` it logs nothing."""
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
         self._client: Any = None
         self._experiment = self._run = ""
 
-    def __enter__(self) -> Tracking:
+    def __enter__(self) -> MlflowRuns:
         if os.environ.get("MLFLOW_TRACKING_URI"):
             import mlflow
 
@@ -28,11 +28,11 @@ class Tracking:
             job = os.environ.get("AZUREML_RUN_ID", "automl")
             self._client = mlflow.MlflowClient()
             self._experiment = mlflow.set_experiment(name).experiment_id
-            made = self._client.create_run(self._experiment, run_name=job, tags={"azureml.job": job})
-            self._run = made.info.run_id
+            job_run = self._client.create_run(self._experiment, run_name=job, tags={"azureml.job": job})
+            self._run = job_run.info.run_id
         return self
 
-    def trial(self, trial: Trial) -> None:
+    def log_trial(self, trial: Trial) -> None:
         if self._client is None:
             return
         name = f"{os.environ.get('AZUREML_RUN_ID', 'automl')}_{trial.number}"
@@ -46,7 +46,7 @@ class Tracking:
         status = {"Completed": "FINISHED", "Canceled": "KILLED"}.get(trial.status, "FAILED")
         self._client.set_terminated(run, status, end_time=int(trial.ended * 1000))
 
-    def best(self, trial: Trial) -> None:
+    def log_best(self, trial: Trial) -> None:
         if self._client is not None:
             self._client.set_tag(self._run, "algorithm", trial.algorithm)
             self._client.log_metric(self._run, self._spec.metric, trial.score)

@@ -1,23 +1,24 @@
-"""An Azure ML job as the management API shows it."""
+"""Azure ML jobs in the response format of the management API."""
 
 from __future__ import annotations
 
-from standins.azure_ml.api import Json, Workspace, iso
+from standins.azure_ml.api import Json, iso
+from standins.azure_ml.jobs.document import workspace_of
 from standins.core.documents import Document
 
 
 def view(job: Document, port: int) -> Json:
-    """A job as the management API shows it."""
-    workspace = Workspace(job["subscription"], job["group"], job["workspace"])
-    asked = job["asked"]
-    page = f"https://127.0.0.1:{port}/azureml/runs/{job['name']}?wsid={workspace.id}"
+    """A job in the response format of the management API. `port` is that of the job's page."""
+    workspace = workspace_of(job)
+    definition = job["asked"]
+    page_url = f"https://127.0.0.1:{port}/azureml/runs/{job['name']}?wsid={workspace.id}"
     tracking = {
         "jobServiceType": "Tracking",
         "endpoint": f"azureml://{workspace.id}",
         "status": None,
         "properties": None,
     }
-    studio = {"jobServiceType": "Studio", "endpoint": page, "status": None, "properties": None}
+    studio = {"jobServiceType": "Studio", "endpoint": page_url, "status": None, "properties": None}
     return {
         "id": f"{workspace.id}/jobs/{job['name']}",
         "name": job["name"],
@@ -28,8 +29,8 @@ def view(job: Document, port: int) -> Json:
             "experimentName": "Default",
             "displayName": job["name"],
             "isArchived": False,
-            **asked,
-            **told(job),
+            **definition,
+            **tags_and_properties(job),
             **({"outputs": job["outputs"]} if job.get("outputs") else {}),
             "status": job["status"],
             "services": {"Tracking": tracking, "Studio": studio},
@@ -40,11 +41,11 @@ def view(job: Document, port: int) -> Json:
     }
 
 
-def told(job: Document) -> Json:
-    """A job's tags and properties: what its people wrote, and what the service found out while it ran."""
-    asked = job["asked"]
-    found: Json = job.get("found") or {}
+def tags_and_properties(job: Document) -> Json:
+    """A job's tags and properties: those of the request and those that the service added while it ran."""
+    definition = job["asked"]
+    added: Json = job.get("found") or {}
     return {
-        "tags": {**(asked.get("tags") or {}), **found.get("tags", {})},
-        "properties": {**(asked.get("properties") or {}), **found.get("properties", {})},
+        "tags": {**(definition.get("tags") or {}), **added.get("tags", {})},
+        "properties": {**(definition.get("properties") or {}), **added.get("properties", {})},
     }
