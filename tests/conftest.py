@@ -1,4 +1,8 @@
-"""Before any test imports Airflow: its files go to a folder that is thrown away, and no shell's settings count."""
+"""Before any test imports Airflow: its files go to a temporary folder, and the shell's settings have no effect.
+
+Tests, and the processes that they start, write to the clone and to temporary folders only: the kernel holds it
+(`tests.support.confinement`), `--unconfined` switches it off.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,19 @@ import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
-pytest_plugins = ["tests.support.cloud", "tests.support.component", "tests.support.resources"]
+from tests.support import confinement
+
+pytest_plugins = ["tests.support.cloud.standins", "tests.support.components.airflow", "tests.support.resources"]
 
 WHOLE_MACHINE = "tests/loop/"
-_AIRFLOW_HOME = tempfile.mkdtemp(prefix="airflow-of-tests-")
+ROOT = Path(__file__).resolve().parents[1]
+_HOME = tempfile.mkdtemp(prefix="home-of-tests-")
+_AIRFLOW_HOME = f"{_HOME}/airflow"
 
 for _name in [name for name in os.environ if name.startswith(("AIRFLOW__", "AIRFLOW_CONN_", "AIRFLOW_VAR_"))]:
     del os.environ[_name]
 os.environ |= {
+    "HOME": _HOME,  # libraries keep caches and settings there
     "AIRFLOW_HOME": _AIRFLOW_HOME,
     "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
     "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{_AIRFLOW_HOME}/airflow.db",
@@ -30,8 +39,20 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a worker's main module has no file, w
     sys.modules["__main__"].__file__ = str(Path(pytest.__file__).with_name("__main__.py"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--unconfined", action="store_true", help="let tests write anywhere: those that mount file systems need it"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("--unconfined") and confinement.is_possible():
+        devices = (Path("/dev"), Path("/proc"), Path("/dev/shm"))
+        confinement.confine([ROOT, Path(tempfile.gettempdir()).resolve(), *filter(Path.exists, devices)])
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
-    shutil.rmtree(_AIRFLOW_HOME, ignore_errors=True)
+    shutil.rmtree(_HOME, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

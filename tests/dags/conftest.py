@@ -1,4 +1,4 @@
-"""The Dags as Airflow's own Dag processor reads them, from the files, without a database."""
+"""The Dags as Airflow reads them from the files, without a database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DAGS = ROOT / "dags"
 
 
 def read_dags() -> dict[str, Any]:
-    """Every Dag of the folder by id; a file that cannot be read fails here with Airflow's own words."""
+    """Every Dag of the folder by id. Fails with Airflow's own message when a file cannot be read."""
     from airflow.dag_processing.dagbag import DagBag
 
     bag = DagBag(DAGS)
@@ -32,9 +32,13 @@ def dags() -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def dags_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
-    """Dags of models made from the shipped one: `dags_of({"model": "margin"}, …)`, each with its changed settings."""
+    """Dags of models derived from the shipped one: `dags_of({"model": "margin"}, …)`, each with its changed settings.
 
-    def make(*changes: dict[str, Any]) -> dict[str, Any]:
+    `task_of`: the Dag of a starting task, which Airflow names when it reads the files.
+    """
+    from airflow.sdk.definitions.context import _AIRFLOW_PARSING_CONTEXT_DAG_ID
+
+    def make(*changes: dict[str, Any], task_of: str | None = None) -> dict[str, Any]:
         resources = tmp_path_factory.mktemp("resources")
         folder = resources / "config"
         folder.mkdir()
@@ -46,6 +50,8 @@ def dags_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str,
             (folder / f"{settings['model']}.yaml").write_text(yaml.safe_dump(settings), encoding="utf-8")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("ML_RESOURCES", str(resources))
+            if task_of:
+                patch.setenv(_AIRFLOW_PARSING_CONTEXT_DAG_ID, task_of)
             return read_dags()
 
     return make

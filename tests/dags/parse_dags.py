@@ -1,7 +1,7 @@
-"""Reads each Dag file as a task that starts does: in a process that has imported Airflow and no other Dag file.
+"""Reads each Dag file as a starting task does: in a process that has imported Airflow and no other Dag file.
 
 `python -m tests.dags.parse_dags HEAVY,MODULES FILE…` prints {file: {"seconds", "heavy": [modules it loaded]}}. One
-process imports Airflow once; each file is read in a fork of it.
+process imports Airflow once and reads each file in a fork.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import time
 
 
 def read(file: str, heavy: list[str]) -> dict[str, object]:
-    """Seconds that reading a file takes, and which of the `heavy` modules it loads, measured in a fork."""
+    """Seconds to read a file, and which of the `heavy` modules it loads, measured in a fork."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -24,15 +24,16 @@ def read(file: str, heavy: list[str]) -> dict[str, object]:
         os.write(writer, json.dumps({"seconds": seconds, "heavy": [m for m in heavy if m in sys.modules]}).encode())
         os._exit(0)
     os.close(writer)
-    with os.fdopen(reader, "rb") as told:
-        found: dict[str, object] = json.loads(told.read() or b"{}")
+    with os.fdopen(reader, "rb") as pipe:
+        result: dict[str, object] = json.loads(pipe.read() or b"{}")
     os.waitpid(child, 0)
-    return found
+    return result
 
 
 def main() -> None:
-    import airflow.dag_processing.dagbag
-    import airflow.sdk.definitions.dag  # noqa: F401 (what a starting task has loaded before it reads the file)
+    # a starting task has loaded these before it reads the file
+    import airflow.dag_processing.dagbag  # noqa: F401
+    import airflow.sdk.definitions.dag  # noqa: F401
 
     heavy = sys.argv[1].split(",")
     already = [module for module in heavy if module in sys.modules]

@@ -1,4 +1,4 @@
-"""Dag files: they can be read, quickly, they are runbooks, and what Airflow needs to know of each is said."""
+"""Dag files: Airflow can read them quickly, they are runbooks, and each Dag sets what Airflow needs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ STAGES = {
 
 @pytest.fixture(scope="module")
 def parsed() -> dict[str, dict[str, Any]]:
-    told = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "tests.dags.parse_dags", ",".join(HEAVY), *map(str, FILES)],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT / 'plugins'}"},
@@ -37,14 +37,14 @@ def parsed() -> dict[str, dict[str, Any]]:
         text=True,
         check=True,
     )
-    found: dict[str, dict[str, Any]] = json.loads(told.stdout.splitlines()[-1])
-    return found
+    result: dict[str, dict[str, Any]] = json.loads(process.stdout.splitlines()[-1])
+    return result
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_reading_a_file_loads_nothing_heavy(parsed: dict[str, dict[str, Any]], file: Path) -> None:
-    """Each start of a task reads its file again: what is imported at the top is paid for every time."""
-    assert parsed["airflow"]["heavy"] == [], "Airflow itself loads it: nothing can be learnt about the file"
+    """Each start of a task reads its file again, including all imports at the top."""
+    assert parsed["airflow"]["heavy"] == [], "Airflow itself loads it, so this test cannot check the file"
     assert parsed[str(file)]["heavy"] == []
 
 
@@ -53,13 +53,13 @@ def test_how_long_reading_takes(
     record_property: Callable[[str, object], None],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Told, not judged: the machine that runs the tests is not the one that runs the Dags."""
-    seconds = {Path(name).name: told["seconds"] for name, told in parsed.items() if name != "airflow"}
+    """Reported without a limit: the machine that runs the tests is not the one that runs the Dags."""
+    seconds = {Path(name).name: result["seconds"] for name, result in parsed.items() if name != "airflow"}
     record_property("dag_parse_seconds", seconds)
     with capsys.disabled():
         print("\nseconds to read a Dag file, beyond Airflow's own import:")
-        for name, took in sorted(seconds.items(), key=lambda item: -item[1]):
-            print(f"  {took:6.3f}  {name}")
+        for name, duration in sorted(seconds.items(), key=lambda item: -item[1]):
+            print(f"  {duration:6.3f}  {name}")
     assert set(seconds) == {file.name for file in FILES}
 
 
@@ -79,7 +79,7 @@ class TestEachDag:
         doc = dags[f"churn_{stage}"].doc_md
         assert "**What it does.**" in doc
         assert re.search(r"^\*\*(When|Why|Score a day|By hand)[^*]*\*\*", doc, re.MULTILINE), (
-            "say in doc_md what to do when it fails: a paragraph that starts with **When …**"
+            "doc_md must say what to do when it fails, in a paragraph that starts with **When …**"
         )
         assert len(doc.strip().splitlines()) >= 5
 
@@ -87,12 +87,12 @@ class TestEachDag:
         dag = dags[f"churn_{stage}"]
         assert dag.catchup is False
         for task in dag.tasks:
-            assert task.retries >= 2, f"{task.task_id}: a deferred task may be started twice (apache/airflow #72716)"
+            assert task.retries >= 2, f"{task.task_id}: Airflow may start a deferred task twice (apache/airflow #72716)"
             assert task.retry_delay.total_seconds() <= 60
-            assert task.execution_timeout is not None, f"{task.task_id} may hang for ever"
+            assert task.execution_timeout is not None, f"{task.task_id} has no execution_timeout and may hang for ever"
 
-    def test_is_active_as_soon_as_it_is_there(self, dags: dict[str, Any], stage: str) -> None:
-        assert dags[f"churn_{stage}"].is_paused_upon_creation is not True, "a paused consumer loses its events for good"
+    def test_is_not_paused_upon_creation(self, dags: dict[str, Any], stage: str) -> None:
+        assert dags[f"churn_{stage}"].is_paused_upon_creation is not True, "a paused consumer loses its events"
 
     def test_names_its_tasks_by_verb_and_object(self, dags: dict[str, Any], stage: str) -> None:
         for task_id in dags[f"churn_{stage}"].task_ids:
@@ -116,6 +116,19 @@ def test_a_second_model_gets_dags_of_its_own(dags_of: Callable[..., dict[str, An
 def test_a_bad_config_file_is_an_import_error_that_names_the_key(dags_of: Callable[..., dict[str, Any]]) -> None:
     with pytest.raises(AssertionError, match=r"margin\.yaml:\n\s+landing\.bulk_dayz: unknown key"):
         dags_of({"model": "margin", "landing": {"bulk_dayz": 3}})
+
+
+class TestAStartingTask:
+    """Airflow reads the file again for each task, and names the Dag."""
+
+    @pytest.mark.parametrize("stage", sorted(STAGES))
+    def test_builds_only_its_own_dag(self, dags_of: Callable[..., dict[str, Any]], stage: str) -> None:
+        dags = dags_of({"model": "churn"}, {"model": "margin"}, task_of=f"margin_{stage}")
+        assert set(dags) == {f"margin_{stage}"}
+
+    def test_does_not_read_the_config_of_another_model(self, dags_of: Callable[..., dict[str, Any]]) -> None:
+        dags = dags_of({"model": "churn"}, {"model": "margin", "owner": None}, task_of="churn_ingest")
+        assert set(dags) == {"churn_ingest"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

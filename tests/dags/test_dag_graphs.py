@@ -1,4 +1,4 @@
-"""What each Dag does in which order, what it waits for, what it hands on, and what it asks others to run."""
+"""The tasks of each Dag and their order, the assets that start it, the assets it emits, and its remote work."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ GRAPHS = {
     },
 }  # fmt: skip
 
-HANDED_ON = {
+EMITTED = {
     "arrivals": {"find_days": {"landed", "restate", "rescore", "remeasure", "asked"}},
     "calendar": {"emit_day": {"landed"}},
     "features": {"compute_features": {"featured"}},
@@ -54,7 +54,7 @@ HANDED_ON = {
     "train": {"train_model": {"challenger"}},
 }
 
-WAITED_FOR = {
+STARTED_BY = {
     "arrivals": {"noticed"},
     "ingest": {"landed"},
     "features": {"ingested", "restate"},
@@ -73,7 +73,7 @@ PER_DAY = {
 }
 
 
-def waited_for(dag: Any) -> set[str]:
+def starting_assets(dag: Any) -> set[str]:
     """Names of the assets that start a Dag."""
     from airflow.serialization.decoders import decode_timetable
     from airflow.serialization.encoders import encode_timetable
@@ -88,20 +88,20 @@ class TestEachDag:
         tasks = dags[f"churn_{stage}"].task_dict
         assert {name: task.downstream_task_ids for name, task in tasks.items()} == GRAPHS[stage]
 
-    def test_hands_on_these_assets(self, dags: dict[str, Any], stage: str) -> None:
+    def test_emits_these_assets(self, dags: dict[str, Any], stage: str) -> None:
         tasks = dags[f"churn_{stage}"].task_dict
         outlets = {name: {asset.name for asset in task.outlets} for name, task in tasks.items() if task.outlets}
-        assert outlets == {task: {f"churn.{name}" for name in names} for task, names in HANDED_ON[stage].items()}
+        assert outlets == {task: {f"churn.{name}" for name in names} for task, names in EMITTED[stage].items()}
 
-    def test_waits_for_these_assets(self, dags: dict[str, Any], stage: str) -> None:
-        assert waited_for(dags[f"churn_{stage}"]) == {f"churn.{name}" for name in WAITED_FOR.get(stage, ())}
+    def test_starts_on_these_assets(self, dags: dict[str, Any], stage: str) -> None:
+        assert starting_assets(dags[f"churn_{stage}"]) == {f"churn.{name}" for name in STARTED_BY.get(stage, ())}
 
 
 def test_every_asset_that_starts_a_dag_comes_from_one(dags: dict[str, Any]) -> None:
-    """Except what comes from outside: messages of the landing queue, and a person's wish to retrain."""
-    given = {asset.name for dag in dags.values() for task in dag.tasks for asset in task.outlets}
-    needed = set().union(*map(waited_for, dags.values()))
-    assert needed - given == {"churn.noticed", "churn.retrain"}
+    """Except those from outside: messages of the landing queue, and a person's request to retrain."""
+    emitted = {asset.name for dag in dags.values() for task in dag.tasks for asset in task.outlets}
+    needed = set().union(*map(starting_assets, dags.values()))
+    assert needed - emitted == {"churn.noticed", "churn.retrain"}
 
 
 @pytest.mark.parametrize("stage", ["ingest", "features", "score", "monitor"])
@@ -112,7 +112,7 @@ def test_any_one_asset_starts_a_day(dags: dict[str, Any], stage: str) -> None:
     timetable = dags[f"churn_{stage}"].timetable
     condition = timetable.asset_condition
     assert isinstance(condition, Asset) or (
-        type(condition) is AssetAny and all(isinstance(one, Asset) for one in condition.objects)
+        type(condition) is AssetAny and all(isinstance(asset, Asset) for asset in condition.objects)
     ), "a partitioned Dag must start on any one of its assets: use |, never &"
     assert type(timetable.default_partition_mapper).__name__ == "StartOfDayMapper", (
         "no roll-ups: they wait for more keys"
@@ -123,7 +123,7 @@ def test_any_one_asset_starts_a_day(dags: dict[str, Any], stage: str) -> None:
 def test_models_share_no_asset(dags_of: Callable[..., dict[str, Any]]) -> None:
     by_model: dict[str, set[str]] = {"churn": set(), "margin": set()}
     for dag_id, dag in dags_of({"model": "churn"}, {"model": "margin"}).items():
-        names = waited_for(dag) | {asset.name for task in dag.tasks for asset in (*task.outlets, *task.inlets)}
+        names = starting_assets(dag) | {asset.name for task in dag.tasks for asset in (*task.outlets, *task.inlets)}
         by_model[dag_id.partition("_")[0]] |= names
     assert by_model["churn"]
     assert not by_model["churn"] & by_model["margin"]
@@ -131,16 +131,16 @@ def test_models_share_no_asset(dags_of: Callable[..., dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize("stage", [stage for stage in GRAPHS if stage != "calendar"])
 def test_one_run_at_a_time_where_runs_could_meet(dags: dict[str, Any], stage: str) -> None:
-    """The same day emitted twice is two runs in Airflow; they must not write the same partition at once."""
+    """A day that is emitted twice is two runs in Airflow; they must not write the same partition at once."""
     assert dags[f"churn_{stage}"].max_active_runs == 1
 
 
 @pytest.mark.parametrize(("stage", "task"), PER_DAY.items())
-def test_a_stage_of_a_day_refuses_to_run_without_one(dags: dict[str, Any], stage: str, task: str) -> None:
+def test_a_stage_of_a_day_does_not_run_without_one(dags: dict[str, Any], stage: str, task: str) -> None:
     assert dags[f"churn_{stage}"].task_dict[task].per_day is True
 
 
-# What `ti.xcom_pull` gives while a Dag's tasks are rendered here.
+# The result of `ti.xcom_pull` while these tests render a Dag's tasks.
 LISTING = "bronze/_listing/k.json"
 FINGERPRINT = "0123456789abcdef"
 XCOMS = {
@@ -191,49 +191,49 @@ STAGE_TASKS = {
 
 
 @pytest.mark.parametrize(("place", "lines"), STAGE_TASKS.items(), ids=lambda value: "-".join(value))
-def test_a_cluster_is_asked_to_run(
+def test_the_command_lines_of_a_cluster(
     dags: dict[str, Any], monkeypatch: pytest.MonkeyPatch, place: tuple[str, str], lines: dict[str, str]
 ) -> None:
-    """Exactly these command lines, one argument each and no shell; and the stages understand them."""
+    """Exactly these command lines, word by word and without a shell; and the stages accept them."""
     stage, task_id = place
     stages = rendered(dags[f"churn_{stage}"].task_dict[task_id]).stages
-    found = {name: [word.replace("{run_key}", "KEY") for word in words] for name, words in stages.items()}
-    assert found == {name: line.split() for name, line in lines.items()}
-    for words in found.values():
-        assert understood(words, monkeypatch).run_key == "KEY"
+    commands = {name: [word.replace("{run_key}", "KEY") for word in words] for name, words in stages.items()}
+    assert commands == {name: line.split() for name, line in lines.items()}
+    for words in commands.values():
+        assert parsed_arguments(words, monkeypatch).run_key == "KEY"
 
 
-def understood(words: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+def parsed_arguments(words: list[str], monkeypatch: pytest.MonkeyPatch) -> Any:
     """The arguments as the stage's own command line reads them; the stage is not run."""
-    asked: list[Any] = []
+    calls: list[Any] = []
     stage = importlib.import_module(f"ml.stages.{words[0]}")
 
     def run(args: Any) -> dict[str, Any]:
-        asked.append(args)
+        calls.append(args)
         return {}
 
     monkeypatch.setattr(stage, "run", run)
     cli.main(words)
-    return asked[0]
+    return calls[0]
 
 
-def asked(dag: Any, task_id: str, xcoms: dict[tuple[str, str], Any] = XCOMS) -> str:
-    """The line that an Azure ML job is asked to run."""
-    found = rendered(dag.task_dict[task_id], xcoms).definition()
-    line: str = found.get("command") or found["trial"]["command"]
+def command_line(dag: Any, task_id: str, xcoms: dict[tuple[str, str], Any] = XCOMS) -> str:
+    """The command line of an Azure ML job."""
+    definition = rendered(dag.task_dict[task_id], xcoms).definition()
+    line: str = definition.get("command") or definition["trial"]["command"]
     return line
 
 
 @pytest.fixture(scope="session")
 def of_method(dags_of: Callable[..., dict[str, Any]]) -> dict[str, Any]:
-    """The train Dags of models that look for their model in each way."""
+    """The train Dags of models with each of the search methods."""
     methods = ("job", "sweep", "automl")
-    found = dags_of(*({"model": method, "train": {"method": method}} for method in methods))
-    return {method: found[f"{method}_train"] for method in methods}
+    dags = dags_of(*({"model": method, "train": {"method": method}} for method in methods))
+    return {method: dags[f"{method}_train"] for method in methods}
 
 
 class TestTheSearchForAModel:
-    """`train.method` chooses; the training job is told what was found, each thing as one word."""
+    """`train.method` selects the search; its result reaches the training job, each value as one word."""
 
     @pytest.mark.parametrize(
         ("method", "steps"),
@@ -246,20 +246,20 @@ class TestTheSearchForAModel:
     def test_stands_between_validation_and_training(
         self, of_method: dict[str, Any], method: str, steps: list[str]
     ) -> None:
-        at, found = of_method[method].task_dict["validate_training_set"], []
-        while at.downstream_task_ids:
-            (after,) = at.downstream_task_ids
-            found.append(after)
-            at = of_method[method].task_dict[after]
-        assert found == [*steps, "train_model"]
+        task, names = of_method[method].task_dict["validate_training_set"], []
+        while task.downstream_task_ids:
+            (name,) = task.downstream_task_ids
+            names.append(name)
+            task = of_method[method].task_dict[name]
+        assert names == [*steps, "train_model"]
 
     def test_a_trial_takes_each_parameter_from_azure_ml(
         self, of_method: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        line = asked(of_method["sweep"], "search_model")
+        line = command_line(of_method["sweep"], "search_model")
         assert "num_leaves=${{search_space.num_leaves}}" in line
-        tried = shlex.split(line.replace("${{search_space.", "").replace("}}", ""))
-        assert understood(tried[3:], monkeypatch).set == [
+        words = shlex.split(line.replace("${{search_space.", "").replace("}}", ""))
+        assert parsed_arguments(words[3:], monkeypatch).set == [
             "learning_rate=learning_rate",
             "min_child_samples=min_child_samples",
             "n_estimators=n_estimators",
@@ -272,17 +272,17 @@ class TestTheSearchForAModel:
     ) -> None:
         best = {"num_leaves": 5, "boosting": evil}
         xcoms = XCOMS | {("search_model", "return_value"): {"parameters": best}}
-        words = shlex.split(asked(of_method["sweep"], "train_model", xcoms))
-        assert json.loads(understood(words[3:], monkeypatch).params) == best
+        words = shlex.split(command_line(of_method["sweep"], "train_model", xcoms))
+        assert json.loads(parsed_arguments(words[3:], monkeypatch).params) == best
 
     @pytest.mark.parametrize("algorithm", ["LightGBM", "'; rm -rf / #", "$(id)"])
     def test_automl_s_model_is_an_input_of_the_job(
         self, of_method: dict[str, Any], monkeypatch: pytest.MonkeyPatch, algorithm: str
     ) -> None:
-        found = {"job": "j-1", "algorithm": algorithm, "best_model": "azureml://datastores/x/paths/automl/j-1/"}
-        xcoms = XCOMS | {("search_model", "return_value"): found}
-        words = shlex.split(asked(of_method["automl"], "train_model", xcoms))
-        args = understood(words[3:], monkeypatch)
+        result = {"job": "j-1", "algorithm": algorithm, "best_model": "azureml://datastores/x/paths/automl/j-1/"}
+        xcoms = XCOMS | {("search_model", "return_value"): result}
+        words = shlex.split(command_line(of_method["automl"], "train_model", xcoms))
+        args = parsed_arguments(words[3:], monkeypatch)
         assert (args.automl_model, args.automl_job, args.automl_algorithm) == (
             "${{inputs.best_model}}",
             "j-1",
@@ -290,7 +290,7 @@ class TestTheSearchForAModel:
         )
         assert rendered(of_method["automl"].task_dict["train_model"], xcoms).inputs["best_model"] == {
             "type": "uri_folder",
-            "path": found["best_model"],
+            "path": result["best_model"],
         }
 
 
@@ -298,16 +298,16 @@ class TestTheTrainingJob:
     """The one command line that a shell reads."""
 
     def test_is_a_stage_of_the_same_package(self, dags: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-        command = asked(dags["churn_train"], "train_model")
+        command = command_line(dags["churn_train"], "train_model")
         assert command == "python -m ml train --model churn --training-set-version 7 --run-key '{run_key}'"
         words = shlex.split(command)
         assert words[:3] == ["python", "-m", "ml"]
-        assert understood(words[3:], monkeypatch).training_set_version == 7
+        assert parsed_arguments(words[3:], monkeypatch).training_set_version == 7
 
     @pytest.mark.parametrize("evil", ["7; rm -rf /", "$(id)", "7 --model other", "`id`", {"a": 1}, None, ""])
     def test_takes_nothing_from_a_run_but_a_number(self, dags: dict[str, Any], evil: Any) -> None:
         xcoms = XCOMS | {("build_training_set", "return_value"): {"training_set": {"version": evil}}}
-        command = asked(dags["churn_train"], "train_model", xcoms)
+        command = command_line(dags["churn_train"], "train_model", xcoms)
         assert command == "python -m ml train --model churn --training-set-version 0 --run-key '{run_key}'"
 
     def test_is_the_only_task_that_a_shell_reads(self, dags: dict[str, Any]) -> None:
@@ -321,7 +321,7 @@ class TestTheTrainingJob:
 
 
 @pytest.mark.parametrize(("stage", "folder"), [("ingest", "1998-06-28"), ("load_history", "*")])
-def test_data_factory_is_asked_to_copy(dags: dict[str, Any], stage: str, folder: str) -> None:
+def test_the_parameters_of_the_copy(dags: dict[str, Any], stage: str, folder: str) -> None:
     task = rendered(dags[f"churn_{stage}"].task_dict["copy_files"])
     assert task.pipeline == "ingest"
     assert task.parameters == {
@@ -333,7 +333,7 @@ def test_data_factory_is_asked_to_copy(dags: dict[str, Any], stage: str, folder:
 
 
 @pytest.mark.parametrize(
-    ("stage", "given", "why"),
+    ("stage", "conf", "why"),
     [
         pytest.param("load_history", {}, "first", id="no-days"),
         pytest.param("load_history", {"first": "1998-06-01"}, "last", id="no-last-day"),
@@ -346,7 +346,7 @@ def test_data_factory_is_asked_to_copy(dags: dict[str, Any], stage: str, folder:
         pytest.param("promote", {"version": 0}, "minimum", id="version-zero"),
         pytest.param("promote", {"version": "7"}, "integer", id="version-as-text"),
         pytest.param("promote", {"version": 1.5}, "integer", id="version-and-a-half"),
-        pytest.param("rollback", {}, "why", id="rollback-without-a-word"),
+        pytest.param("rollback", {}, "why", id="rollback-without-why"),
         pytest.param("rollback", {"why": ""}, "non-empty", id="rollback-without-a-reason"),
         pytest.param("rollback", {"why": True}, "string", id="rollback-why-is-text"),
         pytest.param("rollback", {"why": "wrong", "version": "1"}, "integer", id="rollback-version-as-text"),
@@ -354,18 +354,18 @@ def test_data_factory_is_asked_to_copy(dags: dict[str, Any], stage: str, folder:
         pytest.param("on_champion", {"last": 3}, "string", id="score-again-to-a-number"),
     ],
 )
-def test_a_bad_parameter_is_refused_before_anything_runs(
-    dags: dict[str, Any], stage: str, given: dict[str, Any], why: str
+def test_a_bad_parameter_is_refused_before_any_task_runs(
+    dags: dict[str, Any], stage: str, conf: dict[str, Any], why: str
 ) -> None:
     from airflow.exceptions import ParamValidationError
 
-    params = _with(dags[f"churn_{stage}"], given)
+    params = _with(dags[f"churn_{stage}"], conf)
     with pytest.raises(ParamValidationError, match=why):
         params.validate()
 
 
 @pytest.mark.parametrize(
-    ("stage", "given"),
+    ("stage", "conf"),
     [
         ("load_history", {"first": "1998-06-01", "last": "1998-06-28"}),
         ("train", {}),
@@ -379,12 +379,12 @@ def test_a_bad_parameter_is_refused_before_anything_runs(
         ("on_champion", {"first": "1998-06-28", "last": "1998-06-30"}),
     ],
 )
-def test_a_good_parameter_is_taken(dags: dict[str, Any], stage: str, given: dict[str, Any]) -> None:
-    assert _with(dags[f"churn_{stage}"], given).validate().items() >= given.items()
+def test_a_good_parameter_is_accepted(dags: dict[str, Any], stage: str, conf: dict[str, Any]) -> None:
+    assert _with(dags[f"churn_{stage}"], conf).validate().items() >= conf.items()
 
 
-def _with(dag: Any, given: dict[str, Any]) -> Any:
-    """The parameters of a run that is asked for with `given`, as the API server has them when it validates."""
+def _with(dag: Any, conf: dict[str, Any]) -> Any:
+    """The parameters of a requested run, as the API server validates them."""
     from airflow.serialization.serialized_objects import DagSerialization
 
-    return DagSerialization.from_dict(DagSerialization.to_dict(dag)).params.deep_merge(given)
+    return DagSerialization.from_dict(DagSerialization.to_dict(dag)).params.deep_merge(conf)

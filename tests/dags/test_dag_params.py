@@ -1,4 +1,4 @@
-"""What a person may give a run: only what a schema knows, refused in words, and never a shell's or a template's words."""
+"""The params of a run: a schema for each, an error message for others, and no way into a shell or a template."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowException, ParamValidationError
 
-from azure_ml.operators.base import line
+from azure_ml.operators.base import shell_line
 
 NONSENSE = [
     pytest.param("'; DROP TABLE x; --", id="sql"),
@@ -32,7 +32,7 @@ NONSENSE = [
 ]
 
 
-# A sentence for people: any text of bounded length, kept as data; no template, shell or SQL sees it.
+# Free text of bounded length, stored as data; no template, shell or SQL reads it.
 SENTENCES = {("churn_rollback", "why")}
 
 
@@ -40,21 +40,21 @@ def params_of(dag: Any) -> ParamsDict:
     return ParamsDict(dict(dag.params.items()))
 
 
-def give(params: ParamsDict, name: str, value: object) -> None:
+def set_param(params: ParamsDict, name: str, value: object) -> None:
     params[name] = value
     params.validate()
 
 
 @pytest.mark.parametrize("value", NONSENSE)
 def test_every_param_refuses_nonsense(dags: dict[str, Any], value: object) -> None:
-    asked = [(dag_id, name) for dag_id, dag in dags.items() for name in dag.params]
+    targets = [(dag_id, name) for dag_id, dag in dags.items() for name in dag.params]
     if isinstance(value, str) and 0 < len(value) <= 500:
-        asked = [one for one in asked if one not in SENTENCES]
-    assert asked, "there are Dags with params"
-    for dag_id, name in asked:
-        given = params_of(dags[dag_id])
+        targets = [target for target in targets if target not in SENTENCES]
+    assert targets, "there are Dags with params"
+    for dag_id, name in targets:
+        params = params_of(dags[dag_id])
         with pytest.raises((ParamValidationError, AirflowException, ValueError)):
-            give(given, name, value)
+            set_param(params, name, value)
 
 
 def test_every_param_says_its_type_and_what_it_is(dags: dict[str, Any]) -> None:
@@ -71,19 +71,19 @@ def test_every_param_says_its_type_and_what_it_is(dags: dict[str, Any]) -> None:
                 )
 
 
-def test_what_reaches_a_shell_is_a_number_or_said_by_the_code(dags: dict[str, Any]) -> None:
-    """An Azure ML job's command is a shell's line: words are quoted into it, and in a line a template ends as an integer."""
+def test_a_shell_reads_only_numbers_and_fixed_words(dags: dict[str, Any]) -> None:
+    """An Azure ML job's command is a shell line: words are quoted, and a template in a line must end in an integer."""
     commands = [task.command for dag in dags.values() for task in dag.tasks if hasattr(task, "command")]
     assert commands
     for command in commands:
         if isinstance(command, list):
-            assert shlex.split(line(command)) == command
+            assert shlex.split(shell_line(command)) == command
             continue
         for template in re.findall(r"{{(.*?)}}", command):
             assert re.search(r"\|\s*int\s*$", template), command
 
 
-def test_no_template_takes_anything_from_the_conf_of_a_run(dags: dict[str, Any]) -> None:
+def test_no_template_reads_the_conf_of_a_run(dags: dict[str, Any]) -> None:
     """`conf` is not validated; `params` are."""
     for dag in dags.values():
         for task in dag.tasks:

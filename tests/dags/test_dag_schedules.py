@@ -1,4 +1,4 @@
-"""When Dags run, and for which day: schedules are the configuration's, and a key stays the day it names."""
+"""When Dags run, and for which day: schedules come from the config, and a partition key stays the same day."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def stored(timetable: Any) -> Any:
         ("report", SCHEDULES.report),
     ],
 )
-def test_a_schedule_is_the_configuration_s(dags: dict[str, Any], stage: str, cron: str) -> None:
+def test_a_schedule_comes_from_the_config(dags: dict[str, Any], stage: str, cron: str) -> None:
     assert cron in stored(dags[f"churn_{stage}"].timetable).summary
 
 
-def test_a_changed_schedule_and_time_zone_arrive(dags_of: Callable[..., dict[str, Any]]) -> None:
+def test_a_changed_schedule_and_time_zone_take_effect(dags_of: Callable[..., dict[str, Any]]) -> None:
     changed = dags_of({"timezone": "Europe/London", "schedule": {"report": "5 22 * * *", "train": "0 2 1 * *"}})
     report = stored(changed["churn_report"].timetable)
     assert report.summary == "5 22 * * *"
@@ -50,7 +50,7 @@ def test_history_is_loaded_by_hand_only(dags: dict[str, Any]) -> None:
 @pytest.mark.parametrize("stage", ["ingest", "features", "score", "monitor"])
 @pytest.mark.parametrize("day", ["1998-06-28", "2000-02-29", "2011-12-31", "2026-03-29", "2026-10-25"])
 def test_a_key_stays_the_day_it_names(dags: dict[str, Any], stage: str, day: str) -> None:
-    """Through every hand-over, in leap years and on the days when clocks change."""
+    """From stage to stage, in leap years and on the days when clocks change."""
     timetable = stored(dags[f"churn_{stage}"].timetable)
     assert timetable.default_partition_mapper.to_downstream(day) == day
     assert not timetable.partition_mapper_config, "an asset with a mapper of its own may change keys"
@@ -115,16 +115,16 @@ def test_a_backfill_over_changing_clocks_makes_each_day_once(
 
 
 def calendar(cron: str, zone: str) -> Any:
-    """The calendar Dag's timetable of another business (a test below holds that it is made so)."""
+    """The calendar Dag's timetable for another time zone; a test below checks that the Dag builds it like this."""
     from airflow.sdk import CronPartitionTimetable
 
     return CronPartitionTimetable(cron, timezone=zone, run_offset=-1, key_format="%Y-%m-%d")
 
 
-def test_the_calendar_is_made_of_the_configuration(dags: dict[str, Any]) -> None:
+def test_the_calendar_comes_from_the_config(dags: dict[str, Any]) -> None:
     churn = load_model("churn")
-    made = stored(dags["churn_calendar"].timetable).serialize()
-    assert made == stored(calendar(churn.schedule.calendar, churn.timezone)).serialize()
+    actual = stored(dags["churn_calendar"].timetable).serialize()
+    assert actual == stored(calendar(churn.schedule.calendar, churn.timezone)).serialize()
 
 
 def test_arrivals_watch_the_landing_queue(dags: dict[str, Any]) -> None:

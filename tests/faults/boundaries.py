@@ -1,7 +1,7 @@
-"""`python -m tests.faults.boundaries --seeds 3`: every boundary, both levels, and a table of what became of each.
+"""`python -m tests.faults.boundaries --seeds 3`: every boundary, both levels, and a table of the outcomes.
 
-On a machine of its own; where RUN_DIR names one it is used and stays up, which spares the next call the way there.
-`--level`, `--only` and `--sample` choose less.
+Runs on a machine of its own. Where RUN_DIR names a machine, that one is used and stays up, so that the next call need
+not start and fill one. `--level`, `--only` and `--sample` run a part.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ from local.state import supervised
 from ml.storage import tables
 from tests.faults.airflow_boundaries import (
     SERVICES,
+    airflow_bench,
     batches,
-    bench_before,
     day_flow,
-    put_tap_before,
     report_flow,
+    route_through_tap,
     train_flow,
 )
 from tests.faults.stage_boundaries import Boundary, Outcome, all_stages, bench_of, environment_of
 from tests.faults.stage_machine import stage_machine
 from tests.faults.tap import Tap
-from tests.support.machine import SHOP, Machine, machine_of, own_settings
+from tests.support.machines.machine import SHOP, Machine, machine_of, own_settings
 
 CONSOLE = Console(soft_wrap=True)
 
 
 @contextmanager
 def tapped_machine() -> Iterator[tuple[Machine, Tap]]:
-    """A machine whose Airflow asks through the tap, with the demo's history and model in it.
+    """A machine whose Airflow sends its requests through the tap, with the demo's history and model in it.
 
-    Of its own, and gone in the end; where RUN_DIR names one it is that machine, and it stays up.
+    It is removed at the end. Where RUN_DIR names a machine, it is that one, and it stays up.
     """
     with contextlib.ExitStack() as stack:
         named = bool(os.environ.get("RUN_DIR"))
@@ -54,13 +54,13 @@ def tapped_machine() -> Iterator[tuple[Machine, Tap]]:
         listen = {name: settings.ports[name] + 7 for name in SERVICES} if named else {}
         tap = stack.enter_context(Tap({name: settings.ports[name] for name in SERVICES}, listen))
         if not supervised(settings.run_dir):
-            put_tap_before(settings, tap)
+            route_through_tap(settings, tap)
         if named:
             control.up(settings, CONSOLE)
             machine = Machine(settings)
         else:
             machine = stack.enter_context(machine_of(settings))
-        if not machine.airflow.runs("churn_promote"):  # the first thing that only a walk sets off
+        if not machine.airflow.runs("churn_promote"):  # the first Dag that only the demo's walk triggers
             _fill(Demo(settings, CONSOLE, machine.airflow, SHOP))
         yield machine, tap
 
@@ -73,15 +73,15 @@ def staged_machine() -> Iterator[tuple[Machine, Tap]]:
 
 
 def _fill(demo: Demo) -> None:
-    """The demo's history and its model; its single days are not needed here."""
+    """Load the demo's history and train its model; its single days are not needed here."""
     days = [date.fromisoformat(day) for day in demo.ml("land", *demo.source, "--list")["days"]]
     demo.airflow.wait_for_dags(DAGS)
     demo.history(days[0], days[-4])
     demo.model(days[-4])
 
 
-def chosen(boundaries: Sequence[Boundary], seed: int, sample: int | None) -> list[Boundary]:
-    """All of them, or a sample that differs from seed to seed."""
+def choose(boundaries: Sequence[Boundary], seed: int, sample: int | None) -> list[Boundary]:
+    """All boundaries, or a sample that differs from seed to seed."""
     if sample is None or sample >= len(boundaries):
         return list(boundaries)
     return random.Random(f"{seed} {boundaries[0].stage}").sample(list(boundaries), sample)
@@ -90,22 +90,22 @@ def chosen(boundaries: Sequence[Boundary], seed: int, sample: int | None) -> lis
 def stage_level(
     machine: Machine, tap: Tap, seeds: Sequence[int], *, only: Sequence[str] = (), sample: int | None = None
 ) -> Iterator[Outcome]:
-    """What became of each stage, killed at each of its changes."""
+    """The outcome of each stage, killed at each of its changes."""
     with bench_of(machine, tap) as bench:
         for stage in all_stages(bench, last_day(machine)):
             if only and stage.name not in only:
                 continue
             for seed in seeds:
-                for boundary in chosen(bench.boundaries[stage.name], seed, sample):
+                for boundary in choose(bench.boundaries[stage.name], seed, sample):
                     yield bench.disturb(stage, boundary, seed)
 
 
 def airflow_level(
     machine: Machine, tap: Tap, seeds: Sequence[int], *, only: Sequence[str] = (), sample: int | None = None
 ) -> Iterator[Outcome]:
-    """What became of each flow, with kills of Airflow's workers at their changes."""
+    """The outcome of each flow, with Airflow's workers killed at their changes."""
     day = last_day(machine)
-    with bench_before(machine, tap) as bench:
+    with airflow_bench(machine, tap) as bench:
         for flow in (day_flow(day), report_flow(day), train_flow(day)):
             if only and flow.name not in only:
                 continue
@@ -126,38 +126,41 @@ def last_day(machine: Machine) -> date:
 
 def draw(outcomes: Sequence[Outcome], seconds: float) -> None:
     table = Table(title=f"{len(outcomes)} disturbed runs in {seconds:.0f} s")
-    for name in ("boundary", "runs", "killed", "right", "what was wrong"):
+    for name in ("boundary", "runs", "killed", "passed", "failure"):
         table.add_column(name, overflow="fold")
     runs = Counter(outcome.boundary for outcome in outcomes)
     for boundary, count in runs.items():
-        of = [outcome for outcome in outcomes if outcome.boundary == boundary]
-        wrong = {outcome.wrong for outcome in of if outcome.wrong}
-        killed, right = sum(outcome.killed for outcome in of), sum(not outcome.wrong for outcome in of)
-        table.add_row(str(boundary), str(count), str(killed), str(right), "; ".join(wrong))
+        at_boundary = [outcome for outcome in outcomes if outcome.boundary == boundary]
+        failures = {outcome.wrong for outcome in at_boundary if outcome.wrong}
+        killed = sum(outcome.killed for outcome in at_boundary)
+        passed = sum(not outcome.wrong for outcome in at_boundary)
+        table.add_row(str(boundary), str(count), str(killed), str(passed), "; ".join(failures))
     CONSOLE.print(table)
-    kills, good = sum(outcome.killed for outcome in outcomes), sum(not outcome.wrong for outcome in outcomes)
-    CONSOLE.print(f"{len(runs)} boundaries, {len(outcomes)} runs, {kills} kills, {good} right")
+    kills, passed = sum(outcome.killed for outcome in outcomes), sum(not outcome.wrong for outcome in outcomes)
+    CONSOLE.print(f"{len(runs)} boundaries, {len(outcomes)} runs, {kills} kills, {passed} passed")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults.boundaries", description=__doc__)
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds of timing")
     parser.add_argument("--first-seed", type=int, default=1)
-    parser.add_argument("--level", choices=list(LEVELS), action="append", help="only this one")
+    parser.add_argument("--level", choices=list(LEVELS), action="append", help="run only this level")
     parser.add_argument(
-        "--only", action="append", default=[], help="only this stage (ingest, …) or flow (day, report, train)"
+        "--only", action="append", default=[], help="run only this stage (ingest, …) or flow (day, report, train)"
     )
-    parser.add_argument("--sample", type=int, help="so many boundaries of each stage or task and seed, instead of all")
+    parser.add_argument(
+        "--sample", type=int, help="run this many boundaries per stage or task and seed, instead of all"
+    )
     arguments = parser.parse_args()
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.seeds)
     outcomes: list[Outcome] = []
     began = time.monotonic()
     for level in arguments.level or LEVELS:
-        on, go = LEVELS[level]
-        with on() as (machine, tap):
-            for outcome in go(machine, tap, seeds, only=arguments.only, sample=arguments.sample):
+        start_machine, run_level = LEVELS[level]
+        with start_machine() as (machine, tap):
+            for outcome in run_level(machine, tap, seeds, only=arguments.only, sample=arguments.sample):
                 outcomes.append(outcome)
-                mark = outcome.wrong or ("right" if outcome.killed else "right (not reached)")
+                mark = outcome.wrong or ("passed" if outcome.killed else "passed (boundary not reached)")
                 CONSOLE.print(f"{time.monotonic() - began:6.0f} s  seed {outcome.seed}  {outcome.boundary}: {mark}")
     draw(outcomes, time.monotonic() - began)
     return 1 if any(outcome.wrong for outcome in outcomes) else 0

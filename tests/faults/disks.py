@@ -1,4 +1,4 @@
-"""Small disks for a machine's services, which tests fill up and empty again."""
+"""Small disks for a machine's services, which tests fill and empty again."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _BALLAST = ".ballast"
 
 @contextmanager
 def small_disks(run_dir: Path) -> Iterator[None]:
-    """A file system of its own, in memory, for each service's folder; nothing where this user may not mount."""
+    """Mount a file system in memory on each service's folder; does nothing where this user may not mount."""
     with ExitStack() as mounted:
         for name, size in SIZES.items():
             folder = run_dir / name
             folder.mkdir()
-            asked = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(folder)]
-            if subprocess.run(asked, capture_output=True, check=False).returncode == 0:
+            command = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", str(folder)]
+            if subprocess.run(command, capture_output=True, check=False).returncode == 0:
                 mounted.callback(subprocess.run, ["umount", "--lazy", str(folder)], check=False)
         yield
 
@@ -32,8 +32,8 @@ def is_small(folder: Path) -> bool:
 
 @contextmanager
 def full(folder: Path) -> Iterator[None]:
-    """No byte is free on the folder's disk inside of `with`."""
-    assert is_small(folder), f"{folder} is no disk of its own"
+    """Inside of `with`, no byte is free on the folder's disk."""
+    assert is_small(folder), f"{folder} is not a disk of its own"
     ballast = folder / _BALLAST
     with ballast.open("wb", buffering=0) as file:
         size = 1 << 20

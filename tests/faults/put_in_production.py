@@ -1,7 +1,7 @@
-"""`python -m tests.faults.put_in_production 2`: as a promotion does, whether or not the version deserves it.
+"""`python -m tests.faults.put_in_production 2`: put a version in production as a promotion does, without a gate.
 
-A module, not `python -c`: there MLflow, over HTTP, asks PySpark's client for a session, which takes a program without a
-file for a doctest of its own and ends it.
+A module, not `python -c`: MLflow over HTTP requests a session of PySpark's client, which mistakes a program without a
+file for a doctest and ends it.
 """
 
 import json
@@ -12,11 +12,11 @@ from ml import cli
 from ml.evaluate import record
 from ml.registry import model_versions, production
 
-POOR = {"n_estimators": 1, "num_leaves": 2}  # one question to each customer
+POOR = {"n_estimators": 1, "num_leaves": 2}  # one split
 
 
 def put(version: str) -> None:
-    now, new = production.current("churn"), model_versions.version("churn", version)
+    now, new = production.current_entry("churn"), model_versions.get_version("churn", version)
     assert now is not None
     if now.version != new.number:
         changed = {"version": new.number, "before": now.version, "digest": new.digest, "run_key": "test"}
@@ -25,13 +25,13 @@ def put(version: str) -> None:
 
 
 def put_poor() -> None:
-    """A version that whatever is trained next beats for sure; made once, from what the first version learnt from."""
-    facts = json.loads(model_versions.artifact(model_versions.version("churn", "1"), record.FILE))
-    learn_from = ["--training-set-version", str(facts["training_set_version"])]
-    cli.main(["train", *learn_from, "--run-key", "poor", "--params", json.dumps(POOR)])
-    made = model_versions.by_run_key("churn", "poor")
-    assert made is not None
-    put(made.number)
+    """Put a version in production that the next trained version certainly beats; trained once, on version 1's training set."""
+    facts = json.loads(model_versions.read_artifact(model_versions.get_version("churn", "1"), record.FILE))
+    training_set = ["--training-set-version", str(facts["training_set_version"])]
+    cli.main(["train", *training_set, "--run-key", "poor", "--params", json.dumps(POOR)])
+    poor = model_versions.find_by_run_key("churn", "poor")
+    assert poor is not None
+    put(poor.number)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One task of the loop for each remote service: cleared, it is asked for again, and nothing follows it."""
+"""One task of the loop per remote service: when it is cleared, it runs again, and no other task follows it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.faults.faults import Faults, wait_for
-from tests.support.machine import Machine
+from tests.support.cloud.faults import Faults, wait_for
+from tests.support.machines.machine import Machine
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Route:
-    """One kind of request. Both are regular expressions over the whole."""
+    """One kind of request. Both fields are regular expressions that match the whole value."""
 
     method: str
     path: str
@@ -25,14 +25,14 @@ class Route:
 class Kind:
     """A task of the loop, and the requests that it makes."""
 
-    service: str  # as the ledger calls it
+    service: str  # its name in the ledger
     dag_id: str
     task_id: str
     submit: Route
     look: Route
-    last: Route  # what the resumed half of the task asks for, before it succeeds
+    last: Route  # the request of the task after it is resumed, before it succeeds
     done: str  # the ledger's word for success
-    role: str  # what a 403 is to name
+    role: str  # named in the error after a 403
 
 
 FACTORY = "/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft.DataFactory/.*"
@@ -82,7 +82,7 @@ KINDS = {
 
 @dataclass
 class Task:
-    """A kind's task in the newest run that went well, or in a run of its own."""
+    """A kind's task in its newest successful run, or in a run of its own."""
 
     machine: Machine
     kind: Kind
@@ -94,11 +94,11 @@ class Task:
         return f"/dags/{self.kind.dag_id}/dagRuns/{self.run_id}/taskInstances/{self.kind.task_id}"
 
     def look(self) -> Json:
-        found: Json = self.machine.airflow.call("GET", self.path)
-        return found
+        instance: Json = self.machine.airflow.call("GET", self.path)
+        return instance
 
     def clear(self) -> None:
-        """As a person does it in the UI."""
+        """Clear the task, as a user does in the UI."""
         body = {
             "dry_run": False,
             "dag_run_id": self.run_id,
@@ -116,49 +116,49 @@ class Task:
         self.machine.airflow.call("PATCH", self.path, json={"new_state": state})
 
     def wait(self, *states: str, timeout: float = 240) -> Json:
-        """The task when it is in one of these states. Fails at once when it has failed and was not to."""
+        """The task, once it is in one of these states. Raises AssertionError as soon as it has failed unexpectedly."""
 
-        def there() -> Json | None:
+        def in_state() -> Json | None:
             task = self.look()
             if task["state"] in ("failed", "upstream_failed") and task["state"] not in states:
                 log = self.machine.airflow.log(self._run(), self.kind.task_id, task["try_number"])
                 raise AssertionError(f"{self.path} failed:\n" + "\n".join(log[-15:]))
             return task if task["state"] in states else None
 
-        found: Json = wait_for(there, f"{self.path} in {' or '.join(states)}", timeout)
-        return found
+        instance: Json = wait_for(in_state, f"{self.path} in {' or '.join(states)}", timeout)
+        return instance
 
     def wait_in_triggerer(self, faults: Faults) -> None:
-        """Until the task is deferred and its trigger looks at its run: before, nobody is there who could cancel it."""
+        """Wait until the task is deferred and its trigger polls its run: earlier, no trigger could cancel the run."""
         self.wait("deferred")
         rule = faults.add({"wait": 0}, method=self.kind.look.method, path=self.kind.look.path, times=None)
-        wait_for(lambda: faults.seen(rule), f"a look at the run of {self.path}")
+        wait_for(lambda: faults.matches(rule), f"a poll of the run of {self.path}")
         faults.delete(rule)
 
     def log(self, try_number: int) -> str:
         return "\n".join(self.machine.airflow.log(self._run(), self.kind.task_id, try_number))
 
     def effects(self) -> list[Json]:
-        """What was really begun since the task was cleared, oldest first."""
+        """Work that really began since the task was cleared, oldest first."""
         return [entry for entry in self._entries() if entry["id"] not in self.known and entry["first"] is None]
 
     def ended(self, timeout: float = 60) -> list[Json]:
-        """`effects`, when all of them are over."""
+        """`effects`, once all of them have ended."""
 
-        def over() -> list[Json] | None:
+        def all_ended() -> list[Json] | None:
             entries = self.effects()
             return entries if entries and all(entry["outcome"] for entry in entries) else None
 
-        found: list[Json] = wait_for(over, f"the end of what {self.path} began", timeout)
-        return found
+        entries: list[Json] = wait_for(all_ended, f"the end of the work that {self.path} began", timeout)
+        return entries
 
     def _entries(self) -> list[Json]:
-        mine = f"{self.kind.dag_id}-{self.kind.task_id}-"
+        prefix = f"{self.kind.dag_id}-{self.kind.task_id}-"
         return [
             entry
             for entry in self.machine.ledger()
             if entry["service"] == self.kind.service
-            and (entry["run_key"] is None or str(entry["run_key"]).startswith(mine))
+            and (entry["run_key"] is None or str(entry["run_key"]).startswith(prefix))
         ]
 
     def _run(self) -> Any:
@@ -168,19 +168,19 @@ class Task:
 
 def newest(machine: Machine, name: str) -> Task:
     kind = KINDS[name]
-    good = [run for run in machine.airflow.runs(kind.dag_id) if run.state == "success"]
-    assert good, f"no run of {kind.dag_id} has succeeded yet"
-    tasks = (Task(machine, kind, run.run_id) for run in good)
-    found = next((task for task in tasks if task.look()["state"] == "success"), None)
-    assert found, (
-        f"{kind.task_id} has succeeded in no run of {kind.dag_id}, or was cleared and has not ended: see the test before"
+    successful = [run for run in machine.airflow.runs(kind.dag_id) if run.state == "success"]
+    assert successful, f"no run of {kind.dag_id} has succeeded yet"
+    tasks = (Task(machine, kind, run.run_id) for run in successful)
+    newest_task = next((task for task in tasks if task.look()["state"] == "success"), None)
+    assert newest_task, (
+        f"{kind.task_id} has succeeded in no run of {kind.dag_id}, or was cleared by an earlier test and has not ended"
     )
-    return found
+    return newest_task
 
 
 @contextmanager
 def paused(machine: Machine, *dag_ids: str) -> Iterator[None]:
-    """Dags that are not to follow what tests do."""
+    """Pause Dags, so that they do not react to what tests do."""
     for dag_id in dag_ids:
         machine.airflow.call("PATCH", f"/dags/{dag_id}", json={"is_paused": True})
     try:

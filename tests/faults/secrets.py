@@ -1,4 +1,4 @@
-"""Finding a machine's secrets where they must not be: in files, in databases, in what processes show."""
+"""Finds a machine's secrets where they must not be: in files, in databases, in what processes show."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ import psycopg2
 from local.postgres import DATABASES, connect
 from local.settings import Settings, load_secrets
 
-# Names, not secrets: they stand in addresses and in logs, as they do at Azure.
+# Identifiers, not secrets: they are in addresses and in logs, as at Azure.
 NAMES = {"tenant_id", "subscription_id", "client_id"}
-# Where a secret must be; each of these can be read by its owner only, which another test looks at.
-KEPT = {
-    "secrets.json": "the machine's own store of them",
-    "airflow.env": "what Airflow is told another way; these tests write it, its owner alone reads it",
-    "airflow/passwords.json": "of Airflow's login manager",
-    "standins/ca-key.pem": "a key of its own",
-    "postgres/data": "read through the server instead; its own passwords are hashed",
+# Where a secret must be. Only the owner can read each of these files; another test checks that.
+ALLOWED = {
+    "secrets.json": "the machine's own store of secrets",
+    "airflow.env": "overrides of Airflow's environment; these tests write it, only its owner reads it",
+    "airflow/passwords.json": "passwords of Airflow's login manager",
+    "standins/ca-key.pem": "the private key of the stand-ins' authority",
+    "postgres/data": "searched through the server instead; the server's own passwords are hashed",
 }
 _TOKEN = re.compile(rb"eyJ[A-Za-z0-9_-]{16,}\.eyJ[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}")
 _SIGNED = re.compile(rb"[?&]sig=[A-Za-z0-9%+/=]{16,}")
 
 
 def forms(secret: str) -> set[bytes]:
-    """A secret as it may be written down."""
-    text = secret.encode()
-    written = {
+    """The spellings in which a secret may be stored."""
+    content = secret.encode()
+    spellings = {
         secret,
         quote(secret, safe=""),
         quote(secret),
@@ -40,13 +40,13 @@ def forms(secret: str) -> set[bytes]:
         json.dumps(secret)[1:-1],
         html.escape(secret),
     }
-    # inside something longer, base64 of the same bytes has three forms; their common middle tells each
-    middle = {b64encode(b"x" * shift + text)[4 if shift else 0 : -4].decode() for shift in range(3)}
-    return {one.encode() for one in written | {one for one in middle if len(one) > 12}}
+    # inside a longer text, base64 of the same bytes has three forms; each is found by its middle
+    middle = {b64encode(b"x" * shift + content)[4 if shift else 0 : -4].decode() for shift in range(3)}
+    return {spelling.encode() for spelling in spellings | {part for part in middle if len(part) > 12}}
 
 
 class Search:
-    """What is looked for: every form of every secret, tokens and signed addresses."""
+    """A search for every form of every secret, for tokens and for signed addresses."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -55,22 +55,22 @@ class Search:
         self._any = re.compile(b"|".join(re.escape(form) for form in sorted(self._forms, key=len, reverse=True)))
 
     def within(self, content: bytes, *, tokens: bool = True) -> set[str]:
-        """The names of what was found in a text, with some of what is before it."""
-        found = {
+        """The names of the secrets in a text, each with some of the text before it."""
+        finds = {
             f"{self._forms[hit[0]]} after {content[max(0, hit.start() - 60) : hit.start()]!r}"
             for hit in self._any.finditer(content)
         }
         for pattern, what in ((_TOKEN, "a token"), (_SIGNED, "a signed address")) if tokens else ():
-            found |= {
+            finds |= {
                 f"{what} after {content[max(0, hit.start() - 60) : hit.start()]!r}" for hit in pattern.finditer(content)
             }
-        return found
+        return finds
 
     def files(self) -> Iterator[tuple[str, str]]:
         """Every find in the files of the state directory."""
         for path in sorted(self.settings.run_dir.rglob("*")):
             name = path.relative_to(self.settings.run_dir).as_posix()
-            if any(name == kept or name.startswith(f"{kept}/") for kept in KEPT) or not path.is_file():
+            if any(name == allowed or name.startswith(f"{allowed}/") for allowed in ALLOWED) or not path.is_file():
                 continue
             try:
                 content = path.read_bytes()

@@ -1,6 +1,6 @@
 """A machine without Airflow: storage, MLflow and the stand-ins, with a history and a model in it.
 
-Enough for stages as processes, ready sooner, and it leaves the processor to them.
+It suffices for stages that run as processes, starts sooner, and leaves them the processor.
 """
 
 from __future__ import annotations
@@ -14,29 +14,30 @@ from typing import Any
 
 from rich.console import Console
 
-from local import control, machine
+from local import control
+from local.machine import units as all_units
 from local.settings import Settings
 from local.unit import Unit
 from tests.faults.stage_boundaries import environment_of
-from tests.support.machine import SHOP, Machine, own_settings
+from tests.support.machines.machine import SHOP, Machine, own_settings
 
 
 def units(settings: Settings) -> Sequence[Unit]:
-    """The units of the machine but Airflow's."""
-    return [unit for unit in machine.units(settings) if not unit.name.startswith("airflow")]
+    """The units of the machine except Airflow's."""
+    return [unit for unit in all_units(settings) if not unit.name.startswith("airflow")]
 
 
 @contextmanager
 def stage_machine() -> Iterator[Machine]:
-    """A machine of its own, brought up, filled, and taken down."""
-    with own_settings() as settings, without_airflow(settings) as made:
-        fill(made)
-        yield made
+    """A machine of its own, started, filled and stopped."""
+    with own_settings() as settings, without_airflow(settings) as machine:
+        fill(machine)
+        yield machine
 
 
 @contextmanager
 def without_airflow(settings: Settings) -> Iterator[Machine]:
-    """The machine of these settings but for Airflow, brought up and taken down."""
+    """The machine of these settings without Airflow, started and stopped."""
     console = Console(soft_wrap=True)
     control.up(settings, console, f"{__name__}:units")
     try:
@@ -45,27 +46,27 @@ def without_airflow(settings: Settings) -> Iterator[Machine]:
         control.down(settings, console)
 
 
-def fill(made: Machine) -> date:
-    """The shop's history, and a champion trained on it that has scored the last day; that day."""
-    last, number = train(made)
-    made.ml("gate", "--version", number)
-    made.ml("promote", "--version", number, *KEY)
-    made.ml("score", "--day", str(last), *KEY)
+def fill(machine: Machine) -> date:
+    """Load the shop's history, train a champion on it and score the last day; that day."""
+    last, number = train(machine)
+    machine.ml("gate", "--version", number)
+    machine.ml("promote", "--version", number, *KEY)
+    machine.ml("score", "--day", str(last), *KEY)
     return last
 
 
-def train(made: Machine) -> tuple[date, str]:
-    """The shop's history, and a model trained on it: the last day, and the model's version."""
-    days = made.ml("land", *SHOP, "--list")["days"][:-3]
+def train(machine: Machine) -> tuple[date, str]:
+    """Load the shop's history and train a model on it; the last day and the model's version."""
+    days = machine.ml("land", *SHOP, "--list")["days"][:-3]
     first, last = days[0], days[-1]
-    made.ml("land", *SHOP, "--to", last)
-    with environment_of(made):
+    machine.ml("land", *SHOP, "--to", last)
+    with environment_of(machine):
         copy_all()
-    made.ml("ingest", "--days", f"{first}..{last}", "--copy-log", f"bronze/_log/{COPY}", *KEY)
-    made.ml("features", "--as-of", last, *KEY)
-    version = made.ml("training_set", "--through", last, *KEY)["version"]
-    made.ml("validate", "--suite", "training", "--version", str(version), *KEY)
-    number: str = made.ml("train", "--training-set-version", str(version), *KEY)["version"]
+    machine.ml("ingest", "--days", f"{first}..{last}", "--copy-log", f"bronze/_log/{COPY}", *KEY)
+    machine.ml("features", "--as-of", last, *KEY)
+    version = machine.ml("training_set", "--through", last, *KEY)["version"]
+    machine.ml("validate", "--suite", "training", "--version", str(version), *KEY)
+    number: str = machine.ml("train", "--training-set-version", str(version), *KEY)["version"]
     return date.fromisoformat(last), number
 
 

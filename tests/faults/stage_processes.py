@@ -1,7 +1,7 @@
-"""Stages of `python -m ml` as processes that start at once: forks of one that has imported what they import.
+"""Stages of `python -m ml` as processes that start at once: forks of a process that has already imported their modules.
 
-`python -m tests.faults.stage_processes` reads a line of JSON for each process, `{"argv", "env", "log"}`, answers with its pid
-and, when it has ended, with its exit code (minus the signal that killed it). One process at a time.
+`python -m tests.faults.stage_processes` reads a line of JSON per process, `{"argv", "env", "log"}`, and writes its pid and,
+when it has ended, its exit code (minus the signal that killed it). One process runs at a time.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PRELOAD = (
 
 
 class StageProcesses:
-    """Starts stages with an environment and this one's changes to it."""
+    """Starts stages, each with the given environment and its own changes to it."""
 
     def __init__(self, environment: dict[str, str], log: Path) -> None:
         self._environment = environment
@@ -42,17 +42,17 @@ class StageProcesses:
 
     def start(self, *argv: str, **changes: str) -> psutil.Process:
         assert self._server.stdin is not None
-        asked = {"argv": argv, "env": self._environment | changes, "log": str(self.log)}
-        self._server.stdin.write(json.dumps(asked) + "\n")
+        request = {"argv": argv, "env": self._environment | changes, "log": str(self.log)}
+        self._server.stdin.write(json.dumps(request) + "\n")
         self._server.stdin.flush()
         return psutil.Process(int(self._line()))
 
     def wait(self) -> int:
-        """The exit code of the process started last."""
+        """The exit code of the last started process."""
         return int(self._line())
 
     def output(self) -> str:
-        """What the process started last has written."""
+        """The output of the last started process."""
         return self.log.read_text(errors="replace")
 
     def close(self) -> None:
@@ -63,21 +63,21 @@ class StageProcesses:
     def _line(self) -> str:
         assert self._server.stdout is not None
         line = self._server.stdout.readline()
-        assert line, "the process that stages are forks of has ended"
+        assert line, "the process that forks the stages has ended"
         return line
 
 
-def _become(asked: dict[str, Any]) -> None:
+def _run_stage(request: dict[str, Any]) -> None:
     os.setsid()
-    log = os.open(asked["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     for descriptor in (1, 2):
         os.dup2(log, descriptor)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.environ.clear()
-    os.environ.update(asked["env"])
+    os.environ.update(request["env"])
     from ml import cli
 
-    cli.main(asked["argv"])
+    cli.main(request["argv"])
     sys.exit(0)
 
 
@@ -88,7 +88,7 @@ def main() -> None:
     while line := sys.stdin.readline():
         pid = os.fork()
         if pid == 0:
-            _become(json.loads(line))
+            _run_stage(json.loads(line))
         os.write(1, f"{pid}\n".encode())
         _, status = os.waitpid(pid, 0)
         os.write(1, f"{os.waitstatus_to_exitcode(status)}\n".encode())

@@ -1,9 +1,9 @@
-"""A proxy in front of HTTP services that sees every change a process asks for, and can kill the process at one.
+"""A proxy in front of HTTP services that records every change that a process requests, and can kill the process at one.
 
-Each client connection is joined to a connection of its own to the service behind, and passed on byte for byte; only the
-frames of HTTP/1.1 are read. A request that changes something is noted with the process that asked. A `Trap` waits
-for one of them: the process is killed either before the service has heard of the request, or after the service has
-answered and before the process has read it.
+Each client connection is joined to its own connection to the service behind, and forwarded byte for byte; only the
+frames of HTTP/1.1 are read. A request that changes something is recorded with the process that sent it. A `Trap` waits
+for one of them and kills the process, either before the service receives the request, or after the service has responded
+and before the process reads the response.
 """
 
 from __future__ import annotations
@@ -19,20 +19,23 @@ from urllib.parse import parse_qsl, urlsplit
 
 import psutil
 
-from tests.faults.faults import owners
+from tests.support.cloud.faults import owners
 
 CHANGING = ("POST", "PUT", "PATCH", "DELETE")
 
-# What is left out, and why.
+# Requests that are not recorded, and why.
 LEFT_OUT = (
-    (r"/api/2\.0/mlflow/[a-z-]+/(search|get|get-history|get-latest-versions)$", "MLflow asks by POST; nothing changes"),
+    (
+        r"/api/2\.0/mlflow/[a-z-]+/(search|get|get-history|get-latest-versions)$",
+        "MLflow reads by POST; nothing changes",
+    ),
     (r"/api/2\.0/mlflow/logged-models/search$", "the same"),
-    (r"/heartbeat$", "says only that the process lives; the next one says it again"),
-    (r" renew$", "a lease's holder says that it lives"),
-    (r"/rtif$", "how a task's templates were rendered, for people; written anew by each try"),
+    (r"/heartbeat$", "reports only that the process lives; the next one reports it again"),
+    (r" renew$", "a lease's holder reports that it lives"),
+    (r"/rtif$", "a task's rendered templates, for display; each try writes them again"),
 )
 
-# Parts of a path that differ each time, in the order in which they are looked for.
+# Parts of a path that differ from run to run, in the order in which they are replaced.
 _VARYING = (
     (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "*"),
     (r"m-[0-9a-f]{32}|[0-9a-f]{32,64}", "*"),
@@ -46,10 +49,10 @@ _VARYING = (
 )
 
 
-def normalised(target: str) -> str:
-    """A request's target without what differs from run to run; of the query only what says which operation it is."""
+def normalise(target: str) -> str:
+    """A request's target without the parts that differ from run to run; of the query only the operation (`comp`)."""
     parts = urlsplit(target)
-    path = re.sub(r"%[0-9A-Fa-f]{2}", lambda found: bytes.fromhex(found[0][1:]).decode("latin-1"), parts.path)
+    path = re.sub(r"%[0-9A-Fa-f]{2}", lambda escape: bytes.fromhex(escape[0][1:]).decode("latin-1"), parts.path)
     for pattern, name in _VARYING:
         path = re.sub(pattern, name, path)
     operation = dict(parse_qsl(parts.query)).get("comp")
@@ -58,7 +61,7 @@ def normalised(target: str) -> str:
 
 @dataclass(frozen=True)
 class Change:
-    """One request that changes something, and the process that asked for it."""
+    """One request that changes something, and the process that sent it."""
 
     service: str
     method: str
@@ -73,22 +76,22 @@ class Change:
 
 @dataclass
 class Trap:
-    """Springs at the n-th (from 1) change that fits, and kills whom `victims` names for the process that asked."""
+    """Springs at the n-th (from 1) change that fits, and kills the `victims` of the process that sent it."""
 
     fits: Callable[[Change], bool]
     number: int = 1
     when: str = "before"
     delay: float = 0.0  # seconds between the moment and the kill
     victims: Callable[[psutil.Process], list[psutil.Process]] = lambda process: [process]
-    seen: int = 0
+    count: int = 0  # of the changes that fit, so far
     sprung: threading.Event = field(default_factory=threading.Event)
     change: Change | None = None
 
     def meets(self, change: Change) -> bool:
         if self.sprung.is_set() or change.process is None or not self.fits(change):
             return False
-        self.seen += 1
-        return self.seen == self.number
+        self.count += 1
+        return self.count == self.number
 
     def spring(self, change: Change) -> None:
         assert change.process is not None
@@ -102,7 +105,7 @@ class Trap:
 
 
 class Tap:
-    """Listens on a port of its own for each service; `changes` grows, `traps` may be set at any time."""
+    """Listens on its own port for each service; `changes` grows, `traps` may be set at any time."""
 
     def __init__(self, services: dict[str, int], listen: dict[str, int] | None = None) -> None:
         self._behind = services
@@ -141,36 +144,36 @@ class Tap:
                 trap, change = None, None
                 action = _field(head, b"x-ms-lease-action").decode()
                 path = f"{urlsplit(target).path} {action}".strip()
-                if method in CHANGING and not any(re.search(what, path) for what, _ in LEFT_OUT):
+                if method in CHANGING and not any(re.search(pattern, path) for pattern, _ in LEFT_OUT):
                     port = writer.get_extra_info("peername")[1]
                     caller = caller or await asyncio.to_thread(_caller, port, self.ports[service])
-                    change = Change(service, method, f"{normalised(target)} {action}".strip(), caller, time.time())
+                    change = Change(service, method, f"{normalise(target)} {action}".strip(), caller, time.time())
                     self.changes.append(change)
-                    trap = next((one for one in self.traps if one.meets(change)), None)
+                    trap = next((trap for trap in self.traps if trap.meets(change)), None)
                 if trap and change and trap.when == "before":
                     await asyncio.to_thread(trap.spring, change)
-                    return  # the service never hears of it
+                    return  # the service never receives it
                 behind_writer.write(head)
-                interim = await self._body(head, reader, behind_writer, behind_reader, writer)
-                answer = interim or await _head(behind_reader)
-                while answer.startswith(b"HTTP/1.1 1"):  # 100 Continue
-                    writer.write(answer)
-                    answer = await _head(behind_reader)
-                if not answer:
+                interim = await self._forward_request_body(head, reader, behind_writer, behind_reader, writer)
+                response = interim or await _head(behind_reader)
+                while response.startswith(b"HTTP/1.1 1"):  # 100 Continue
+                    writer.write(response)
+                    response = await _head(behind_reader)
+                if not response:
                     return
-                kept = _Sink() if trap else writer
-                kept.write(answer)
-                ended = await _pass_on(answer, behind_reader, kept, no_body=method == "HEAD")
+                sink = _Sink() if trap else writer
+                sink.write(response)
+                ended = await _forward(response, behind_reader, sink, no_body=method == "HEAD")
                 if trap and change:
                     await asyncio.to_thread(trap.spring, change)
-                    return  # what was answered nobody reads
+                    return  # nobody reads the response
                 await writer.drain()
                 if ended:
                     return
         finally:
             behind_writer.close()
 
-    async def _body(
+    async def _forward_request_body(
         self,
         head: bytes,
         reader: asyncio.StreamReader,
@@ -178,29 +181,29 @@ class Tap:
         behind_reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> bytes:
-        """Pass a request's body on; where the client waits to be told so, first what the service says to that."""
+        """Forward a request's body; where the client expects `100 Continue`, the service's interim response first."""
         if _field(head, b"expect").lower() == b"100-continue":
-            told = await _head(behind_reader)
-            if not told.startswith(b"HTTP/1.1 100"):
-                return told
-            writer.write(told)
-        await _pass_on(head, reader, behind_writer, no_body=False, request=True)
+            interim = await _head(behind_reader)
+            if not interim.startswith(b"HTTP/1.1 100"):
+                return interim
+            writer.write(interim)
+        await _forward(head, reader, behind_writer, no_body=False, request=True)
         await behind_writer.drain()
         return b""
 
 
 class _Sink:
     def write(self, data: bytes) -> None:
-        """Forget it."""
+        """Discard it."""
 
     async def drain(self) -> None:
         """Nothing to wait for."""
 
 
 def _caller(port: int, to: int) -> psutil.Process | None:
-    """The process behind a connection, by the ports of its ends; of several that share it (forks), the eldest."""
-    found = owners(port, to)
-    return found[0] if found else None
+    """The process behind a connection, by the ports of its ends; of several that share it (forks), the oldest."""
+    processes = owners(port, to)
+    return processes[0] if processes else None
 
 
 async def _head(reader: asyncio.StreamReader) -> bytes:
@@ -219,7 +222,7 @@ def _field(head: bytes, name: bytes) -> bytes:
     return b""
 
 
-async def _pass_on(
+async def _forward(
     head: bytes,
     source: asyncio.StreamReader,
     sink: _Sink | asyncio.StreamWriter,
@@ -227,7 +230,7 @@ async def _pass_on(
     no_body: bool,
     request: bool = False,
 ) -> bool:
-    """Pass the body on that belongs to a head. True when it ended with the connection."""
+    """Forward the body that belongs to a head. True when the body ends with the connection."""
     status = b"" if request else head.split(b" ", 2)[1]
     if no_body or status in (b"204", b"304"):
         return _field(head, b"connection").lower() == b"close"

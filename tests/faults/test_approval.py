@@ -1,4 +1,4 @@
-"""A promotion waits for a person, in a real Airflow: who may not answer is refused, and what is answered is recorded."""
+"""A promotion waits for approval in a real Airflow: users without the role are refused, and each answer is recorded."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from local import environment
 from local.airflow_api import DagRun
 from local.postgres import connect
 from tests.faults.stage_machine import train, without_airflow
-from tests.support.machine import Machine, machine_of, own_settings
+from tests.support.machines.machine import Machine, machine_of, own_settings
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
-TOLD = {
+OVERRIDES = {
     "ML_ENVIRONMENT": "production",
     "AIRFLOW_CONN_APPROVERS": json.dumps({"conn_type": "generic", "extra": {"roles": {"ml-approvers": ["alice"]}}}),
     "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,alice:op,victor:op",
-    "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",  # a new machine trains at once, and that model would be asked for
+    "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "True",  # a new machine trains at once, and would request approval of that model
 }
 
 
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
-    """A machine whose environment is called production, with a version that nobody has agreed to."""
+    """A machine whose environment is named production, with a version that nobody has approved."""
     with own_settings() as settings:
         settings.make_directories()
-        told = settings.run_dir / "airflow.env"
-        told.touch(mode=0o600)
-        told.write_text("".join(f"{name}={value}\n" for name, value in TOLD.items()))
-        with without_airflow(settings) as made:
-            train(made)
-        with machine_of(settings) as made:
-            made.airflow.call("PATCH", "/dags/churn_promote", json={"is_paused": False})
-            yield made
+        overrides = settings.run_dir / "airflow.env"
+        overrides.touch(mode=0o600)
+        overrides.write_text("".join(f"{name}={value}\n" for name, value in OVERRIDES.items()))
+        with without_airflow(settings) as machine:
+            train(machine)
+        with machine_of(settings) as machine:
+            machine.airflow.call("PATCH", "/dags/churn_promote", json={"is_paused": False})
+            yield machine
 
 
-def waiting(machine: Machine, run: DagRun) -> None:
-    """Until the run's question is asked."""
+def wait_for_request(machine: Machine, run: DagRun) -> None:
+    """Wait until the run requests approval."""
     end = time.monotonic() + 240
     while time.monotonic() < end:
         states = {task["task_id"]: task["state"] for task in machine.airflow.tasks(run)}
@@ -52,11 +52,11 @@ def waiting(machine: Machine, run: DagRun) -> None:
             return
         assert not {"failed", "skipped"} & {*states.values()}, machine.airflow.explain(run)
         time.sleep(0.5)
-    raise AssertionError(f"not asked within four minutes: {states}")
+    raise AssertionError(f"no approval requested within four minutes: {states}")
 
 
 def answer(machine: Machine, run: DagRun, user: str, option: str, comment: str) -> requests.Response:
-    """As the page of required actions does it, by a person who has logged in."""
+    """Answer as the page of required actions does, as a user who has logged in."""
     session = requests.Session()
     session.trust_env = False
     base = machine.airflow.base
@@ -72,44 +72,44 @@ def answer(machine: Machine, run: DagRun, user: str, option: str, comment: str) 
 
 
 def events(machine: Machine) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = machine.ml("registry", "history")["events"]
-    return found
+    recorded: list[dict[str, Any]] = machine.ml("registry", "history")["events"]
+    return recorded
 
 
-def let_the_time_pass(machine: Machine, run: DagRun) -> None:
-    """Put the end of the wait to now, where Airflow's scheduler looks: 24 hours are too long for a test."""
+def expire(machine: Machine, run: DagRun) -> None:
+    """Set the end of the wait to now, in Airflow's database: 24 hours are too long for a test."""
     with closing(connect(machine.settings, "airflow")) as database, database, database.cursor() as cursor:
         cursor.execute(
             "UPDATE task_instance SET trigger_timeout = now() WHERE state = 'awaiting_input' AND dag_id = %s "
             "AND run_id = %s AND trigger_timeout - now() BETWEEN interval '23 hours' AND interval '24 hours'",
             (run.dag_id, run.run_id),
         )
-        assert cursor.rowcount == 1, "the limit that stands in the config is 24 hours"
+        assert cursor.rowcount == 1, "the limit in the config is 24 hours"
 
 
-def test_when_nobody_answers_in_time_it_is_rejected(machine: Machine) -> None:
+def test_a_promotion_that_nobody_answers_in_time_is_rejected(machine: Machine) -> None:
     run = machine.airflow.trigger("churn_promote", conf={"version": 1})
-    waiting(machine, run)
-    let_the_time_pass(machine, run)
+    wait_for_request(machine, run)
+    expire(machine, run)
     over = machine.airflow.wait(run)
     states = {task["task_id"]: task["state"] for task in machine.airflow.tasks(over)}
     assert states == {"decide": "success", "ask_approval": "success", "promote_version": "skipped"}
     assert machine.ml("registry", "production")["version"] is None
-    told = events(machine)[-1]
-    assert (told["event"], told["approved"], told["approver"]) == ("approval", False, None)
-    assert told["reasons"] == ["nobody with the role ml-approvers answered within 24 hours"]
-    by_hand = machine.python("-m", "ml", "promote", "--version", "1", "--run-key", "past-them", check=False)
-    assert "was not approved by a person: nobody with the role ml-approvers answered" in by_hand.stdout
+    event = events(machine)[-1]
+    assert (event["event"], event["approved"], event["approver"]) == ("approval", False, None)
+    assert event["reasons"] == ["nobody with the role ml-approvers answered within 24 hours"]
+    direct = machine.python("-m", "ml", "promote", "--version", "1", "--run-key", "past-them", check=False)
+    assert "was not approved by a person: nobody with the role ml-approvers answered" in direct.stdout
 
 
-def test_a_person_with_the_role_decides_and_nobody_else(machine: Machine) -> None:
-    before = len([one for one in events(machine) if one["event"] != "gate"])
+def test_only_a_person_with_the_role_decides(machine: Machine) -> None:
+    before = len([event for event in events(machine) if event["event"] != "gate"])
     rejected = machine.airflow.trigger("churn_promote", conf={"version": 1})
-    waiting(machine, rejected)
+    wait_for_request(machine, rejected)
     path = f"/dags/churn_promote/dagRuns/{rejected.run_id}/taskInstances/ask_approval/-1/hitlDetails"
-    asked = machine.airflow.call("GET", path)
-    assert asked["subject"] == "churn: version 1 into production, instead of none?"
-    assert "| roc_auc |" in asked["body"]
+    request = machine.airflow.call("GET", path)
+    assert request["subject"] == "churn: put version 1 into production, instead of none?"
+    assert "| roc_auc |" in request["body"]
     for user in ("victor", "admin"):
         refused = answer(machine, rejected, user, "Approve", "I may not")
         assert (refused.status_code, "is not a respondent" in refused.text) == (403, True)
@@ -120,14 +120,14 @@ def test_a_person_with_the_role_decides_and_nobody_else(machine: Machine) -> Non
     assert machine.ml("registry", "production")["version"] is None
 
     approved = machine.airflow.trigger("churn_promote", conf={"version": 1})
-    waiting(machine, approved)
-    by_hand = machine.python("-m", "ml", "promote", "--version", "1", "--run-key", "past-them", check=False)
-    assert "was not approved by a person: alice rejected it: not before Christmas" in by_hand.stdout
+    wait_for_request(machine, approved)
+    direct = machine.python("-m", "ml", "promote", "--version", "1", "--run-key", "past-them", check=False)
+    assert "was not approved by a person: alice rejected it: not before Christmas" in direct.stdout
     assert answer(machine, approved, "alice", "Approve", "Christmas is over").ok
     machine.airflow.wait(approved)
     now = machine.ml("registry", "production")
     assert (now["version"], now["approver"], now["run"]) == ("1", "alice", f"churn_promote/{approved.run_id}")
-    found = [one for one in events(machine) if one["event"] != "gate"][before:]
-    told = [(one["event"], one["approved"], one["approver"]) for one in found]
-    assert told == [("approval", False, "alice"), ("approval", True, "alice"), ("promotion", True, "alice")]
-    assert found[1]["told"]["comment"] == "Christmas is over"
+    recorded = [event for event in events(machine) if event["event"] != "gate"][before:]
+    answers = [(event["event"], event["approved"], event["approver"]) for event in recorded]
+    assert answers == [("approval", False, "alice"), ("approval", True, "alice"), ("promotion", True, "alice")]
+    assert recorded[1]["told"]["comment"] == "Christmas is over"

@@ -1,6 +1,6 @@
-"""A spread sample of all boundaries, the same each time; `python -m tests.faults.boundaries` goes through every one.
+"""A spread sample of all boundaries, the same each time; `python -m tests.faults.boundaries` runs every one.
 
-`BOUNDARY_SEED` draws another sample. A failure names boundary and seed, so it can be had again.
+`BOUNDARY_SEED` draws another sample. A failure names its boundary and seed, so that it can be repeated.
 """
 
 from __future__ import annotations
@@ -13,34 +13,43 @@ from typing import Any
 import pytest
 
 from local.demo import Demo
-from tests.faults.airflow_boundaries import AirflowBench, Flow, batches, bench_before, day_flow, report_flow, train_flow
-from tests.faults.boundaries import chosen, last_day, staged_machine
+from tests.faults.airflow_boundaries import (
+    AirflowBench,
+    Flow,
+    airflow_bench,
+    batches,
+    day_flow,
+    report_flow,
+    train_flow,
+)
+from tests.faults.boundaries import choose, last_day, staged_machine
 from tests.faults.stage_boundaries import Outcome, all_stages, bench_of
 from tests.faults.tap import Tap
-from tests.support.machine import Machine
+from tests.support.machines.machine import Machine
 
 pytestmark = pytest.mark.timeout(1800)
 
 SEED = int(os.environ.get("BOUNDARY_SEED", "1"))
 
 
-def told(outcomes: list[Outcome]) -> list[str]:
-    return [f"seed {one.seed}, {one.boundary}: {one.wrong}" for one in outcomes if one.wrong]
+def failures(outcomes: list[Outcome]) -> list[str]:
+    return [f"seed {outcome.seed}, {outcome.boundary}: {outcome.wrong}" for outcome in outcomes if outcome.wrong]
 
 
-def test_every_stage_killed_anywhere_gives_the_same_when_it_is_run_again() -> None:
+def test_every_stage_killed_anywhere_gives_the_same_result_when_it_is_run_again() -> None:
     outcomes: list[Outcome] = []
     with staged_machine() as (machine, tap), bench_of(machine, tap) as bench:
         for stage in all_stages(bench, last_day(machine)):
-            outcomes += [bench.disturb(stage, one, SEED) for one in chosen(bench.boundaries[stage.name], SEED, 3)]
-    assert told(outcomes) == []
+            boundaries = choose(bench.boundaries[stage.name], SEED, 3)
+            outcomes += [bench.disturb(stage, boundary, SEED) for boundary in boundaries]
+    assert failures(outcomes) == []
     assert sum(outcome.killed for outcome in outcomes) >= len(outcomes) / 2
 
 
 @pytest.fixture(scope="module")
 def bench(machine: Machine, tap: Tap, demo: Demo) -> Iterator[AirflowBench]:
-    with bench_before(machine, tap) as made:
-        yield made
+    with airflow_bench(machine, tap) as bench:
+        yield bench
 
 
 @pytest.mark.parametrize(
@@ -57,5 +66,5 @@ def test_workers_killed_anywhere_leave_one_effect_per_run_key_and_the_same_rows(
     flow: Flow = make(shop_days[-1])
     bench.record(flow)
     outcomes = [outcome for batch in batches(flow, SEED, number) for outcome in bench.disturb(flow, batch, SEED)]
-    assert told(outcomes) == []
+    assert failures(outcomes) == []
     assert any(outcome.killed for outcome in outcomes)

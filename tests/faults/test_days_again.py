@@ -1,4 +1,4 @@
-"""Days again: whoever asks, however often, and while Dags are paused, the tables end as in an undisturbed run."""
+"""Days are requested again: by several callers, repeatedly, and while Dags are paused. The tables end as in an undisturbed run."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from functools import partial
 import pytest
 
 from local.settings import REPOSITORY
-from tests.faults.faults import Faults, wait_for
-from tests.support.day_content import STAGES, content, follow, runs, settle, written
-from tests.support.machine import Machine
-from tests.support.new_days import new_day, purchases
+from tests.support.cloud.faults import Faults, wait_for
+from tests.support.machines.day_content import STAGES, content, follow, runs, settle, written
+from tests.support.machines.machine import Machine
+from tests.support.machines.new_days import new_day, purchases
 
 pytestmark = pytest.mark.timeout(1500)
 
-NONE: dict[str, set[str]] = {stage: set() for stage in STAGES}  # runs of a day that is new
+NO_RUNS: dict[str, set[str]] = {stage: set() for stage in STAGES}  # of a new day
 
 
 def pause(machine: Machine, dag_id: str, paused: bool) -> None:
@@ -27,7 +27,7 @@ def pause(machine: Machine, dag_id: str, paused: bool) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_paused_dag_that_is_unpaused_catches_up(machine: Machine, shop_days: list[date], stage: str) -> None:
-    """Two days arrive while it is paused; Airflow forgets their keys, the next arrivals run asked for by hand does not."""
+    """Two days arrive while it is paused; Airflow loses their keys, and the next arrivals run, started by hand, finds them."""
     first = new_day(machine)
     days = [first, first + timedelta(days=1)]
     pause(machine, f"churn_{stage}", paused=True)
@@ -36,11 +36,11 @@ def test_a_paused_dag_that_is_unpaused_catches_up(machine: Machine, shop_days: l
             machine.land_file(str(day), "x.csv", purchases(day, 3))
         ahead = STAGES[: STAGES.index(stage)]
         for day in days:
-            follow(machine, day, NONE, ahead)
-        if not ahead:  # until arrivals has asked for them
+            follow(machine, day, NO_RUNS, ahead)
+        if not ahead:  # wait until arrivals has requested them
             known = {run.run_id for run in machine.airflow.runs("churn_arrivals")}
             machine.airflow.wait_for_new("churn_arrivals", known)
-        time.sleep(5)  # the event is stored with the task's success, and would have made a run by now
+        time.sleep(5)  # the event is stored with the task's success, and would have started a run by now
         for day in days:
             assert runs(machine, day)[stage] == set()
     finally:
@@ -48,7 +48,7 @@ def test_a_paused_dag_that_is_unpaused_catches_up(machine: Machine, shop_days: l
     settle(machine)
     for day in days:
         assert len(machine.rows("silver.transactions", "day", str(day))) == 3
-        follow(machine, day, NONE)
+        follow(machine, day, NO_RUNS)
 
 
 def test_a_paused_dag_that_is_unpaused_catches_up_by_itself(machine: Machine, shop_days: list[date]) -> None:
@@ -56,7 +56,7 @@ def test_a_paused_dag_that_is_unpaused_catches_up_by_itself(machine: Machine, sh
     pause(machine, "churn_features", paused=True)
     try:
         machine.land_file(str(day), "x.csv", purchases(day, 3))
-        follow(machine, day, NONE, ("ingest",))
+        follow(machine, day, NO_RUNS, ("ingest",))
         time.sleep(5)
     finally:
         pause(machine, "churn_features", paused=False)
@@ -74,88 +74,89 @@ def test_days_that_arrived_while_arrivals_was_paused_are_found(machine: Machine,
     finally:
         pause(machine, "churn_arrivals", paused=False)
     settle(machine, by_hand=False)
-    follow(machine, day, NONE)
+    follow(machine, day, NO_RUNS)
 
 
 def is_built(machine: Machine, stage: str, day: date) -> bool:
     return stage in [row["stage"] for row in machine.rows("ops.built_days", "day", str(day))]
 
 
-def test_a_person_who_asks_for_what_is_on_its_way_gets_it_once(
+def test_arrivals_started_by_hand_while_a_day_is_on_its_way_request_nothing_twice(
     machine: Machine, shop_days: list[date], faults: Faults
 ) -> None:
-    """The tables tell what a stage has done before its run has ended, and its event has started the next one."""
+    """The tables show a stage's work before its run has ended and its event has started the next one."""
     day = new_day(machine)
     settle(machine)
-    faults.add({"wait": 8}, method="GET", path=r"/api/2\.\d/jobs/runs/get", times=None)  # so long nobody sees the end
+    # delays by seconds the moment at which Airflow sees the end of a run
+    faults.add({"wait": 8}, method="GET", path=r"/api/2\.\d/jobs/runs/get", times=None)
     machine.land_file(str(day), "x.csv", purchases(day, 3))
     for stage in ("validate", "features", "score"):
         wait_for(partial(is_built, machine, stage, day), f"{stage} of {day} in the journal", 300)
         machine.airflow.wait(machine.airflow.trigger("churn_arrivals"))
-    follow(machine, day, NONE)
-    quiet(machine)
-    assert {stage: len(found) for stage, found in runs(machine, day).items()} == dict.fromkeys(STAGES, 1)
+    follow(machine, day, NO_RUNS)
+    wait_for_runs(machine)
+    assert {stage: len(run_ids) for stage, run_ids in runs(machine, day).items()} == dict.fromkeys(STAGES, 1)
 
 
-def test_everybody_at_once_gives_what_one_gives(machine: Machine, shop_days: list[date]) -> None:
-    """A backfill, an arrival told three times in seconds, two people at shells and a history that is loaded: one day."""
+def test_several_callers_at_once_give_the_result_of_one(machine: Machine, shop_days: list[date]) -> None:
+    """A backfill, an arrival reported three times, two people at shells and a history load, all of one day."""
     day = shop_days[-2]
     settle(machine)
-    before = {one: content(machine, one) for one in shop_days[-3:]}
-    versions = {one: len(written(machine, "features.customers", one)) for one in (shop_days[-3], shop_days[-1])}
+    before = {each: content(machine, each) for each in shop_days[-3:]}
+    versions = {each: len(written(machine, "features.customers", each)) for each in (shop_days[-3], shop_days[-1])}
     known = runs(machine, day)
     history = {"first": str(day), "last": str(day)}
     machine.airflow.trigger("churn_load_history", conf=history)
     for _ in range(3):
         machine.airflow.trigger("churn_ingest", partition_key=str(day))
-    asked = [
+    commands = [
         ["airflow", "backfill", "create", "--dag-id", "churn_calendar", "--from-date", str(day),
          "--to-date", str(day + timedelta(days=1)), "--reprocess-behavior", "completed"],
         *(["ml", "ingest", "--days", str(day), "--run-key", f"person-{n}"] for n in (1, 2)),
         *(["ml", "features", "--as-of", str(day), "--run-key", f"person-{n}"] for n in (1, 2)),
         *(["ml", "score", "--day", str(day), "--run-key", f"person-{n}"] for n in (1, 2)),
     ]  # fmt: skip
-    together = [
+    processes = [
         subprocess.Popen(
-            [sys.executable, "-m", *one], env=machine.environment, cwd=REPOSITORY, stdout=subprocess.DEVNULL
+            [sys.executable, "-m", *command], env=machine.environment, cwd=REPOSITORY, stdout=subprocess.DEVNULL
         )
-        for one in asked
+        for command in commands
     ]
-    assert [one.wait(600) for one in together] == [0] * len(together)
+    assert [process.wait(600) for process in processes] == [0] * len(processes)
     for stage in STAGES:
         machine.airflow.wait_for_new(f"churn_{stage}", known[stage], partition_key=str(day))
-    quiet(machine)
+    wait_for_runs(machine)
     settle(machine)
-    assert {one: content(machine, one) for one in shop_days[-3:]} == before
-    assert versions == {one: len(written(machine, "features.customers", one)) for one in versions}, (
-        "days that look back on it were made again, though its content is what it was"
+    assert {each: content(machine, each) for each in shop_days[-3:]} == before
+    assert versions == {each: len(written(machine, "features.customers", each)) for each in versions}, (
+        "days that look back on it were rebuilt, though its content has not changed"
     )
 
 
-def quiet(machine: Machine, timeout: float = 900) -> None:
-    """Until no stage has a run that is queued or running."""
+def wait_for_runs(machine: Machine, timeout: float = 900) -> None:
+    """Wait until no stage has a run that is queued or running."""
     end = time.monotonic() + timeout
     dag_ids = [f"churn_{stage}" for stage in (*STAGES, "load_history", "calendar")]
     while any(run.state in ("queued", "running") for dag_id in dag_ids for run in machine.airflow.runs(dag_id)):
-        assert time.monotonic() < end, "there are still runs"
+        assert time.monotonic() < end, f"runs are still going on after {timeout:.0f} s"
         time.sleep(2)
 
 
-def test_a_day_that_is_cleared_whole_is_rebuilt_row_for_row(machine: Machine, shop_days: list[date]) -> None:
-    """Every task of the day's newest run again, though nothing had failed and nothing has changed."""
+def test_a_day_whose_run_is_cleared_is_rebuilt_row_for_row(machine: Machine, shop_days: list[date]) -> None:
+    """Every task of the day's newest run runs again, though nothing has failed or changed."""
     day = shop_days[-1]
     settle(machine)
     before, known = content(machine, day), runs(machine, day)
     newest = machine.airflow.runs("churn_ingest", partition_key=str(day))[0]
-    asked = {"dry_run": False, "only_failed": False}
-    machine.airflow.call("POST", f"/dags/churn_ingest/dagRuns/{newest.run_id}/clear", json=asked)
+    request = {"dry_run": False, "only_failed": False}
+    machine.airflow.call("POST", f"/dags/churn_ingest/dagRuns/{newest.run_id}/clear", json=request)
     follow(machine, day, known, ("features", "score", "monitor"))
     assert content(machine, day) == before
     assert machine.rows("ops.ingested_days", "day", str(day))[0]["run_key"].startswith("churn_ingest-clean_day")
 
 
 def test_no_partition_waits_for_a_run(machine: Machine, shop_days: list[date]) -> None:
-    """After all that: what waits for a second asset would wait for ever, and 500 such stop everything."""
-    quiet(machine)
-    told = machine.python("-m", "local.pending").stdout
-    assert told.splitlines()[-1] == "0 of 500: nothing waits"
+    """After all other tests. A partition that waits for a second asset would wait for ever, and 500 of them stop all scheduling."""
+    wait_for_runs(machine)
+    output = machine.python("-m", "local.pending").stdout
+    assert output.splitlines()[-1] == "0 of 500: nothing waits"

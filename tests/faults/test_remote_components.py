@@ -1,4 +1,4 @@
-"""Airflow's own parts die, freeze and come back while tasks wait: every run goes on, and is asked for once."""
+"""Airflow's own components are killed, frozen and restarted while tasks wait: every run goes on, and is requested once."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from local import control
 from local.demo import Demo
 from local.settings import REPOSITORY
 from local.state import load
-from tests.faults.faults import Faults, wait_for
 from tests.faults.remote_tasks import KINDS, Task, newest, paused
-from tests.support.machine import Machine
+from tests.support.cloud.faults import Faults, wait_for
+from tests.support.machines.machine import Machine
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
@@ -46,92 +46,94 @@ def family(root: psutil.Process) -> list[psutil.Process]:
     return [root, *root.children(recursive=True)]
 
 
-def back(machine: Machine, unit: str, gone: int) -> None:
-    """Until the machine's supervisor has started a unit again."""
+def wait_for_restart(machine: Machine, unit: str, killed: int) -> None:
+    """Wait until the machine's supervisor has restarted a unit."""
 
-    def there() -> bool:
+    def restarted() -> bool:
         status = load(machine.settings.run_dir)
-        return status is not None and status.units[unit].state == "ready" and status.units[unit].pid != gone
+        return status is not None and status.units[unit].state == "ready" and status.units[unit].pid != killed
 
-    wait_for(there, f"{unit} to be back", 180)
+    wait_for(restarted, f"the restart of {unit}", 180)
 
 
-def all_wait(tasks: dict[str, Task], faults: Faults) -> None:
-    """Every task has asked, and waits without a worker: looks that fail for some ten seconds keep short runs there."""
-    for name, looks in (("data-factory", 0), ("databricks", 1)):  # made while asking
+def defer_all(tasks: dict[str, Task], faults: Faults) -> None:
+    """Let every task submit its work and wait without a worker; polls that fail for ten seconds keep short runs there."""
+    for name, polls in (("data-factory", 0), ("databricks", 1)):  # polls that are part of the submission
         look = tasks[name].kind.look
-        faults.add({"answer": {"status": 503}}, method=look.method, path=look.path, skip=looks, times=6)
+        faults.add({"answer": {"status": 503}}, method=look.method, path=look.path, skip=polls, times=6)
     for task in tasks.values():
         task.again()
     for task in tasks.values():
-        wait_for(task.effects, f"{task.path} to ask")
+        wait_for(task.effects, f"the submission of {task.path}")
     for task in tasks.values():
         task.wait("deferred", "success")
 
 
-def all_succeed_once(tasks: dict[str, Task]) -> None:
+def assert_all_succeed_once(tasks: dict[str, Task]) -> None:
     for task in tasks.values():
         task.wait("success", timeout=400)
     for name, task in tasks.items():
-        told = [(entry["run_key"], entry["outcome"]) for entry in task.ended()]
-        assert [outcome for _, outcome in told] == [task.kind.done], f"{name}: {told}"
+        effects = [(entry["run_key"], entry["outcome"]) for entry in task.ended()]
+        assert [outcome for _, outcome in effects] == [task.kind.done], f"{name}: {effects}"
 
 
 @pytest.mark.parametrize("unit", ["airflow-triggerer", "airflow-scheduler"])
-def test_killed_while_tasks_wait(machine: Machine, tasks: dict[str, Task], faults: Faults, unit: str) -> None:
-    all_wait(tasks, faults)
+def test_a_component_is_killed_while_tasks_wait(
+    machine: Machine, tasks: dict[str, Task], faults: Faults, unit: str
+) -> None:
+    defer_all(tasks, faults)
     killed = process(machine, unit)
-    for each in family(killed):
-        each.kill()
-    back(machine, unit, killed.pid)
-    all_succeed_once(tasks)
+    for member in family(killed):
+        member.kill()
+    wait_for_restart(machine, unit, killed.pid)
+    assert_all_succeed_once(tasks)
 
 
 def test_the_metadata_database_is_restarted(machine: Machine, tasks: dict[str, Task], faults: Faults) -> None:
-    all_wait(tasks, faults)
+    defer_all(tasks, faults)
     control.restart(machine.settings, "postgres", Console(quiet=True))
-    all_succeed_once(tasks)
+    assert_all_succeed_once(tasks)
 
 
-def test_the_api_server_is_away_for_a_minute(machine: Machine, tasks: dict[str, Task], faults: Faults) -> None:
-    all_wait(tasks, faults)
+def test_the_api_server_does_not_respond_for_a_minute(machine: Machine, tasks: dict[str, Task], faults: Faults) -> None:
+    defer_all(tasks, faults)
     frozen = family(process(machine, "airflow-api"))
-    for each in frozen:
-        each.send_signal(signal.SIGSTOP)
+    for member in frozen:
+        member.send_signal(signal.SIGSTOP)
     try:
-        time.sleep(60)  # what the case is about
+        time.sleep(60)
     finally:
-        for each in frozen:
-            each.send_signal(signal.SIGCONT)
-    all_succeed_once(tasks)
+        for member in frozen:
+            member.send_signal(signal.SIGCONT)
+    assert_all_succeed_once(tasks)
 
 
-def test_a_triggerer_that_froze_finds_another_in_its_place_and_cancels_nothing(
+def test_a_frozen_triggerer_that_was_replaced_cancels_nothing_when_it_continues(
     machine: Machine, tasks: dict[str, Task], faults: Faults
 ) -> None:
-    """Airflow 3.3 tells the trigger that was taken over that its task was killed; it must not believe that."""
+    """Airflow 3.3 tells the replaced trigger that its task was killed; the trigger must ignore that."""
     task = tasks["databricks"]
     faults.add({"run": {"how": "never ends"}}, method=task.kind.submit.method, path=task.kind.submit.path)
     task.again()
     task.wait_in_triggerer(faults)
     first = task.look()["trigger"]["triggerer_id"]
     frozen = family(process(machine, "airflow-triggerer"))
-    for each in frozen:
-        each.send_signal(signal.SIGSTOP)
+    for member in frozen:
+        member.send_signal(signal.SIGSTOP)
     command = [sys.executable, "-m", "airflow", "triggerer", "--skip-serve-logs"]
     second = subprocess.Popen(
         command, env=machine.environment, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
-        wait_for(lambda: (task.look()["trigger"] or {}).get("triggerer_id") not in (None, first), "the take-over", 180)
-        for each in frozen:
-            each.send_signal(signal.SIGCONT)
+        wait_for(lambda: (task.look()["trigger"] or {}).get("triggerer_id") not in (None, first), "the takeover", 180)
+        for member in frozen:
+            member.send_signal(signal.SIGCONT)
         time.sleep(15)  # it would have cancelled within a second or two
         assert [entry["outcome"] for entry in task.effects()] == [None]
         assert task.look()["state"] == "deferred"
     finally:
-        for each in frozen:
-            each.send_signal(signal.SIGCONT)
+        for member in frozen:
+            member.send_signal(signal.SIGCONT)
         children = psutil.Process(second.pid).children(recursive=True)
         second.terminate()
         second.wait(60)

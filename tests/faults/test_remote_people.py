@@ -1,4 +1,4 @@
-"""A person acts on a task that waits: its remote run is wanted no longer, and is cancelled."""
+"""A person changes a task that waits: its remote run is no longer needed, and is cancelled."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from local.demo import Demo
-from tests.faults.faults import Faults
 from tests.faults.remote_tasks import KINDS, Task, newest, paused
-from tests.support.machine import Machine
+from tests.support.cloud.faults import Faults
+from tests.support.machines.machine import Machine
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
@@ -24,15 +24,15 @@ def _alone(machine: Machine, demo: Demo) -> Iterator[None]:
 
 @pytest.fixture
 def waiting(machine: Machine, demo: Demo, _alone: None, faults: Faults) -> dict[str, Task]:
-    """One task for each service that waits for a run that will never end."""
-    found = {name: newest(machine, name) for name in SERVICES}
-    for task in found.values():
+    """One task per service, each waiting for a run that never ends."""
+    tasks = {name: newest(machine, name) for name in SERVICES}
+    for task in tasks.values():
         faults.add({"run": {"how": "never ends"}}, method=task.kind.submit.method, path=task.kind.submit.path)
         task.again()
-    for task in found.values():
+    for task in tasks.values():
         task.wait_in_triggerer(faults)
         assert [entry["outcome"] for entry in task.effects()] == [None]
-    return found
+    return tasks
 
 
 def cancelled(task: Task) -> bool:
@@ -44,7 +44,7 @@ def cancelled(task: Task) -> bool:
     [
         pytest.param(lambda task: task.mark("failed"), "failed", 1, id="marked-failed"),
         pytest.param(lambda task: task.mark("success"), "success", 1, id="marked-success"),
-        pytest.param(lambda task: task.clear(), "success", 2, id="cleared-and-wanted-anew"),
+        pytest.param(lambda task: task.clear(), "success", 2, id="cleared"),
     ],
 )
 def test_the_run_is_cancelled(waiting: dict[str, Task], act: Callable[[Task], None], state: str, effects: int) -> None:
@@ -70,6 +70,6 @@ def test_the_run_is_cancelled_when_its_dag_run_is_marked_failed(machine: Machine
     task = Task(machine, kind, machine.airflow.trigger(kind.dag_id, partition_key=day).run_id, known)
     task.wait_in_triggerer(faults)
     path = f"/dags/{kind.dag_id}/dagRuns/{task.run_id}"
-    machine.airflow.call("PATCH", path, json={"state": "failed"})  # Airflow deletes no run that is running
+    machine.airflow.call("PATCH", path, json={"state": "failed"})  # Airflow does not delete a running run
     assert cancelled(task)
     machine.airflow.call("DELETE", path)

@@ -1,12 +1,11 @@
-"""A service that dies, a disk that is full, no memory, no file handles: afterwards the loop has made the right tables.
+"""A service dies, a disk is full, memory or file handles run out: afterwards the loop has built the right tables.
 
-Each test takes one day out of all tables and sends it through the loop while the fault happens in every stage; then the
+Each test removes one day from all tables and sends it through the loop while the fault happens in every stage. Then the
 day's rows must be those of the undisturbed walk, every run key had one effect, and no process, lease or file is left.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -24,13 +23,13 @@ from local import control
 from local.state import load, supervised
 from tests.faults import walks
 from tests.faults.disks import full, is_small
-from tests.faults.faults import command, wait_for
-from tests.support.day_content import STAGES, Content, content
-from tests.support.machine import Machine
+from tests.support.cloud.faults import command, wait_for
+from tests.support.machines.day_content import STAGES, Content, content
+from tests.support.machines.machine import Machine
 
 pytestmark = pytest.mark.timeout(1800)
 
-# every task of a day that asks for something, in the order in which they come
+# every task of a day that makes requests, in the order in which they run
 TASKS = (
     ("ingest", "list_files"),
     ("ingest", "copy_files"),
@@ -51,27 +50,27 @@ def day(shop_days: list[date]) -> date:
 @pytest.fixture(scope="module")
 def undisturbed(machine: Machine, day: date) -> Content:
     walks.quiet(machine)
-    found = content(machine, day)
-    assert all(found[table] for table in found if not table.startswith("quarantine")), "the walk made this day"
-    return found
+    tables = content(machine, day)
+    assert all(tables[name] for name in tables if not name.startswith("quarantine")), "the walk built this day"
+    return tables
 
 
 def through(machine: Machine, day: date, undisturbed: Content, disturb: Disturb) -> None:
-    """Send the day through the loop; `disturb(task)` is called when each task is at work."""
+    """Send the day through the loop; `disturb(task)` is called once each task has started."""
     walks.all_ready(machine)
     before, since = walks.known(machine, day), walks.last_entry(machine)
     walks.forget(machine, day)
-    walks.patiently(lambda: machine.airflow.trigger("churn_ingest", partition_key=str(day)))
+    walks.retry(lambda: machine.airflow.trigger("churn_ingest", partition_key=str(day)))
     for stage, task in TASKS:
-        walks.begun(machine, stage, task, day, before)
+        walks.started(machine, stage, task, day, before)
         disturb(task)
     for stage in STAGES:
         walks.ended(machine, stage, day, before)
     assert content(machine, day) == undisturbed
-    walks.settled(machine, since)
+    walks.assert_settled(machine, since)
 
 
-@pytest.mark.parametrize("first", [signal.SIGKILL, signal.SIGTERM], ids=["killed-first", "asked-to-end-first"])
+@pytest.mark.parametrize("first", [signal.SIGKILL, signal.SIGTERM], ids=["killed-first", "terminated-first"])
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_that_ends_in_the_middle_of_every_stage(
     machine: Machine, day: date, undisturbed: Content, name: str, first: signal.Signals
@@ -95,7 +94,7 @@ def test_a_disk_that_is_full_for_a_while(machine: Machine, day: date, undisturbe
     def fill(task: str) -> None:
         if task in ("copy_files", "compute_features"):
             with full(folder):
-                time.sleep(12)  # longer than two saves of Azurite's, than several retries of any client
+                time.sleep(12)  # longer than two of Azurite's saves, and than several retries of any client
 
     through(machine, day, undisturbed, fill)
 
@@ -110,21 +109,21 @@ def test_a_service_without_file_handles_for_a_while(
             soft, hard = process.rlimit(psutil.RLIMIT_NOFILE)
             process.rlimit(psutil.RLIMIT_NOFILE, (3, hard))
             time.sleep(6)
-            if process.is_running():  # it may have ended because of it, and been started again
+            if process.is_running():  # the fault may have ended it; then the supervisor has restarted it
                 process.rlimit(psutil.RLIMIT_NOFILE, (soft, hard))
 
     through(machine, day, undisturbed, starve)
 
 
-def test_a_stage_that_is_out_of_memory_fails_and_is_done_again(
+def test_a_stage_that_runs_out_of_memory_fails_and_is_retried(
     machine: Machine, day: date, undisturbed: Content
 ) -> None:
-    """The warm cluster's forks inherit its limit, so the stage's own process is the one that has too little."""
+    """The warm cluster's forks inherit its limit, so the stage's own process is the one that runs out of memory."""
 
     def warm() -> psutil.Process:
         below = walks.service(machine, "standins").children(recursive=True)
-        (found,) = [one for one in below if "standins.compute.zygote" in command(one)]
-        return found
+        (zygote,) = [process for process in below if "standins.compute.zygote" in command(process)]
+        return zygote
 
     def restrict(task: str) -> None:
         if task != "copy_files":
@@ -133,7 +132,7 @@ def test_a_stage_that_is_out_of_memory_fails_and_is_done_again(
         limits = process.rlimit(psutil.RLIMIT_AS)
         process.rlimit(psutil.RLIMIT_AS, (process.memory_info().vms + 64 * 2**20, limits[1]))
         end = time.monotonic() + 120
-        while not any(e["id"] > since and e["outcome"] == "FAILED" for e in machine.ledger()):
+        while not any(entry["id"] > since and entry["outcome"] == "FAILED" for entry in machine.ledger()):
             assert time.monotonic() < end, "no stage has failed for lack of memory"
             time.sleep(0.3)
         process.rlimit(psutil.RLIMIT_AS, limits)
@@ -149,11 +148,10 @@ def test_the_supervisor_and_its_guard_killed_in_the_middle_of_a_day(
             return
         status = load(machine.settings.run_dir)
         assert status is not None
-        for one in (status.guard, status.supervisor):
-            os.kill(one.pid, signal.SIGKILL)
+        for process in (status.guard, status.supervisor):
+            os.kill(process.pid, signal.SIGKILL)
         wait_for(lambda: not supervised(machine.settings.run_dir), "the supervisor's death")  # a signal takes its time
-        told = StringIO()
-        assert control.up(machine.settings, Console(file=told)), "it was not up any more"
+        assert control.up(machine.settings, Console(file=StringIO())), "it was not up any more"
 
     through(machine, day, undisturbed, kill)
 
@@ -162,45 +160,47 @@ def test_the_supervisor_and_its_guard_killed_in_the_middle_of_a_day(
 def test_training_and_promotion_through_the_death_of_a_service(
     machine: Machine, undisturbed: Content, name: str
 ) -> None:
-    """One version is registered per run key; its gate's decision, and its promotion if it has one, are there once."""
+    """One version is registered per run key; its gate decision, and its promotion if any, are recorded once."""
     since = walks.last_entry(machine)
     moments = random.Random(name)
     versions = _versions(machine)
     run = machine.airflow.trigger("churn_train")
     for task in ("build_training_set", "validate_training_set", "train_model"):
-        _at_work(machine, run.dag_id, run.run_id, task)
+        _wait_until_started(machine, run.dag_id, run.run_id, task)
         time.sleep(moments.uniform(0, 3))
         walks.service(machine, name).send_signal(signal.SIGKILL)
-    promoted = {one.run_id for one in walks.patiently(lambda: machine.airflow.runs("churn_promote"))}
-    _over(machine, "churn_train", run.run_id)
+    known = {promotion.run_id for promotion in walks.retry(lambda: machine.airflow.runs("churn_promote"))}
+    _wait_for_success(machine, "churn_train", run.run_id)
     end = time.monotonic() + 300
-    while not (new := [one for one in machine.airflow.runs("churn_promote") if one.run_id not in promoted]):
-        assert time.monotonic() < end, "no promotion has begun"
+    while not (
+        new := [promotion for promotion in machine.airflow.runs("churn_promote") if promotion.run_id not in known]
+    ):
+        assert time.monotonic() < end, "no promotion has started"
         time.sleep(0.5)
     walks.service(machine, name).send_signal(signal.SIGKILL)
-    _over(machine, "churn_promote", new[-1].run_id)
+    _wait_for_success(machine, "churn_promote", new[-1].run_id)
     (version,) = _versions(machine) - versions
-    decided = [row for row in _decisions(machine) if str(row["version"]) == version]
+    decided = [row for row in machine.storage("read_table", "ops.decisions") if str(row["version"]) == version]
     assert [row["event"] for row in decided if row["event"] != "promotion"] == ["gate"]
     assert len({row["event"] for row in decided}) == len(decided)
-    walks.settled(machine, since)
+    walks.assert_settled(machine, since)
 
 
-def _at_work(machine: Machine, dag_id: str, run_id: str, task_id: str) -> None:
+def _wait_until_started(machine: Machine, dag_id: str, run_id: str, task_id: str) -> None:
     end = time.monotonic() + 420
     while True:
-        (run,) = [one for one in walks.patiently(lambda: machine.airflow.runs(dag_id)) if one.run_id == run_id]
+        (run,) = [run for run in walks.retry(lambda: machine.airflow.runs(dag_id)) if run.run_id == run_id]
         if walks.at_work(machine, run, task_id):
             return
         assert run.state != "failed", machine.airflow.explain(run)
-        assert time.monotonic() < end, f"{task_id} has not begun"
+        assert time.monotonic() < end, f"{task_id} has not started"
         time.sleep(0.2)
 
 
-def _over(machine: Machine, dag_id: str, run_id: str) -> None:
+def _wait_for_success(machine: Machine, dag_id: str, run_id: str) -> None:
     end = time.monotonic() + 600
     while True:
-        (run,) = [one for one in walks.patiently(lambda: machine.airflow.runs(dag_id)) if one.run_id == run_id]
+        (run,) = [run for run in walks.retry(lambda: machine.airflow.runs(dag_id)) if run.run_id == run_id]
         if run.state in ("success", "failed"):
             assert run.state == "success", machine.airflow.explain(run)
             return
@@ -209,13 +209,7 @@ def _over(machine: Machine, dag_id: str, run_id: str) -> None:
 
 
 def _versions(machine: Machine) -> set[str]:
-    """By MLflow's own API: its client in a `python -c` meets PySpark's, which ends such programs."""
+    """By MLflow's HTTP API: its client in a `python -c` imports PySpark's client, which ends such programs."""
     url = f"{machine.settings.url('mlflow')}/api/2.0/mlflow/model-versions/search"
-    answer = httpx.get(url, params={"filter": "name='churn'"}, trust_env=False, timeout=60).raise_for_status()
-    return {one["version"] for one in answer.json()["model_versions"]}
-
-
-def _decisions(machine: Machine) -> list[dict[str, object]]:
-    code = "from ml import lake; import json; print(json.dumps(lake.read('ops.decisions').to_pylist(), default=str))"
-    found: list[dict[str, object]] = json.loads(machine.python("-c", code).stdout.splitlines()[-1])
-    return found
+    response = httpx.get(url, params={"filter": "name='churn'"}, trust_env=False, timeout=60).raise_for_status()
+    return {version["version"] for version in response.json()["model_versions"]}

@@ -1,4 +1,4 @@
-"""The on-call runbook (docs/runbook.md), chapter by chapter: its very commands are run, and what its clicks ask for."""
+"""The on-call runbook (docs/runbook.md), chapter by chapter: its commands are run, and the requests of its clicks are sent."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import pytest
 from local import control
 from local.airflow_api import DagRun
 from local.settings import REPOSITORY
-from tests.faults.faults import Faults, wait_for
-from tests.support.day_content import content, follow, runs, settle, written
-from tests.support.machine import Machine
-from tests.support.new_days import new_day, purchases
+from tests.support.cloud.faults import Faults, wait_for
+from tests.support.machines.day_content import content, follow, runs, settle, written
+from tests.support.machines.machine import Machine
+from tests.support.machines.new_days import new_day, purchases
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -29,40 +29,40 @@ SCORES = "gold.customer_churn_scores"
 
 
 def chapter(title: str) -> str:
-    found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", RUNBOOK, re.MULTILINE | re.DOTALL)
-    assert found, f"the runbook has no chapter {title!r}"
-    return found[1]
+    match = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", RUNBOOK, re.MULTILINE | re.DOTALL)
+    assert match, f"the runbook has no chapter {title!r}"
+    return match[1]
 
 
 def commands(title: str, **words: date) -> list[str]:
-    """The chapter's commands, with the words that stand for days filled in."""
+    """The chapter's commands, with its placeholders of days filled in."""
     lines = [line.strip() for line in chapter(title).splitlines() if line.startswith("    ")]
     assert lines, f"the chapter {title!r} has no commands"
     for word, day in words.items():
         lines = [re.sub(rf"\b{word}\b", str(day), line) for line in lines]
     left = [line for line in lines if re.search(r"\b(D|FIRST|LAST|AFTER)\b", line)]
-    assert not left, f"say which day is meant: {left}"
+    assert not left, f"placeholders without a day: {left}"
     return lines
 
 
 def shell(machine: Machine, command: str) -> str:
-    """Run one line as a person types it, in a shell that speaks to the machine."""
+    """Run one line as a user types it, in a shell with the machine's environment."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    told = subprocess.run(
+    result = subprocess.run(
         ["sh", "-c", command], env=machine.environment | {"PATH": path}, cwd=REPOSITORY, capture_output=True, text=True
     )
-    assert told.returncode == 0, f"{command}\n{told.stdout}\n{told.stderr}"
-    return told.stdout
+    assert result.returncode == 0, f"{command}\n{result.stdout}\n{result.stderr}"
+    return result.stdout
 
 
 def failed_run(machine: Machine, day: date, timeout: float = 600) -> DagRun:
-    """The newest run of the day's ingestion, when it has failed."""
+    """The newest run of the day's ingestion, once it has failed."""
 
-    def there() -> DagRun | None:
-        found = machine.airflow.runs("churn_ingest", partition_key=str(day))
-        return found[0] if found and found[0].state == "failed" else None
+    def newest_failed() -> DagRun | None:
+        day_runs = machine.airflow.runs("churn_ingest", partition_key=str(day))
+        return day_runs[0] if day_runs and day_runs[0].state == "failed" else None
 
-    run: DagRun = wait_for(there, f"the failure of churn_ingest for {day}", timeout)
+    run: DagRun = wait_for(newest_failed, f"the failure of churn_ingest for {day}", timeout)
     return run
 
 
@@ -72,13 +72,12 @@ def at_rest(machine: Machine, shop_days: list[date]) -> Iterator[None]:
     settle(machine)
 
 
-def test_the_table_of_days_says_that_all_is_well(machine: Machine, shop_days: list[date]) -> None:
+def test_the_table_of_days_shows_no_pending_day(machine: Machine, shop_days: list[date]) -> None:
     settle(machine)
-    look, ask = commands("What is wrong?")
-    told = shell(machine, look)
-    assert str(shop_days[-1]) in told
+    show_days, start_arrivals = commands("What is wrong?")
+    assert str(shop_days[-1]) in shell(machine, show_days)
     known = {run.run_id for run in machine.airflow.runs("churn_arrivals")}
-    shell(machine, ask)
+    shell(machine, start_arrivals)
     machine.airflow.wait_for_new("churn_arrivals", known)
 
 
@@ -96,11 +95,11 @@ def test_one_day_has_failed(machine: Machine, faults: Faults, way: str) -> None:
         for command in commands("One day has failed", D=day):
             shell(machine, command)
     else:
-        asked = {"dry_run": False, "only_failed": True}
-        machine.airflow.call("POST", f"/dags/churn_ingest/dagRuns/{run.run_id}/clear", json=asked)
+        request = {"dry_run": False, "only_failed": True}
+        machine.airflow.call("POST", f"/dags/churn_ingest/dagRuns/{run.run_id}/clear", json=request)
     follow(machine, day, known, ("features", "score", "monitor"))
     again = machine.airflow.runs("churn_ingest", partition_key=str(day))
-    assert [(one.run_id, one.state) for one in again] == [(run.run_id, "success")], "the same run, and no other"
+    assert [(each.run_id, each.state) for each in again] == [(run.run_id, "success")], "the same run, and no other"
     assert len(machine.rows("silver.transactions", "day", str(day))) == 3
 
 
@@ -121,8 +120,8 @@ def test_several_days_have_failed(machine: Machine, faults: Faults) -> None:
         follow(machine, day, known[day], ("features", "score", "monitor"))
     settle(machine)
     rebuilt, known = {day: content(machine, day) for day in days}, {day: runs(machine, day) for day in days}
-    # by clicks: the backfill, as the UI asks for it
-    asked = {
+    # by clicks: the backfill, as the UI requests it
+    request = {
         "dag_id": "churn_calendar",
         "from_date": f"{days[0]}T00:00:00Z",
         "to_date": f"{days[-1] + timedelta(days=1)}T00:00:00Z",
@@ -131,7 +130,7 @@ def test_several_days_have_failed(machine: Machine, faults: Faults) -> None:
         "run_backwards": False,
         "dag_run_conf": {},
     }
-    machine.airflow.call("POST", "/backfills", json=asked)
+    machine.airflow.call("POST", "/backfills", json=request)
     for day in days:
         follow(machine, day, known[day])
     assert {day: content(machine, day) for day in days} == rebuilt
@@ -146,12 +145,12 @@ def test_upstream_has_sent_a_week_again(machine: Machine, shop_days: list[date])
     for day in week:
         machine.land_file(str(day), "again.csv", purchases(day, 5, "again"))
     settle(machine)
-    look, history, load = commands("Upstream has sent a week again", FIRST=week[0], LAST=week[-1])
-    assert "stale" not in shell(machine, look)
-    assert str(week[0]) in shell(machine, history).splitlines()[-2], "the newest writing says because of which days"
+    show_days, history, load = commands("Upstream has sent a week again", FIRST=week[0], LAST=week[-1])
+    assert "stale" not in shell(machine, show_days)
+    assert str(week[0]) in shell(machine, history).splitlines()[-2], "the newest entry names the days that caused it"
     assert content(machine, before_it) == untouched
     for day in (*week, last):
-        # each once when the week comes at once; on a busy machine its days may come one by one
+        # once per day when the week arrives together; on a busy machine its days may arrive one by one
         assert 1 <= len(written(machine, SCORES, day)) - built[day] <= len(week)
     rows = {day: content(machine, day) for day in week}
     known = {run.run_id for run in machine.airflow.runs("churn_load_history")}
@@ -170,12 +169,14 @@ def test_wrong_data_was_accepted_yesterday(machine: Machine) -> None:
     trained = {run.run_id for run in machine.airflow.runs("churn_train")}
     machine.land_file(str(day), "x.csv", purchases(day, 4, "right"))
     settle(machine)
-    told = [shell(machine, one) for one in commands("Wrong data was accepted yesterday", D=day, FIRST=day, LAST=day)]
+    outputs = [
+        shell(machine, command) for command in commands("Wrong data was accepted yesterday", D=day, FIRST=day, LAST=day)
+    ]
     assert {row["transaction_id"] for row in machine.rows("silver.transactions", "day", str(day))} == {
         f"right{n}" for n in range(4)
     }
-    assert len(told[1].splitlines()) >= 3, "the wrong scores and the right ones"
-    assert len(told) == 4
+    assert len(outputs[1].splitlines()) >= 3, "the wrong scores and the right ones"
+    assert len(outputs) == 4
     machine.airflow.wait_for_new("churn_train", trained)
 
 
@@ -186,25 +187,23 @@ def test_the_champion_was_wrong_for_three_days(machine: Machine, shop_days: list
     wrong = another_champion(machine)
     rescore(machine, days, wrong)
     title = "The champion was wrong for three days"
-    back, again = commands(title, FIRST=days[0], LAST=days[-1])
+    roll_back, rescore_days = commands(title, FIRST=days[0], LAST=days[-1])
     known = {day: runs(machine, day) for day in days}
     if way == "commands":
-        shell(machine, back)
-        shell(machine, back)  # twice is once
-        shell(machine, again)
+        shell(machine, roll_back)
+        shell(machine, roll_back)  # the second call has no effect
+        shell(machine, rescore_days)
     else:
-        asked = machine.airflow.trigger("churn_rollback", conf={"why": "it calls everybody lost"})
-        machine.airflow.wait(asked)
+        machine.airflow.wait(machine.airflow.trigger("churn_rollback", conf={"why": "it calls everybody lost"}))
         conf = {"first": str(days[0]), "last": str(days[-1])}
         machine.airflow.wait(machine.airflow.trigger("churn_on_champion", conf=conf))
     for day in days:
         follow(machine, day, known[day], ("score", "monitor"))
         assert served_by(machine, day) == right
-        versions = [one["model_version"] for one in written(machine, SCORES, day)]
+        versions = [entry["model_version"] for entry in written(machine, SCORES, day)]
         assert versions[-1] == right
         assert wrong in versions
-    told = machine.python("-m", "ml", "registry", "history").stdout
-    assert "it calls everybody lost" in told
+    assert "it calls everybody lost" in machine.python("-m", "ml", "registry", "history").stdout
 
 
 def served_by(machine: Machine, day: date) -> str:
@@ -213,7 +212,7 @@ def served_by(machine: Machine, day: date) -> str:
 
 
 def another_champion(machine: Machine) -> str:
-    """Train a version and make it champion as the gate would; whether it deserves it is not what is tested."""
+    """Train a version and make it champion, whatever the gate decides."""
     before = {run.run_id for run in machine.airflow.runs("churn_promote")}
     run = machine.airflow.wait(machine.airflow.trigger("churn_train"))
     version = str(machine.airflow.xcom(run, "train_model")["version"])
@@ -232,15 +231,15 @@ def rescore(machine: Machine, days: list[date], version: str) -> None:
 
 
 def test_the_machine_died(machine: Machine) -> None:
-    """In the middle of a day: every process of it is killed at once, as when the power goes."""
+    """In the middle of a day every process of the machine is killed at once, as by a power failure."""
     day = new_day(machine)
     machine.land_file(str(day), "x.csv", purchases(day, 6))
 
     def cleaning() -> bool:
-        found = machine.airflow.runs("churn_ingest", partition_key=str(day))
-        return bool(found) and any(
+        day_runs = machine.airflow.runs("churn_ingest", partition_key=str(day))
+        return bool(day_runs) and any(
             task["task_id"] == "clean_day" and task["state"] in ("running", "deferred")
-            for task in machine.airflow.tasks(found[0])
+            for task in machine.airflow.tasks(day_runs[0])
         )
 
     wait_for(cleaning, f"the cleaning of {day}", 300)
@@ -256,9 +255,9 @@ def power_off(machine: Machine) -> None:
     """Kill (-9) every process that belongs to the machine, until none is left."""
 
     def gone() -> bool:
-        for one in control.leftovers(machine.settings.run_dir):
-            with suppress(ProcessLookupError):  # it may have ended with another one
-                os.kill(one.pid, signal.SIGKILL)
+        for process in control.leftovers(machine.settings.run_dir):
+            with suppress(ProcessLookupError):  # it may have ended with another process
+                os.kill(process.pid, signal.SIGKILL)
         return not control.leftovers(machine.settings.run_dir)
 
     wait_for(gone, "the end of every process", 30)

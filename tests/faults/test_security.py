@@ -1,4 +1,4 @@
-"""What the machine's secrets, sockets and pages are after days that went well and days that failed in every way."""
+"""The machine's secrets, sockets and pages, after days that succeeded and days that failed in many ways."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ import requests
 from local import environment, processes
 from local.settings import REPOSITORY, load_secrets
 from tests.faults import walks
-from tests.faults.faults import Faults, command
 from tests.faults.secrets import Search, readable_by_others
+from tests.support.cloud.faults import Faults, command
 from tests.support.html_pages import Page
-from tests.support.machine import Machine
+from tests.support.machines import storage_client
+from tests.support.machines.machine import Machine
 
 pytestmark = pytest.mark.timeout(1200)
 
@@ -36,7 +37,7 @@ HOSTILE = [
 
 @pytest.fixture(scope="module")
 def hostile_day(machine: Machine, day: date) -> date:
-    """A day whose rows say what they like, among good ones, and which has failed in other ways before it went through."""
+    """A day with hostile rows among good ones, which has failed in other ways before it is ingested."""
     good = machine.rows("silver.transactions", "day", str(day - timedelta(days=3)))
     names = [name for name in good[0] if name not in ("day",) and not name.startswith("_")]
     lines = ["\t".join(names)]
@@ -50,17 +51,17 @@ def hostile_day(machine: Machine, day: date) -> date:
 
 
 def test_every_socket_of_the_machine_is_on_loopback(machine: Machine) -> None:
-    ours = {one.pid for one in processes.marked(str(machine.settings.run_dir))}
+    ours = {process.pid for process in processes.marked(str(machine.settings.run_dir))}
     listening = [
-        one
-        for one in psutil.net_connections("inet")
-        if one.pid in ours and (one.status == psutil.CONN_LISTEN or (one.type.name == "SOCK_DGRAM" and one.laddr))
+        end
+        for end in psutil.net_connections("inet")
+        if end.pid in ours and (end.status == psutil.CONN_LISTEN or (end.type.name == "SOCK_DGRAM" and end.laddr))
     ]
-    assert {one.laddr.port for one in listening} >= set(machine.settings.ports.values())
+    assert {end.laddr.port for end in listening} >= set(machine.settings.ports.values())
     open_to_others = [
-        f"{one.laddr.ip}:{one.laddr.port} of {' '.join(command(one.pid))[:120]}"
-        for one in listening
-        if not ipaddress.ip_address(one.laddr.ip).is_loopback
+        f"{end.laddr.ip}:{end.laddr.port} of {' '.join(command(end.pid))[:120]}"
+        for end in listening
+        if not ipaddress.ip_address(end.laddr.ip).is_loopback
     ]
     assert open_to_others == []
 
@@ -68,27 +69,25 @@ def test_every_socket_of_the_machine_is_on_loopback(machine: Machine) -> None:
 def test_other_users_read_nothing_of_the_state_directory(machine: Machine) -> None:
     run_dir = machine.settings.run_dir
     assert list(readable_by_others(run_dir)) == []
-    if os.geteuid() == 0:  # and really not, as the user with the fewest rights
+    if os.geteuid() == 0:  # then try it as the user with the fewest rights
         for name in ("secrets.json", "airflow/passwords.json", "log/standins.log", "standins/standins.sqlite"):
-            told = subprocess.run(
+            result = subprocess.run(
                 ["cat", str(run_dir / name)], user=65534, group=65534, capture_output=True, check=False
             )
-            assert told.returncode != 0, name
+            assert result.returncode != 0, name
 
 
 def test_no_command_line_shows_a_secret(machine: Machine) -> None:
     search = Search(machine.settings)
     shown = {
-        words[0]: found
-        for one in processes.marked(str(machine.settings.run_dir))
-        if (words := command(one.pid)) and (found := search.within("\0".join(words).encode()))
+        words[0]: finds
+        for process in processes.marked(str(machine.settings.run_dir))
+        if (words := command(process.pid)) and (finds := search.within("\0".join(words).encode()))
     }
     assert shown == {}
 
 
-def test_a_day_that_says_what_it_likes_goes_through_and_its_pages_run_nothing(
-    machine: Machine, hostile_day: date
-) -> None:
+def test_a_day_with_hostile_rows_is_ingested_and_its_pages_run_no_script(machine: Machine, hostile_day: date) -> None:
     before = walks.known(machine, hostile_day)
     machine.airflow.trigger("churn_ingest", partition_key=str(hostile_day))
     walks.ended(machine, "ingest", hostile_day, before)
@@ -96,11 +95,8 @@ def test_a_day_that_says_what_it_likes_goes_through_and_its_pages_run_nothing(
     assert account["quarantined"] > 0
     assert account["received"] == account["silver"] + account["quarantined"] + account["duplicates"]
     assert not os.path.exists("/tmp/owned")  # noqa: PTH110 - what a shell would have made
-    names = machine.python(
-        "-c",
-        "from ml import store; print(*[b.name for b in store.reports().list() if b.name.endswith('.html')], sep='\\n')",
-    ).stdout.split("\n")
-    pages = [f"{machine.settings.url('blob')}/{environment.ACCOUNT}/reports/{name}" for name in names if name]
+    names = machine.storage("report_pages")
+    pages = [f"{machine.settings.url('blob')}/{environment.ACCOUNT}/reports/{name}" for name in names]
     assert any(str(hostile_day) in page for page in pages)
     standins = machine.settings.url("standins", "https")
     links = {entry["remote_id"]: entry["service"] for entry in machine.ledger()}
@@ -110,15 +106,15 @@ def test_a_day_that_says_what_it_likes_goes_through_and_its_pages_run_nothing(
     session = requests.Session()
     session.trust_env = False
     for page in pages:
-        answer = session.get(page, verify=str(machine.settings.ca_file), timeout=60)
-        answer.raise_for_status()
-        assert Page(answer.text).bad == [], page
+        response = session.get(page, verify=str(machine.settings.ca_file), timeout=60)
+        response.raise_for_status()
+        assert Page(response.text).bad == [], page
 
 
 @pytest.mark.parametrize(
     "key", ["'; DROP TABLE dag_run; --", "../../x", "20261101", "{{ conn.databricks_default.password }}"]
 )
-def test_a_run_for_no_day_is_refused_in_words(machine: Machine, key: str) -> None:
+def test_a_run_without_a_valid_day_is_refused_with_a_message(machine: Machine, key: str) -> None:
     try:
         run = machine.airflow.trigger("churn_features", partition_key=key)
     except requests.HTTPError as error:  # Airflow's own check
@@ -138,7 +134,9 @@ def test_a_run_for_no_day_is_refused_in_words(machine: Machine, key: str) -> Non
         pytest.param("promote", {"version": "1; touch /tmp/owned"}, id="no-number"),
     ],
 )
-def test_a_conf_that_no_param_allows_is_refused_in_words(machine: Machine, dag: str, conf: dict[str, str]) -> None:
+def test_a_conf_that_no_param_allows_is_refused_with_a_message(
+    machine: Machine, dag: str, conf: dict[str, str]
+) -> None:
     with pytest.raises(requests.HTTPError) as refused:
         machine.airflow.trigger(f"churn_{dag}", conf=conf)
     assert refused.value.response.status_code in (400, 422)
@@ -147,9 +145,9 @@ def test_a_conf_that_no_param_allows_is_refused_in_words(machine: Machine, dag: 
 
 @pytest.fixture
 def failures(machine: Machine, faults: Faults, hostile_day: date) -> str:
-    """A day that fails in the ways that tell most: refused tokens, refused calls, broken bodies, wrong keys. Its words."""
-    told = []
-    for path, answer in (
+    """The output of runs that fail in the ways that print most: refused tokens, refused calls, server errors, wrong keys."""
+    output = []
+    for path, response in (
         (".*/oauth2/v2.0/token", {"status": 401, "json": {"error": "invalid_client"}}),
         (
             ".*/pipelines/.*/createRun",
@@ -157,11 +155,11 @@ def failures(machine: Machine, faults: Faults, hostile_day: date) -> str:
         ),
         (".*/jobs/runs/submit", {"status": 500, "json": {"error_code": "INTERNAL_ERROR", "message": "no"}}),
     ):
-        rule = faults.add({"answer": answer}, path=path, times=2)
+        rule = faults.add({"answer": response}, path=path, times=2)
         run = machine.airflow.trigger("churn_ingest", partition_key=str(hostile_day))
         while run.state not in ("success", "failed"):
-            run = next(one for one in machine.airflow.runs("churn_ingest") if one.run_id == run.run_id)
-        told.append(machine.airflow.explain(run))
+            run = next(r for r in machine.airflow.runs("churn_ingest") if r.run_id == run.run_id)
+        output.append(machine.airflow.explain(run))
         faults.delete(rule)
     wrong = {**machine.environment, "AZURE_STORAGE_ACCOUNT_KEY": "YSB3cm9uZyBrZXkgdGhhdCBpcyBub2JvZHkncw=="}
     command = [sys.executable, "-m", "ml", "score", "--day", str(hostile_day), "--run-key", "wrong-key"]
@@ -169,21 +167,17 @@ def failures(machine: Machine, faults: Faults, hostile_day: date) -> str:
     assert failed.returncode != 0
     assert "YSB3cm9uZy" not in failed.stdout + failed.stderr
     away = {**machine.environment, "AZURE_STORAGE_ENDPOINT": "http://127.0.0.1:1/devstoreaccount1"}
-    command = [
-        sys.executable,
-        "-c",
-        "from ml import store; store.landing().client.get_container_properties(retry_total=0)",
-    ]
+    command = [sys.executable, "-m", storage_client.__name__, "ask_landing_once"]
     gone = subprocess.run(command, env=away, capture_output=True, text=True, cwd=REPOSITORY, check=False)
     assert gone.returncode != 0
-    return "\n".join([*told, failed.stdout, failed.stderr, gone.stdout, gone.stderr])
+    return "\n".join([*output, failed.stdout, failed.stderr, gone.stdout, gone.stderr])
 
 
-def test_no_secret_is_written_down_anywhere(machine: Machine, failures: str) -> None:
+def test_no_secret_is_stored_anywhere_it_must_not_be(machine: Machine, failures: str) -> None:
     """In logs, XComs, rendered templates, errors, pages, the ledger, tags, artifacts, or a file of another kind."""
     search = Search(machine.settings)
     sentinel = load_secrets(machine.settings)["client_secret"]
-    assert search.within(f"password={sentinel}".encode()), "the search finds what is there"
+    assert search.within(f"password={sentinel}".encode()), "the search finds a secret that is present"
     assert search.within(failures.encode()) == set()
-    found = sorted({f"{where}: {what}" for where, what in [*search.files(), *search.databases()]})
-    assert found == []
+    finds = sorted({f"{where}: {what}" for where, what in [*search.files(), *search.databases()]})
+    assert finds == []

@@ -1,4 +1,4 @@
-"""The tap itself: it passes everything on, and kills exactly where it is told to."""
+"""The tap itself: it forwards everything, and kills exactly at the requested change."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
-from tests.faults.tap import Tap, Trap, normalised
+from tests.faults.tap import Tap, Trap, normalise
 
 pytestmark = pytest.mark.timeout(60)
 
 
 class Service(ThreadingHTTPServer):
-    """Answers with what it was sent and keeps what it was asked to do."""
+    """Responds with the body of the request and records its path."""
 
     def __init__(self) -> None:
         self.done: list[str] = []
@@ -45,7 +45,7 @@ class Service(ThreadingHTTPServer):
             do_GET = do_HEAD = do_POST = do_PUT  # noqa: N815 - as http.server calls them
 
             def log_message(self, *_: object) -> None:
-                """Keep quiet."""
+                """Print nothing."""
 
         super().__init__(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -53,22 +53,22 @@ class Service(ThreadingHTTPServer):
 
 @pytest.fixture
 def service() -> Iterator[Service]:
-    with Service() as made:
-        yield made
-        made.shutdown()
+    with Service() as service:
+        yield service
+        service.shutdown()
 
 
 @pytest.fixture
 def tap(service: Service) -> Iterator[Tap]:
-    with Tap({"blob": service.server_address[1]}) as made:
-        yield made
+    with Tap({"blob": service.server_address[1]}) as tap:
+        yield tap
 
 
 def url(tap: Tap, path: str) -> str:
     return f"http://127.0.0.1:{tap.ports['blob']}{path}"
 
 
-def test_it_passes_on_every_way_to_send_a_body(tap: Tap, service: Service) -> None:
+def test_every_way_to_send_a_body_is_forwarded(tap: Tap, service: Service) -> None:
     big = bytes(range(256)) * 4096
     with httpx.Client(trust_env=False) as http:
         assert http.put(url(tap, "/a"), content=big).content == big
@@ -80,7 +80,9 @@ def test_it_passes_on_every_way_to_send_a_body(tap: Tap, service: Service) -> No
 
 
 @pytest.mark.parametrize(("when", "done"), [("before", ["/one"]), ("after", ["/one", "/two"])])
-def test_the_asking_process_dies_at_its_second_change(tap: Tap, service: Service, when: str, done: list[str]) -> None:
+def test_the_requesting_process_is_killed_at_its_second_change(
+    tap: Tap, service: Service, when: str, done: list[str]
+) -> None:
     trap = Trap(lambda change: change.service == "blob", number=2, when=when)
     tap.traps = [trap]
     code = "import sys, httpx; [httpx.put(sys.argv[1] + path, trust_env=False) for path in ('/one', '/two', '/three')]"
@@ -115,4 +117,4 @@ def test_the_asking_process_dies_at_its_second_change(tap: Tap, service: Service
     ],
 )
 def test_a_boundary_has_the_same_name_in_every_run(target: str, name: str) -> None:
-    assert normalised(target) == name
+    assert normalise(target) == name

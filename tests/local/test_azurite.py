@@ -1,6 +1,6 @@
-"""What Azurite has acknowledged is there after `kill -9`: `local/azurite/durable.js`.
+"""Writes that Azurite has acknowledged survive `kill -9`: `local/azurite/durable.js`.
 
-Real Azurite processes on disk; killed while clients write, started again on the same ports.
+Real Azurite processes on disk are killed while clients write, and restarted on the same ports.
 """
 
 from __future__ import annotations
@@ -21,43 +21,40 @@ from azure.core.exceptions import AzureError, ResourceNotFoundError
 from azure.storage.blob import BlobBlock, BlobLeaseClient, ContainerClient
 from azure.storage.queue import QueueClient
 
-from local.machine import _AZURITE, _DURABLE, _node
+from local.machine import azurite_command
 
 NAME, KEY = "account", "YSBrZXkgdGhhdCBvbmx5IHRoZSB0ZXN0cyB1c2U="
 CREDENTIAL = {"account_name": NAME, "account_key": KEY}
-SAVED_EVERY = 5  # seconds: Azurite's own, without the journal
+SAVED_EVERY = 5  # seconds, by Azurite itself, without the journal
 
 
 class Azurite:
-    """One Azurite with its folder; its ports stay the same."""
+    """An Azurite with its folder; its ports stay the same."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.ports = {"Blob": 0, "Queue": 0, "Table": 0}
+        self.ports = {"blob": 0, "queue": 0, "table": 0}
         self.process: subprocess.Popen[str] | None = None
 
     def start(self) -> None:
-        command = [_node(), "--require", str(_DURABLE), str(_AZURITE), "--location", str(self.folder)]
-        command += ["--disableTelemetry", "--skipApiVersionCheck", "--silent"]
-        for service, port in self.ports.items():
-            command += [f"--{service.lower()}Host", "127.0.0.1", f"--{service.lower()}Port", str(port)]
         self.process = subprocess.Popen(
-            command,
+            azurite_command(self.folder, self.ports),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             env=os.environ | {"AZURITE_ACCOUNTS": f"{NAME}:{KEY}"},
         )
         assert self.process.stdout is not None
-        told = ""
-        while "Table service is successfully" not in told:
+        output = ""
+        while "Table service is successfully" not in output:
             line = self.process.stdout.readline()
-            assert line, f"Azurite ended with {self.process.wait()}: {told}"
-            told += line
+            assert line, f"Azurite ended with {self.process.wait()}: {output}"
+            output += line
         for service in self.ports:
-            found = re.search(rf"{service} service is successfully listening at http://127.0.0.1:(\d+)", told)
-            assert found is not None
-            self.ports[service] = int(found[1])
+            address = rf"{service.capitalize()} service is successfully listening at http://127.0.0.1:(\d+)"
+            match = re.search(address, output)
+            assert match is not None
+            self.ports[service] = int(match[1])
 
     def stop(self, number: int = signal.SIGKILL) -> None:
         assert self.process is not None
@@ -67,29 +64,29 @@ class Azurite:
         self.process.stdout.close()
 
     def container(self, name: str = "lake") -> ContainerClient:
-        where = f"http://127.0.0.1:{self.ports['Blob']}/{NAME}"
+        where = f"http://127.0.0.1:{self.ports['blob']}/{NAME}"
         return ContainerClient(where, name, credential=CREDENTIAL, retry_total=0)
 
     def queue(self, name: str = "landed") -> QueueClient:
-        where = f"http://127.0.0.1:{self.ports['Queue']}/{NAME}"
+        where = f"http://127.0.0.1:{self.ports['queue']}/{NAME}"
         return QueueClient(where, name, credential=CREDENTIAL, retry_total=0)
 
 
 @pytest.fixture
 def azurite(tmp_path: Path) -> Iterator[Azurite]:
-    one = Azurite(tmp_path / "azurite")
-    one.start()
-    yield one
-    if one.process is not None and one.process.poll() is None:
-        one.stop()
+    azurite = Azurite(tmp_path / "azurite")
+    azurite.start()
+    yield azurite
+    if azurite.process is not None and azurite.process.poll() is None:
+        azurite.stop()
 
 
-def killed(azurite: Azurite) -> None:
+def kill_and_restart(azurite: Azurite) -> None:
     azurite.stop(signal.SIGKILL)
     azurite.start()
 
 
-def test_everything_acknowledged_outlives_a_kill(azurite: Azurite) -> None:
+def test_every_acknowledged_write_survives_a_kill(azurite: Azurite) -> None:
     client, queue = azurite.container(), azurite.queue()
     client.create_container(metadata={"of": "tests"})
     queue.create_queue()
@@ -110,9 +107,9 @@ def test_everything_acknowledged_outlives_a_kill(azurite: Azurite) -> None:
         queue.send_message(text)
     queue.delete_message(queue.receive_message())
 
-    killed(azurite)
+    kill_and_restart(azurite)
 
-    assert {found.name for found in client.list_blobs()} == {"once", "twice", "blocks"}
+    assert {blob.name for blob in client.list_blobs()} == {"once", "twice", "blocks"}
     assert client.download_blob("twice").readall() == b"new"
     assert client.get_blob_client("twice").get_blob_properties().etag == etag
     assert client.download_blob("blocks").readall() == b"in two blocks"
@@ -126,28 +123,28 @@ def test_everything_acknowledged_outlives_a_kill(azurite: Azurite) -> None:
     assert client.download_blob("once").readall() == b"1"
 
 
-def test_kills_one_after_the_other_lose_nothing(azurite: Azurite) -> None:
+def test_repeated_kills_lose_nothing(azurite: Azurite) -> None:
     azurite.container().create_container()
     for number in range(4):
         azurite.container().upload_blob(f"b{number}", str(number).encode())
         azurite.container().delete_blob(f"b{number - 1}") if number else None
-        killed(azurite)
-    assert [found.name for found in azurite.container().list_blobs()] == ["b3"]
+        kill_and_restart(azurite)
+    assert [blob.name for blob in azurite.container().list_blobs()] == ["b3"]
 
 
 def test_a_graceful_end_after_a_kill_needs_no_journal(azurite: Azurite) -> None:
     azurite.container().create_container()
     azurite.container().upload_blob("a", b"a")
-    killed(azurite)
+    kill_and_restart(azurite)
     azurite.container().upload_blob("b", b"b")
     azurite.stop(signal.SIGTERM)
     for journal in azurite.folder.glob("*.journal.*"):
         journal.unlink()
     azurite.start()
-    assert [found.name for found in azurite.container().list_blobs()] == ["a", "b"]
+    assert [blob.name for blob in azurite.container().list_blobs()] == ["a", "b"]
 
 
-def test_a_torn_last_line_is_what_was_not_acknowledged(azurite: Azurite) -> None:
+def test_a_torn_last_line_of_the_journal_is_ignored(azurite: Azurite) -> None:
     azurite.container().create_container()
     azurite.container().upload_blob("whole", b"whole")
     azurite.stop()
@@ -155,10 +152,10 @@ def test_a_torn_last_line_is_what_was_not_acknowledged(azurite: Azurite) -> None
     with newest.open("a") as file:
         file.write('[["$BLOBS_COLLECTION$","put",{"name":"to')
     azurite.start()
-    assert [found.name for found in azurite.container().list_blobs()] == ["whole"]
+    assert [blob.name for blob in azurite.container().list_blobs()] == ["whole"]
 
 
-def test_journals_do_not_pile_up(azurite: Azurite) -> None:
+def test_old_journals_are_removed(azurite: Azurite) -> None:
     azurite.container().create_container()
     done = threading.Event()
 
@@ -180,9 +177,9 @@ def test_journals_do_not_pile_up(azurite: Azurite) -> None:
 @pytest.mark.parametrize(
     "seed", [1, pytest.param(2, marks=pytest.mark.faults), pytest.param(3, marks=pytest.mark.faults)]
 )
-def test_whoever_writes_while_it_is_killed_finds_each_answer_kept(azurite: Azurite, seed: int) -> None:
-    """Many writers replace and delete; at random moments Azurite is killed. An acknowledged content stays until the next
-    is acknowledged; one without an answer may have happened or not, and nothing else is ever seen."""
+def test_writes_acknowledged_while_it_is_killed_are_kept(azurite: Azurite, seed: int) -> None:
+    """Many writers replace and delete blobs; at random moments Azurite is killed. An acknowledged content stays until the
+    next one is acknowledged. A write without a response may have happened or not. Readers see no other content."""
     drawn = random.Random(seed)
     azurite.container().create_container()
     acknowledged: dict[str, bytes | None] = {f"blob{n}": None for n in range(6)}
@@ -199,7 +196,7 @@ def test_whoever_writes_while_it_is_killed_finds_each_answer_kept(azurite: Azuri
                 else:
                     client.upload_blob(name, content, overwrite=True)
             except ResourceNotFoundError:
-                content = None  # it was not there, and is not
+                content = None  # there was no such blob
             except AzureError:
                 unknown[name].append(content)
                 ended.wait(0.02)
@@ -210,11 +207,13 @@ def test_whoever_writes_while_it_is_killed_finds_each_answer_kept(azurite: Azuri
         client = azurite.container()
         for name, content in acknowledged.items():
             try:
-                found = client.download_blob(name).readall()
+                stored = client.download_blob(name).readall()
             except ResourceNotFoundError:
-                found = None
-            assert found in (content, *unknown[name]), f"{name} is neither what was acknowledged nor what was asked for"
-            acknowledged[name], unknown[name] = found, []
+                stored = None
+            assert stored in (content, *unknown[name]), (
+                f"{name} is neither the acknowledged content nor a requested one"
+            )
+            acknowledged[name], unknown[name] = stored, []
 
     for _ in range(3):
         ended.clear()
@@ -230,8 +229,8 @@ def test_whoever_writes_while_it_is_killed_finds_each_answer_kept(azurite: Azuri
         check()
 
 
-def test_without_room_for_the_journal_it_ends_and_answers_nothing(azurite: Azurite) -> None:
-    """As on a full disk; started again with room, it has what it had acknowledged."""
+def test_without_space_for_the_journal_it_ends_without_a_response(azurite: Azurite) -> None:
+    """As on a full disk; after a restart with space, it has all acknowledged writes."""
     resource = pytest.importorskip("psutil")
     client = azurite.container()
     client.create_container()
@@ -251,7 +250,7 @@ def test_without_room_for_the_journal_it_ends_and_answers_nothing(azurite: Azuri
         write()
     azurite.process.wait(20)
     azurite.start()
-    assert set(written) <= {found.name for found in client.list_blobs()}
+    assert set(written) <= {blob.name for blob in client.list_blobs()}
     assert client.download_blob("before").readall() == b"kept"
     saved = json.loads((azurite.folder / "__azurite_db_blob__.json").read_text())
     assert saved["filename"].endswith("__azurite_db_blob__.json")

@@ -1,4 +1,4 @@
-"""PostgreSQL as the machine starts it, here below a folder that only its owner may enter."""
+"""PostgreSQL as the machine starts it, below a folder that only its owner may enter."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 
@@ -15,22 +15,14 @@ import pytest
 from rich.console import Console
 
 from local import control, postgres
-from local.machine import units as whole_machine
 from local.settings import PORTS, Settings
 from local.state import load
-from local.unit import Unit
 
-
-def only_postgres(settings: Settings) -> Sequence[Unit]:
-    """The part of the machine that is PostgreSQL."""
-    return [unit for unit in whole_machine(settings) if unit.name in ("postgres-init", "postgres", "databases")]
-
-
-MACHINE = "tests.local.test_postgres:only_postgres"
+MACHINE = "tests.support.machines.local_machines:only_postgres"
 
 
 def server(settings: Settings) -> int | None:
-    """The pid of the server, when it is ready."""
+    """The pid of the server; None while it is not ready."""
     status = load(settings.run_dir)
     assert status is not None
     unit = status.units["postgres"]
@@ -51,7 +43,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
     control.down(settings, Console(file=StringIO()))
 
 
-def test_its_databases_open_with_the_generated_password_only_and_outlive_a_restart(settings: Settings) -> None:
+def test_its_databases_open_only_with_the_generated_password_and_survive_a_restart(settings: Settings) -> None:
     console = Console(file=StringIO())
     control.up(settings, console, MACHINE)
     where = {"host": "127.0.0.1", "port": settings.ports["postgres"], "user": "postgres"}
@@ -71,21 +63,21 @@ def test_its_databases_open_with_the_generated_password_only_and_outlive_a_resta
     connection.close()
 
 
-def test_told_to_stop_while_clients_stay_it_is_started_again(settings: Settings) -> None:
-    """PostgreSQL itself would wait for them, and take no new ones: for as long as Airflow runs."""
+def test_a_server_that_stops_while_clients_stay_connected_is_restarted(settings: Settings) -> None:
+    """PostgreSQL itself would wait for them and accept no new ones, for as long as Airflow runs."""
     control.up(settings, Console(file=StringIO()), MACHINE)
-    stays = postgres.connect(settings)
+    client = postgres.connect(settings)
     before = server(settings)
     os.kill(before, signal.SIGTERM)
     deadline = time.monotonic() + 30
     while server(settings) in (before, None) or postgres.missing(settings) is not None:
         assert time.monotonic() < deadline, postgres.missing(settings)
         time.sleep(0.1)
-    with pytest.raises(psycopg2.OperationalError), stays.cursor() as cursor:
+    with pytest.raises(psycopg2.OperationalError), client.cursor() as cursor:
         cursor.execute("SELECT 1")
 
 
-def test_a_half_made_cluster_is_made_anew(settings: Settings) -> None:
+def test_an_unfinished_cluster_is_created_again(settings: Settings) -> None:
     unfinished = settings.run_dir / "postgres" / "data.new"
     unfinished.mkdir(parents=True)
     (unfinished / "PG_VERSION").write_text("18")
@@ -93,9 +85,9 @@ def test_a_half_made_cluster_is_made_anew(settings: Settings) -> None:
     assert not unfinished.exists()
 
 
-def test_another_versions_cluster_is_refused_with_the_remedy(settings: Settings) -> None:
+def test_a_cluster_of_another_version_is_refused_with_the_remedy(settings: Settings) -> None:
     data = settings.run_dir / "postgres" / "data"
     data.mkdir(parents=True)
     (data / "PG_VERSION").write_text("9")
-    with pytest.raises(control.ControlError, match=r"was made by PostgreSQL 9, and \d+ is installed: remove"):
+    with pytest.raises(control.ControlError, match=r"was created by PostgreSQL 9, but \d+ is installed: remove"):
         control.up(settings, Console(file=StringIO()), MACHINE)

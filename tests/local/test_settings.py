@@ -25,7 +25,7 @@ def settings(tmp_path: Path) -> Settings:
 
 
 @pytest.mark.parametrize("text", ["0", "65536", "-1", "http", "8080.0", "\u0663"])
-def test_a_port_that_is_none_is_refused_by_name_with_what_is_allowed(text: str) -> None:
+def test_an_invalid_port_is_refused_with_its_variable_and_the_allowed_range(text: str) -> None:
     with pytest.raises(SettingsError, match=r"AIRFLOW_PORT is '.*': set a port number from 1 to 65535"):
         from_environment({"AIRFLOW_PORT": text})
 
@@ -35,10 +35,10 @@ def test_one_port_for_two_services_is_refused_with_both_names() -> None:
         from_environment({"MLFLOW_PORT": "8080"})
 
 
-def test_every_port_has_a_default_and_a_variable_and_an_empty_variable_is_none() -> None:
+def test_every_port_has_a_default_and_a_variable_and_an_empty_variable_counts_as_unset() -> None:
     assert from_environment({"PROXY_PORT": ""}).ports == {name: port.default for name, port in PORTS.items()}
-    asked = {port.variable: str(30000 + i) for i, port in enumerate(PORTS.values())}
-    assert list(from_environment(asked).ports.values()) == [30000 + i for i in range(len(PORTS))]
+    variables = {port.variable: str(30000 + i) for i, port in enumerate(PORTS.values())}
+    assert list(from_environment(variables).ports.values()) == [30000 + i for i in range(len(PORTS))]
 
 
 def test_a_relative_run_dir_becomes_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,14 +49,14 @@ def test_a_relative_run_dir_becomes_absolute(tmp_path: Path, monkeypatch: pytest
 # secrets --------------------------------------------------------------------------------------------------------
 
 
-def test_secrets_are_made_once_even_by_eight_at_a_time(settings: Settings) -> None:
+def test_secrets_are_generated_once_even_by_eight_threads_at_once(settings: Settings) -> None:
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(load_secrets, [settings] * 8))
-    assert all(one == found[0] for one in found)
-    assert set(found[0]) == set(SECRETS)
+        results = list(pool.map(load_secrets, [settings] * 8))
+    assert all(secrets == results[0] for secrets in results)
+    assert set(results[0]) == set(SECRETS)
 
 
-def test_secrets_are_for_their_owner_only(settings: Settings) -> None:
+def test_only_the_owner_can_read_the_secrets(settings: Settings) -> None:
     load_secrets(settings)
     assert stat.S_IMODE((settings.run_dir / "secrets.json").stat().st_mode) == 0o600
 
@@ -78,29 +78,29 @@ def test_exports_survive_a_shell(settings: Settings) -> None:
     variables = environment.full(settings) | {"AWKWARD": 'it\'s; $HOME `date` "x"\n!'}
     script = environment.exports(variables) + "\nenv -0"
     shell = subprocess.run(["sh", "-c", script], env={"PATH": os.environ["PATH"]}, capture_output=True, check=True)
-    seen = dict(line.split("=", 1) for line in shell.stdout.decode().split("\0") if line)
-    assert {name: seen[name] for name in variables} == variables
+    exported = dict(line.split("=", 1) for line in shell.stdout.decode().split("\0") if line)
+    assert {name: exported[name] for name in variables} == variables
 
 
-def test_storage_is_named_as_the_stages_and_the_sdks_ask_for_it(settings: Settings) -> None:
+def test_storage_variables_have_the_names_that_the_stages_and_the_sdks_read(settings: Settings) -> None:
     from azure.storage.blob import BlobServiceClient
 
-    found = environment.storage(settings)
-    assert found["AZURE_STORAGE_ENDPOINT"] == "http://127.0.0.1:30000/devstoreaccount1"
-    assert found["AZURE_STORAGE_QUEUE_ENDPOINT"] == "http://127.0.0.1:30001/devstoreaccount1"
-    client = BlobServiceClient.from_connection_string(found["AZURE_STORAGE_CONNECTION_STRING"])
-    assert client.url.rstrip("/") == found["AZURE_STORAGE_ENDPOINT"]
+    variables = environment.storage(settings)
+    assert variables["AZURE_STORAGE_ENDPOINT"] == "http://127.0.0.1:30000/devstoreaccount1"
+    assert variables["AZURE_STORAGE_QUEUE_ENDPOINT"] == "http://127.0.0.1:30001/devstoreaccount1"
+    client = BlobServiceClient.from_connection_string(variables["AZURE_STORAGE_CONNECTION_STRING"])
+    assert client.url.rstrip("/") == variables["AZURE_STORAGE_ENDPOINT"]
 
 
 def test_connections_are_json_that_airflow_reads(settings: Settings) -> None:
     from airflow.sdk import Connection
 
-    found = environment.airflow(settings)
-    for conn_id, wanted in environment.connections(settings).items():
-        connection = Connection.from_json(found[f"AIRFLOW_CONN_{conn_id.upper()}"], conn_id=conn_id)
-        assert connection.conn_type == wanted["conn_type"]
-        assert connection.password == wanted["password"]
-        assert connection.extra_dejson == wanted.get("extra", {})
+    variables = environment.airflow(settings)
+    for conn_id, expected in environment.connections(settings).items():
+        connection = Connection.from_json(variables[f"AIRFLOW_CONN_{conn_id.upper()}"], conn_id=conn_id)
+        assert connection.conn_type == expected["conn_type"]
+        assert connection.password == expected["password"]
+        assert connection.extra_dejson == expected.get("extra", {})
 
 
 def test_airflow_knows_every_option_that_is_set(settings: Settings) -> None:
@@ -112,29 +112,31 @@ def test_airflow_knows_every_option_that_is_set(settings: Settings) -> None:
             assert option in conf.configuration_description.get(section, {}).get("options", {}), name
 
 
-def test_clients_reach_the_cloud_through_the_proxy_and_trust_its_authority_only(settings: Settings) -> None:
-    found = environment.full(settings)
-    assert found["HTTPS_PROXY"] == "http://127.0.0.1:28899"
-    assert found["NO_PROXY"] == "localhost,127.0.0.1"
-    assert found["REQUESTS_CA_BUNDLE"] == found["SSL_CERT_FILE"] == str(settings.run_dir / "standins" / "ca.pem")
+def test_clients_reach_the_cloud_through_the_proxy_and_trust_only_its_authority(settings: Settings) -> None:
+    variables = environment.full(settings)
+    assert variables["HTTPS_PROXY"] == "http://127.0.0.1:28899"
+    assert variables["NO_PROXY"] == "localhost,127.0.0.1"
+    assert (
+        variables["REQUESTS_CA_BUNDLE"] == variables["SSL_CERT_FILE"] == str(settings.run_dir / "standins" / "ca.pem")
+    )
 
 
-def test_a_file_in_the_state_directory_tells_one_machines_airflow_otherwise(settings: Settings) -> None:
+def test_a_file_in_the_state_directory_overrides_the_environment_of_one_machines_airflow(settings: Settings) -> None:
     load_secrets(settings)
     path = settings.run_dir / "airflow.env"
     path.write_text("# slower\nMLFLOW_TRACKING_URI=http://127.0.0.1:1\n\nAIRFLOW__CORE__PARALLELISM=2\n")
-    told = environment.full(settings)
-    assert (told["MLFLOW_TRACKING_URI"], told["AIRFLOW__CORE__PARALLELISM"]) == ("http://127.0.0.1:1", "2")
+    variables = environment.full(settings)
+    assert (variables["MLFLOW_TRACKING_URI"], variables["AIRFLOW__CORE__PARALLELISM"]) == ("http://127.0.0.1:1", "2")
     assert environment.storage(settings)["MLFLOW_TRACKING_URI"] == settings.url("mlflow")
     path.write_text("PARALLELISM 2\n")
-    with pytest.raises(SettingsError, match="'PARALLELISM 2' is no line NAME=value"):
+    with pytest.raises(SettingsError, match="'PARALLELISM 2' is not a line NAME=value"):
         environment.full(settings)
 
 
 def test_two_machines_share_no_secret_and_no_path(tmp_path: Path) -> None:
-    one, other = (environment.airflow(Settings(tmp_path / name, dict.fromkeys(PORTS, 9))) for name in ("a", "b"))
+    first, second = (environment.airflow(Settings(tmp_path / name, dict.fromkeys(PORTS, 9))) for name in ("a", "b"))
     for name in ("AIRFLOW_HOME", "AIRFLOW__CORE__FERNET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET"):
-        assert one[name] != other[name]
+        assert first[name] != second[name]
 
 
 # the machine ----------------------------------------------------------------------------------------------------
@@ -146,13 +148,13 @@ def test_the_machine_declares_its_units_in_an_order_that_can_be_started(settings
     assert all(unit.check for unit in units.values() if not unit.once)
 
 
-def test_no_secret_stands_in_a_command_line(settings: Settings) -> None:
+def test_no_command_line_contains_a_secret(settings: Settings) -> None:
     secrets = set(load_secrets(settings).values())
     for unit in machine.units(settings):
         assert not [word for word in unit.command for secret in secrets if secret in word], unit.name
 
 
-def test_services_take_nothing_over_from_the_shell_that_could_change_them(
+def test_services_inherit_no_variable_of_the_shell_that_could_change_them(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "AIRFLOW__CORE__EXECUTOR", "HTTP_PROXY"):

@@ -1,5 +1,5 @@
-"""The machine of `tests.support.machine`, shared by the tests of this folder."""
+"""The machine of `tests.support.machines.machine`, shared by the tests of this folder."""
 
-from tests.support.machine import Machine, demo, machine, settings, shop_days
+from tests.support.machines.machine import Machine, demo, machine, settings, shop_days
 
 __all__ = ["Machine", "demo", "machine", "settings", "shop_days"]

@@ -1,13 +1,14 @@
-"""What upstream does to us: new files, the same again, corrections, and files that cannot be used."""
+"""Arrivals from upstream: new files, the same files again, corrections, and unusable files."""
 
 from __future__ import annotations
 
+import time
 from datetime import date, timedelta
 
 import pytest
 
 from local.airflow_api import DagRun
-from tests.support.machine import Machine
+from tests.support.machines.machine import Machine
 
 pytestmark = [pytest.mark.loop, pytest.mark.timeout(1200)]
 
@@ -24,10 +25,8 @@ def good(day: str, rows: int) -> bytes:
 
 
 def next_ingest(machine: Machine, day: str, known: set[str]) -> DagRun:
-    """The next run of the day, however it ends."""
-    import time
-
-    end = time.monotonic() + 420  # a Copy that fails is tried four times
+    """The next run of the day, once it has ended, whatever its state."""
+    end = time.monotonic() + 420  # a failed Copy is tried four times
     while time.monotonic() < end:
         new = [run for run in machine.airflow.runs("churn_ingest", partition_key=day) if run.run_id not in known]
         if new and new[-1].state in ("success", "failed"):
@@ -48,7 +47,7 @@ def test_a_sweep_that_finds_nothing_new_starts_nothing(machine: Machine, shop_da
 
 
 @pytest.mark.parametrize(
-    ("offset", "name", "content", "told"),
+    ("offset", "name", "content", "named"),
     [
         pytest.param(2, "empty.csv", b"", "empty.csv", id="an-empty-file"),
         pytest.param(3, "header.csv", HEADER.encode(), "header.csv", id="a-header-without-rows"),
@@ -64,15 +63,15 @@ def test_a_sweep_that_finds_nothing_new_starts_nothing(machine: Machine, shop_da
         ),
     ],
 )
-def test_an_unusable_file_holds_its_day_and_says_so(
-    machine: Machine, shop_days: list[date], offset: int, name: str, content: bytes, told: str
+def test_an_unusable_file_holds_its_day_and_the_message_names_the_problem(
+    machine: Machine, shop_days: list[date], offset: int, name: str, content: bytes, named: str
 ) -> None:
     day = after(shop_days, offset)
     before = known(machine, day)
     machine.land_file(day, name, content)
     run = next_ingest(machine, day, before)
     assert run.state == "failed"
-    assert told in machine.airflow.explain(run)
+    assert named in machine.airflow.explain(run)
     assert machine.rows("silver.transactions", "day", day) == []
 
 

@@ -1,4 +1,4 @@
-"""Days again: by backfill, corrected, and started wrongly. (More, and slower: tests/faults/test_days_again.py.)"""
+"""Days are built again: by a backfill, after a correction, and by wrongly started runs. Slower tests: tests/faults/test_days_again.py."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from datetime import date, timedelta
 import pytest
 
 from local.airflow_api import OVER
-from tests.support.day_content import content, follow, runs, settle, written
-from tests.support.machine import Machine
+from tests.support.machines.day_content import content, follow, runs, settle, written
+from tests.support.machines.machine import Machine
 
 pytestmark = [pytest.mark.loop, pytest.mark.timeout(1200)]
 
@@ -42,17 +42,17 @@ def test_a_backfill_of_a_range_rebuilds_its_days_row_for_row(machine: Machine, s
 def test_a_corrected_day_is_rebuilt_with_exactly_the_days_that_look_back_on_it(
     machine: Machine, shop_days: list[date]
 ) -> None:
-    """The days after it follow once, by themselves; the days before it stay; the scores' history says why."""
+    """Later days follow once, by themselves; earlier days do not change; the history of the scores says why."""
     first, corrected, last = shop_days[-3:]
     settle(machine)
     before, known = {day: content(machine, day) for day in (first, corrected, last)}, runs(machine, first)
     built = {day: len(written(machine, SCORES, day)) for day in (first, corrected, last)}
     row = machine.rows("silver.transactions", "day", str(corrected))[0]
-    more = (
+    correction = (
         "transaction_id,customer_id,occurred_at,product_id,category,channel,country,quantity,unit_price,amount\n"
         f"T-late,{row['customer_id']},{corrected}T12:00:00,P1,books,online,DE,1,9999,9999\n"
     )
-    machine.land_file(str(corrected), "late.csv", more.encode())
+    machine.land_file(str(corrected), "late.csv", correction.encode())
     settle(machine)
     for day in (corrected, last):
         assert content(machine, day)["features.customers"] != before[day]["features.customers"]
@@ -68,15 +68,15 @@ def test_a_corrected_day_is_rebuilt_with_exactly_the_days_that_look_back_on_it(
 def test_a_run_without_a_day_fails_and_says_how_to_start_one(machine: Machine, shop_days: list[date]) -> None:
     run = machine.airflow.trigger("churn_features")
     while run.state not in OVER:
-        run = next(found for found in machine.airflow.runs("churn_features") if found.run_id == run.run_id)
+        run = next(r for r in machine.airflow.runs("churn_features") if r.run_id == run.run_id)
     assert run.state == "failed"
-    told = machine.airflow.explain(run)
-    assert "partition_key" in told
-    assert "try 1" in told, "nothing can come of trying again"
+    explanation = machine.airflow.explain(run)
+    assert "partition_key" in explanation
+    assert "try 1" in explanation, "a retry could not succeed"
 
 
 def test_every_event_that_hands_a_day_on_names_its_day(machine: Machine, shop_days: list[date]) -> None:
-    """What is given no day tells nothing: an event without one would be dropped, with a warning in Airflow's log."""
+    """Airflow drops an event without a day, with a warning in its log."""
     params = {"source_dag_id": "churn_arrivals", "limit": 100}
     events = machine.airflow.call("GET", "/assets/events", params=params)["asset_events"]
     days = {(event["name"], event["partition_key"]) for event in events if event["name"] != "churn.asked"}

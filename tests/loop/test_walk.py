@@ -1,4 +1,4 @@
-"""The demo's walk: a history in bulk, a model that passes its gate, three days one after the other."""
+"""The demo's walk: a history in bulk, a model that passes its gate, three single days."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import date
 import pytest
 
 from local.demo import Demo
-from tests.support.machine import Machine
+from tests.support.machines.machine import Machine
 
 pytestmark = [pytest.mark.loop, pytest.mark.timeout(1200)]
 
@@ -54,7 +54,7 @@ def test_each_score_says_which_model_features_and_run_made_it(machine: Machine, 
         assert row["run_key"].startswith("churn_score")
 
 
-def test_the_gate_told_every_rule_it_tried(machine: Machine, demo: Demo) -> None:
+def test_the_gate_reports_every_rule_that_it_checked(machine: Machine, demo: Demo) -> None:
     run = machine.airflow.runs("churn_promote")[0]
     decision = machine.airflow.xcom(run, "decide")
     assert decision["approved"] is True
@@ -62,7 +62,7 @@ def test_the_gate_told_every_rule_it_tried(machine: Machine, demo: Demo) -> None
     assert len(decision["checks"]) >= 3
 
 
-def test_the_remote_side_did_everything_once_per_run_key(machine: Machine, demo: Demo) -> None:
+def test_the_remote_services_worked_once_per_run_key(machine: Machine, demo: Demo) -> None:
     entries = machine.ledger()
     effects = Counter(
         (entry["service"], entry["run_key"]) for entry in entries if entry["run_key"] and entry["first"] is None
@@ -86,7 +86,7 @@ def test_power_bi_shows_the_newest_scores(machine: Machine, demo: Demo, shop_day
 
 
 def test_a_report_without_new_scores_is_skipped(machine: Machine, demo: Demo) -> None:
-    machine.airflow.wait(machine.airflow.trigger("churn_report"))  # shows what other tests have scored
+    machine.airflow.wait(machine.airflow.trigger("churn_report"))  # publishes the scores of other tests
     run = machine.airflow.wait(machine.airflow.trigger("churn_report"))
     states = {task["task_id"]: task["state"] for task in machine.airflow.tasks(run)}
     assert set(states.values()) == {"skipped"}

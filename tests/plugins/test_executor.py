@@ -1,4 +1,4 @@
-"""The executor that notices a worker's death: real processes, which do something small instead of a task."""
+"""The executor that detects dead workers: real processes with a small function in place of a task."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mlops.executor import WatchedLocalExecutor
 
 @dataclass(frozen=True)
 class Workload:
-    """What the executor asks of one."""
+    """The attributes of a workload that the executor reads."""
 
     number: int
     running_state: None = None
@@ -40,17 +40,17 @@ Start = Callable[..., Workload]
 
 @pytest.fixture
 def executor() -> Iterator[WatchedLocalExecutor]:
-    made = WatchedLocalExecutor(parallelism=2)
-    made.start()
-    yield made
-    for process, _ in made.working.values():
+    watched = WatchedLocalExecutor(parallelism=2)
+    watched.start()
+    yield watched
+    for process, _ in watched.workers.values():
         process.kill()
         process.join()
 
 
 @pytest.fixture
 def start(executor: WatchedLocalExecutor, monkeypatch: pytest.MonkeyPatch) -> Start:
-    """Start a workload whose work is this function."""
+    """Starts a workload that runs a function."""
 
     def begin(number: int, work: Callable[[], Any]) -> Workload:
         monkeypatch.setattr(BaseExecutor, "run_workload", staticmethod(lambda workload, **_: work()))
@@ -85,7 +85,7 @@ def fail() -> None:
         ),
     ],
 )
-def test_the_end_of_a_worker_is_the_answer_and_frees_its_slot(
+def test_the_end_of_a_worker_is_the_end_of_its_task_and_frees_its_slot(
     executor: WatchedLocalExecutor, start: Start, work: Callable[[], Any], state: TaskInstanceState
 ) -> None:
     workload = start(1, work)
@@ -95,7 +95,7 @@ def test_the_end_of_a_worker_is_the_answer_and_frees_its_slot(
     assert executor.slots_available == 2
 
 
-def test_a_workers_death_does_not_touch_the_others(executor: WatchedLocalExecutor, start: Start) -> None:
+def test_the_death_of_a_worker_leaves_the_others_alone(executor: WatchedLocalExecutor, start: Start) -> None:
     waits = start(1, lambda: time.sleep(60))
     dies = start(2, lambda: os.kill(os.getpid(), signal.SIGKILL))
     assert outcome(executor, dies) == TaskInstanceState.FAILED

@@ -31,17 +31,17 @@ Service = dict[str, Any]
 
 
 def compose_file(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((ROOT / name).read_text())
-    return found
+    content: dict[str, Any] = yaml.safe_load((ROOT / name).read_text())
+    return content
 
 
 def merged() -> dict[str, Service]:
-    """Services as Compose reads the two files: mappings of a service are merged, lists added up."""
+    """Services as Compose reads the two files: mappings of a service are merged, lists are joined."""
     services: dict[str, Service] = {}
     for name in ("docker-compose.yaml", "docker-compose.override.yml"):
-        for service, given in compose_file(name)["services"].items():
+        for service, settings in compose_file(name)["services"].items():
             before = services.setdefault(service, {})
-            for key, value in given.items():
+            for key, value in settings.items():
                 if isinstance(value, dict) and isinstance(before.get(key), dict):
                     before[key] = before[key] | value
                 elif key in ("volumes", "ports") and key in before:
@@ -56,7 +56,7 @@ SERVICES = merged()
 
 @pytest.fixture(scope="module")
 def dotenv(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project folder with the .env that docker/env.sh makes."""
+    """The .env that docker/env.sh creates, in a project folder of its own."""
     folder = tmp_path_factory.mktemp("project")
     (folder / "docker").mkdir()
     shutil.copy(ROOT / "docker" / "env.sh", folder / "docker")
@@ -71,13 +71,13 @@ def secrets(dotenv: Path) -> dict[str, str]:
 
 
 def variables_of(service: str, secrets: dict[str, str]) -> dict[str, str]:
-    """The environment of a container, without its image's."""
-    given = SERVICES[service]
-    return (secrets if given.get("env_file") == ".env" else {}) | given.get("environment", {})
+    """The environment of a container, without the variables of its image."""
+    settings = SERVICES[service]
+    return (secrets if settings.get("env_file") == ".env" else {}) | settings.get("environment", {})
 
 
 def version_of(package: str) -> str:
-    return next(one["version"] for one in LOCK["package"] if one["name"] == package)
+    return next(locked["version"] for locked in LOCK["package"] if locked["name"] == package)
 
 
 # requirements.txt and the images ----------------------------------------------------------------------------------
@@ -90,14 +90,14 @@ def test_requirements_are_in_step_with_the_lock() -> None:
 
 
 @pytest.mark.parametrize("package", ["apache-airflow", "apache-airflow-core", "apache-airflow-task-sdk", "ml"])
-def test_requirements_leave_to_the_image_what_is_its_own(package: str) -> None:
+def test_requirements_leave_out_what_the_image_brings(package: str) -> None:
     assert not re.search(rf"^{package}\b(?!-)", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
 
 
-def test_requirements_name_what_the_project_asks_for_directly() -> None:
+def test_requirements_name_every_direct_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    asked = [*project["dependencies"], *project["optional-dependencies"]["airflow"]]
-    names = {re.split(r"[^\w-]", one)[0] for one in asked} - {"apache-airflow"}
+    dependencies = [*project["dependencies"], *project["optional-dependencies"]["airflow"]]
+    names = {re.split(r"[^\w-]", dependency)[0] for dependency in dependencies} - {"apache-airflow"}
     airflow_brings = {"apache-airflow-providers-standard", "pydantic", "pyyaml"}
     pinned = {line.split("==")[0] for line in (ROOT / "requirements.txt").read_text().splitlines()}
     assert names - pinned <= airflow_brings
@@ -109,12 +109,12 @@ def test_runtime_is_of_the_locked_airflow_series() -> None:
     assert version_of("apache-airflow").startswith(f"{image[1]}.")
 
 
-def test_the_base_image_must_tell_its_python() -> None:
+def test_the_tag_of_the_base_image_must_name_its_python_version() -> None:
     with pytest.raises(ValueError, match="Dockerfile"):
         image_requirements.image_python("FROM astrocrpublic.azurecr.io/runtime:3.3-8\n")
 
 
-def test_cloud_image_has_the_uv_of_the_plain_host() -> None:
+def test_cloud_image_has_the_uv_version_of_the_plain_host() -> None:
     host = re.search(r"^UV_VERSION=(\S+)", (ROOT / "local" / "bootstrap.sh").read_text(), re.MULTILINE)
     image = re.search(r"^ARG UV_VERSION=(\S+)", (ROOT / "docker" / "cloud.Dockerfile").read_text(), re.MULTILINE)
     assert host is not None
@@ -122,44 +122,44 @@ def test_cloud_image_has_the_uv_of_the_plain_host() -> None:
     assert host[1] == image[1]
 
 
-def test_cloud_image_has_the_python_that_the_tests_run_on() -> None:
+def test_cloud_image_has_the_python_version_that_the_tests_run_on() -> None:
     image = re.search(r"^FROM python:(\d+)\.(\d+)-", (ROOT / "docker" / "cloud.Dockerfile").read_text(), re.MULTILINE)
     assert image is not None
     lowest = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["ruff"]["target-version"]
     assert f"py{image[1]}{image[2]}" == lowest
 
 
-def test_services_are_of_the_plain_host_s_versions() -> None:
-    told = subprocess.run([postgres.binary("postgres"), "--version"], capture_output=True, text=True, check=True)
+def test_services_have_the_versions_of_the_plain_host() -> None:
+    result = subprocess.run([postgres.binary("postgres"), "--version"], capture_output=True, text=True, check=True)
     azurite = json.loads((ROOT / "local" / "azurite" / "package-lock.json").read_text())
     for service in ("postgres", "mlflow-db"):
-        assert SERVICES[service]["image"].startswith(f"postgres:{told.stdout.split()[2]}-")
+        assert SERVICES[service]["image"].startswith(f"postgres:{result.stdout.split()[2]}-")
     assert SERVICES["azurite"]["image"].endswith(f":{azurite['packages']['node_modules/azurite']['version']}")
 
 
 @pytest.mark.parametrize("service", sorted(SERVICES))
-def test_no_image_floats(service: str) -> None:
+def test_every_image_has_a_fixed_version(service: str) -> None:
     image = SERVICES[service]["image"]
     assert ":" in image
     assert not image.endswith(":latest")
 
 
 @pytest.mark.parametrize("file", ["docker/cloud.Dockerfile"])
-def test_what_an_image_copies_is_there_and_not_left_out(file: str) -> None:
+def test_what_an_image_copies_exists_and_is_not_ignored(file: str) -> None:
     patterns = [line for line in (ROOT / f"{file}.dockerignore").read_text().splitlines() if not line.startswith("#")]
     for line in re.findall(r"^COPY (.+) \S+$", (ROOT / file).read_text(), re.MULTILINE):
         for source in line.split():
             assert (ROOT / source).exists(), f"{file} copies {source}"
-            assert f"!{source}" in patterns, f"{file}.dockerignore leaves out {source}"
+            assert f"!{source}" in patterns, f"{file}.dockerignore excludes {source}"
 
 
 @pytest.mark.parametrize("needed", ["dags", "plugins", "include", "config", "src", "requirements.txt", "packages.txt"])
-def test_airflow_s_image_gets_what_it_runs(needed: str) -> None:
+def test_airflow_s_image_contains_what_it_runs(needed: str) -> None:
     assert not any(fnmatch.fnmatch(needed, pattern) for pattern in ignored_by_airflow())
 
 
 @pytest.mark.parametrize("never", [".env", ".run", ".git", "standins", "local"])
-def test_airflow_s_image_gets_no_secret_and_no_stand_in(never: str) -> None:
+def test_airflow_s_image_contains_no_secret_and_no_stand_in(never: str) -> None:
     assert never in ignored_by_airflow()
 
 
@@ -170,16 +170,16 @@ def ignored_by_airflow() -> list[str]:
 # .env ---------------------------------------------------------------------------------------------------------------
 
 
-def test_env_file_is_private_complete_and_made_once(dotenv: Path, secrets: dict[str, str]) -> None:
+def test_env_file_is_private_complete_and_created_once(dotenv: Path, secrets: dict[str, str]) -> None:
     assert stat.S_IMODE(dotenv.stat().st_mode) == 0o600
-    places = re.findall(r"__[A-Z_]+__", (ROOT / ".env.example").read_text())  # a key may hold two underscores by itself
+    places = re.findall(r"__[A-Z_]+__", (ROOT / ".env.example").read_text())  # a key may contain two underscores
     assert not [name for name, value in secrets.items() if not value or any(place in value for place in places)]
     before = dotenv.read_text()
     subprocess.run(["sh", "docker/env.sh"], cwd=dotenv.parent, check=True, capture_output=True)
     assert dotenv.read_text() == before
 
 
-def test_secrets_have_the_form_that_their_readers_need(secrets: dict[str, str]) -> None:
+def test_secrets_have_the_form_that_their_readers_expect(secrets: dict[str, str]) -> None:
     from base64 import b64decode
     from uuid import UUID
 
@@ -189,7 +189,7 @@ def test_secrets_have_the_form_that_their_readers_need(secrets: dict[str, str]) 
         assert UUID(secrets[name]).version == 4
     assert len(b64decode(secrets["AZURE_STORAGE_ACCOUNT_KEY"], validate=True)) == 64
     Fernet(secrets["AIRFLOW__CORE__FERNET_KEY"])
-    assert re.fullmatch(r"[0-9a-f]+", secrets["POSTGRES_PASSWORD"]), "it stands in an address"
+    assert re.fullmatch(r"[0-9a-f]+", secrets["POSTGRES_PASSWORD"]), "it is part of an address"
     assert re.fullmatch(r"[0-9a-f]+", secrets["AIRFLOW_ADMIN_PASSWORD"]), "a shell writes it into JSON"
 
 
@@ -207,11 +207,11 @@ def shape(value: Any) -> Any:
     return {key: shape(inner) for key, inner in value.items()} if isinstance(value, dict) else type(value).__name__
 
 
-def test_connections_are_the_plain_host_s(tmp_path: Path, secrets: dict[str, str]) -> None:
+def test_connections_have_the_fields_of_the_plain_host_s(tmp_path: Path, secrets: dict[str, str]) -> None:
     host = environment.connections(from_environment({"RUN_DIR": str(tmp_path)}))
     prefix = "AIRFLOW_CONN_"
-    ours = {n.removeprefix(prefix).lower(): json.loads(v) for n, v in secrets.items() if n.startswith(prefix)}
-    assert shape(ours) == shape(host)
+    containers = {n.removeprefix(prefix).lower(): json.loads(v) for n, v in secrets.items() if n.startswith(prefix)}
+    assert shape(containers) == shape(host)
     for conn_id, name in (
         ("azure_data_factory_default", "resource_group_name"),
         ("azure_data_factory_default", "factory_name"),
@@ -219,7 +219,7 @@ def test_connections_are_the_plain_host_s(tmp_path: Path, secrets: dict[str, str
         ("azure_ml_default", "workspace"),
         ("landing_queue", "queue"),
     ):
-        assert ours[conn_id]["extra"][name] == host[conn_id]["extra"][name]
+        assert containers[conn_id]["extra"][name] == host[conn_id]["extra"][name]
 
 
 def test_connections_and_stand_ins_agree(secrets: dict[str, str]) -> None:
@@ -240,9 +240,9 @@ def test_connections_and_stand_ins_agree(secrets: dict[str, str]) -> None:
 
 # the compose files ----------------------------------------------------------------------------------------------------
 
-# Where the plain host sets what an image has by itself, or reaches the cloud's names in another way.
+# Variables of the plain host that an image has already, or that reach the cloud's names in another way.
 ONLY_ON_A_HOST = {
-    "HTTPS_PROXY",  # network aliases take the proxy's place
+    "HTTPS_PROXY",  # network aliases replace the proxy
     "RUN_DIR",
     "AIRFLOW_HOME",
     "AIRFLOW__CORE__DAGS_FOLDER",
@@ -254,45 +254,47 @@ ONLY_ON_A_HOST = {
 
 
 @pytest.mark.parametrize("service", sorted(AIRFLOW_SERVICES))
-def test_airflow_is_told_all_that_it_is_told_on_a_host(service: str, tmp_path: Path, secrets: dict[str, str]) -> None:
+def test_airflow_has_every_variable_that_it_has_on_a_host(
+    service: str, tmp_path: Path, secrets: dict[str, str]
+) -> None:
     host = environment.full(from_environment({"RUN_DIR": str(tmp_path)})).keys()
     assert host - variables_of(service, secrets).keys() - ONLY_ON_A_HOST == set()
 
 
 @pytest.mark.parametrize("service", ["provision", "ml"])
-def test_jobs_are_told_which_cloud_to_use(service: str, tmp_path: Path, secrets: dict[str, str]) -> None:
+def test_jobs_have_the_variables_that_choose_the_cloud(service: str, tmp_path: Path, secrets: dict[str, str]) -> None:
     settings = from_environment({"RUN_DIR": str(tmp_path)})
     needed = {**environment.storage(settings), **environment.cloud(settings)}.keys()
     assert needed - variables_of(service, secrets).keys() - ONLY_ON_A_HOST == set()
 
 
-def test_stand_ins_start_with_what_their_container_is_told(tmp_path: Path, secrets: dict[str, str]) -> None:
+def test_stand_ins_can_read_their_container_s_settings(tmp_path: Path, secrets: dict[str, str]) -> None:
     settings = StandinSettings.from_environment(tmp_path, 443, 0, variables_of("standins", secrets))
     assert settings.blob_endpoint == "http://azurite:10000/devstoreaccount1"
 
 
-def test_a_workspace_s_own_container_is_made() -> None:
+def test_the_container_of_the_workspace_is_provisioned() -> None:
     from local import provision
-    from standins.azure_ml import datastores
+    from standins.azure_ml.data import datastores
 
     assert datastores.CONTAINER in provision.CONTAINERS
 
 
-def test_the_cloud_s_names_lead_to_the_stand_ins() -> None:
+def test_the_cloud_s_host_names_are_aliases_of_the_stand_ins() -> None:
     assert set(SERVICES["standins"]["networks"]["airflow"]["aliases"]) == set(certificates.HOSTS)
 
 
-def test_astro_s_file_gets_services_and_no_second_definition() -> None:
+def test_the_override_file_defines_no_service_a_second_time() -> None:
     override = compose_file("docker-compose.override.yml")["services"]
     base = compose_file("docker-compose.yaml")["services"]
     assert override.keys() & base.keys() == AIRFLOW_SERVICES
     for service in AIRFLOW_SERVICES:
-        assert override[service].keys() <= {"environment", "volumes", "depends_on"}, "the rest is Astro's to say"
+        assert override[service].keys() <= {"environment", "volumes", "depends_on"}, "the Astro CLI defines the rest"
 
 
-def test_astro_s_file_uses_no_variable_without_a_default() -> None:
+def test_the_override_file_uses_no_variable_without_a_default() -> None:
     text = (ROOT / "docker-compose.override.yml").read_text()
-    assert [found for found in re.findall(r"(?<!\$)\$\{?\w[^}\s]*", text) if ":-" not in found] == []
+    assert [variable for variable in re.findall(r"(?<!\$)\$\{?\w[^}\s]*", text) if ":-" not in variable] == []
 
 
 @pytest.mark.parametrize("service", sorted(SERVICES))
@@ -301,21 +303,21 @@ def test_ports_are_published_on_loopback_only(service: str) -> None:
 
 
 @pytest.mark.parametrize("service", sorted(SERVICES))
-def test_a_service_says_what_it_waits_for_and_what_becomes_of_it(service: str) -> None:
-    given = SERVICES[service]
-    for other, wait in given.get("depends_on", {}).items():
+def test_every_wait_can_end_and_every_service_restarts_or_is_checked(service: str) -> None:
+    settings = SERVICES[service]
+    for other, wait in settings.get("depends_on", {}).items():
         condition = wait["condition"]
         assert condition in ("service_healthy", "service_completed_successfully")
         if condition == "service_healthy":
             assert "healthcheck" in SERVICES[other], f"{service} waits for the health of {other}"
         else:
             assert SERVICES[other]["restart"] == "no", f"{service} waits for the end of {other}"
-    assert given["restart"] in ("no", "unless-stopped")
-    assert given["restart"] == "no" or "healthcheck" in given
+    assert settings["restart"] in ("no", "unless-stopped")
+    assert settings["restart"] == "no" or "healthcheck" in settings
 
 
-def test_waits_have_an_end() -> None:
-    """No service waits for itself, however far around."""
+def test_no_service_waits_for_itself() -> None:
+    """Neither directly nor through other services."""
 
     def before(service: str, path: tuple[str, ...] = ()) -> Iterator[str]:
         assert service not in path, f"{' → '.join((*path, service))}"
@@ -334,16 +336,16 @@ def test_volumes_are_declared() -> None:
     assert used == declared
 
 
-def test_stand_ins_understand_their_command() -> None:
+def test_stand_ins_accept_the_options_of_their_command() -> None:
     command = SERVICES["standins"]["command"]
     assert command[:3] == ["python", "-m", "standins"]
-    told = subprocess.run([sys.executable, "-m", "standins", "--help"], cwd=ROOT, capture_output=True, text=True)
-    assert all(option in told.stdout for option in command if option.startswith("--"))
+    result = subprocess.run([sys.executable, "-m", "standins", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert all(option in result.stdout for option in command if option.startswith("--"))
 
 
-def test_every_secret_of_the_plain_host_has_its_place(secrets: dict[str, str]) -> None:
-    """A new kind of secret must be made for containers too."""
-    placed = {
+def test_every_secret_of_the_plain_host_has_a_variable(secrets: dict[str, str]) -> None:
+    """A new kind of secret must be created for containers too."""
+    variables = {
         "tenant_id": "STANDINS_TENANT_ID",
         "subscription_id": "STANDINS_SUBSCRIPTION_ID",
         "client_id": "STANDINS_CLIENT_ID",
@@ -358,5 +360,5 @@ def test_every_secret_of_the_plain_host_has_its_place(secrets: dict[str, str]) -
         "airflow_jwt_secret": "AIRFLOW__API_AUTH__JWT_SECRET",
         "airflow_secret_key": "AIRFLOW__API__SECRET_KEY",
     }
-    assert placed.keys() == SECRETS.keys()
-    assert set(placed.values()) <= secrets.keys()
+    assert variables.keys() == SECRETS.keys()
+    assert set(variables.values()) <= secrets.keys()

@@ -21,8 +21,9 @@ from local.settings import PORTS, Settings, write_private
 from local.state import MachineStatus, load
 from ml.config import load_model
 from ml.validate import expectations
-from standins.compute import run as compute_run
-from standins.compute.pool import Compute, Work
+from standins.compute import run_files
+from standins.compute.pool import Compute
+from standins.compute.work import Work
 from standins.core.cloud import Cloud
 from standins.core.cloud import Settings as CloudSettings
 from standins.core.database import Database
@@ -41,7 +42,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setting
     settings = Settings(tmp_path / "run", {name: port.default for name, port in PORTS.items()})
     monkeypatch.setenv("RUN_DIR", str(settings.run_dir))
     quiet = Console(file=StringIO())
-    control.up(settings, quiet, "tests.support.local_machines:one")
+    control.up(settings, quiet, "tests.support.machines.local_machines:one")
     yield settings
     control.down(settings, quiet)
 
@@ -60,8 +61,8 @@ def test_a_supervisor_that_cannot_write_goes_on_and_catches_up(machine: Settings
     in_its_way.mkdir()
     os.kill(service, signal.SIGKILL)
     log = machine.log_dir / "supervisor.log"
-    eventually(lambda: "service: started" in log.read_text().partition("starts again after")[2])
-    assert log.read_text().count("cannot go on for now") == 1, "said once, not ten times a second"
+    eventually(lambda: "service: started" in log.read_text().partition("restarts after")[2])
+    assert log.read_text().count("an operation failed, trying again") == 1, "said once, not ten times a second"
     assert before.supervisor.alive()
     in_its_way.rmdir()
     eventually(lambda: status(machine).units["service"].pid not in (None, service))
@@ -123,7 +124,7 @@ def compute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Compute
     cloud = Cloud(
         CloudSettings(tmp_path, 1, 2, "tenant", "client", "secret", "sub", "token", "account", "a2V5", nowhere, nowhere)
     )
-    made = cloud.one(Compute)
+    made = cloud.shared(Compute)
     made.start()
     yield made
     cloud.close()
@@ -138,7 +139,7 @@ def test_what_a_run_leaves_in_its_temporary_folder_goes_with_it(compute: Compute
     compute.submit("r", Work("command", f'python -c "{code}"'))
     ended(compute, "r")
     made = Path(compute.output("r").decode().strip())
-    scratch = compute.folder / "r" / compute_run.SCRATCH
+    scratch = compute.folder / "r" / run_files.SCRATCH
     assert made.parent == scratch
     assert not scratch.exists()
 
@@ -146,10 +147,10 @@ def test_what_a_run_leaves_in_its_temporary_folder_goes_with_it(compute: Compute
 def test_a_run_that_was_killed_leaves_no_temporary_folder_either(compute: Compute) -> None:
     compute.submit("r", Work("command", "mktemp -d; sleep 300"))
     eventually(lambda: compute.output("r").strip())
-    claim = json.loads((compute.folder / "r" / compute_run.PROCESS).read_text())
+    claim = json.loads((compute.folder / "r" / run_files.PROCESS).read_text())
     os.killpg(claim["pgid"], signal.SIGKILL)
     ended(compute, "r")
-    assert not (compute.folder / "r" / compute_run.SCRATCH).exists()
+    assert not (compute.folder / "r" / run_files.SCRATCH).exists()
 
 
 def test_a_run_that_could_not_be_started_for_lack_of_something_is_started_later(

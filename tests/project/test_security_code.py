@@ -53,19 +53,19 @@ STATED_SQL = {("standins/core/ledger.py", "entries"): "the column names are a co
 MADE_SQL = {
     (
         "src/ml/registry/model_versions.py",
-        "by_run_key",
+        "find_by_run_key",
     ): "the model's name is [a-z0-9_], and quotes in a run key are refused",
-    ("src/ml/registry/model_versions.py", "versions"): "the model's name is [a-z0-9_]",
-    ("src/ml/registry/model_versions.py", "training_run"): "`by_run_key` has refused quotes in the run key before",
+    ("src/ml/registry/model_versions.py", "list_versions"): "the model's name is [a-z0-9_]",
+    ("src/ml/registry/model_versions.py", "training_run"): "`find_by_run_key` has refused quotes in the run key before",
     ("standins/core/ledger.py", "entries"): "the column names are a constant of the file",
 }
 SHELL = {
-    ("standins/compute/run.py", "_work"): "the shell command of an Azure ML job, as the service runs it; "
+    ("standins/compute/worker.py", "do_work"): "the shell command of an Azure ML job, as the service runs it; "
     "what Dags put into theirs is tested in tests/dags/test_dag_params.py",
 }
 LOADERS = {
-    ("src/ml/config/model.py", "load_file"): "a SafeLoader that refuses keys said twice",
-    ("standins/compute/run.py", "_python"): "running the caller's file or module is what a cluster is for",
+    ("src/ml/config/load.py", "load_file"): "a SafeLoader that refuses repeated keys",
+    ("standins/compute/worker.py", "_run_python"): "running the caller's file or module is what a cluster is for",
 }
 
 

@@ -1,4 +1,4 @@
-"""What a page for people would have a browser do."""
+"""Finds active content in a HTML page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 
 class Page(HTMLParser):
-    """Finds what a browser would run or fetch."""
+    """Collects in `bad` what a browser would run or load."""
 
     def __init__(self, page: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Configuration: what is wrong is named (file, key, what was found, what is allowed), all of it at once."""
+"""Config files: every error names file, key, what was found and what is allowed, and all are reported at once."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def written(tmp_path: Path) -> Callable[[Edit], Path]:
 
 
 def put(path: str, value: Any) -> Edit:
-    """An edit that sets one key, given as `section.key`; numbers are places in a list."""
+    """An edit that sets one key, given as `section.key`; a number is an index of a list."""
 
     def edit(settings: dict[str, Any]) -> None:
         *parents, last = [int(part) if part.isdigit() else part for part in path.split(".")]
@@ -66,9 +66,9 @@ def refusal(path: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("edit", "told"),
+    ("edit", "parts"),
     [
-        # a key that is not known, at every level
+        # an unknown key, at every level
         pytest.param(put("shedule", {}), ["shedule: unknown key", "schedule", "landing"], id="misspelt-section"),
         pytest.param(
             put("landing.bulk_dayz", 3), ["landing.bulk_dayz: unknown key", "bulk_days, empty_file, max_file_mb, max_file_rows, table"],
@@ -88,10 +88,10 @@ def refusal(path: Path) -> str:
             put("score.bands.1.floor", 0.6), ["score.bands.1.floor: unknown key", "at_least, name"],
             id="misspelt-key-in-a-band",
         ),
-        # a key that is not there
+        # a missing key
         pytest.param(
             put("train.sweep.sampling", "bayesian"),
-            ["train.sweep", "bayesian sampling takes choice and uniform only; not so: learning_rate"],
+            ["train.sweep", "bayesian sampling takes choice and uniform only; found others in: learning_rate"],
             id="bayesian-and-loguniform",
         ),
         pytest.param(drop("gate"), ["gate: missing"], id="section-missing"),
@@ -100,7 +100,7 @@ def refusal(path: Path) -> str:
         # a value of another type
         pytest.param(put("landing.bulk_days", "31"), ["landing.bulk_days: found '31'", "integer"], id="text-for-a-number"),
         pytest.param(put("landing.bulk_days", 1.5), ["landing.bulk_days: found 1.5", "integer"], id="fraction-of-a-day"),
-        pytest.param(put("landing.bulk_days", True), ["landing.bulk_days: found True", "integer"], id="truth-for-a-number"),
+        pytest.param(put("landing.bulk_days", True), ["landing.bulk_days: found True", "integer"], id="boolean-for-a-number"),
         pytest.param(put("landing.bulk_days", None), ["landing.bulk_days: found None", "integer"], id="key-without-value"),
         pytest.param(put("owner", 7), ["owner: found 7", "string"], id="number-for-a-text"),
         pytest.param(put("gate", []), ["gate: found ()", "dictionary"], id="list-for-a-section"),
@@ -119,12 +119,12 @@ def refusal(path: Path) -> str:
         pytest.param(put("score.rescore_days", -1), ["score.rescore_days: found -1", "0"], id="negative-days"),
         pytest.param(
             put("landing.empty_file", "ignore"), ["landing.empty_file: found 'ignore'", "'fail' or 'accept'"],
-            id="not-one-of-the-words",
+            id="not-an-allowed-value",
         ),
         pytest.param(put("train.algorithm", "xgboost"), ["train.algorithm: found 'xgboost'", "'lightgbm'"], id="unknown-algorithm"),
         pytest.param(put("features.table", "features"), ["features.table: found 'features'", "pattern"], id="table-without-layer"),
         pytest.param(put("landing.table", "../secrets"), ["landing.table: found '../secrets'", "pattern"], id="table-leaves-its-folder"),
-        pytest.param(put("owner", ""), ["owner: found ''", "at least 1 character"], id="nobody-owns-it"),
+        pytest.param(put("owner", ""), ["owner: found ''", "at least 1 character"], id="empty-owner"),
         # rules and bands
         pytest.param(
             put("gate.rules.0", {"metric": "roc_auc"}), ["gate.rules.0", "'roc_auc'", "at_least or at_most"],
@@ -159,25 +159,25 @@ def refusal(path: Path) -> str:
             ["score.bands", "'A'"],
             id="bands-share-a-name",
         ),
-        # what is text to YAML and more than that to us
+        # a text that must have a certain form
         pytest.param(put("timezone", "Mars/Olympus"), ["timezone: found 'Mars/Olympus'", "IANA"], id="unknown-time-zone"),
         pytest.param(put("timezone", "../etc"), ["timezone: found '../etc'", "IANA"], id="time-zone-is-a-path"),
         pytest.param(put("timezone", ""), ["timezone: found ''"], id="empty-time-zone"),
         pytest.param(put("schedule.sweep", "every minute"), ["schedule.sweep: found 'every minute'", "cron"], id="not-a-schedule"),
         pytest.param(put("schedule.train", "0 25 * * *"), ["schedule.train: found '0 25 * * *'", "cron"], id="no-such-hour"),
-        pytest.param(put("train.params", {"num_threads": 2}), ["train.params", "n_estimators must be set"], id="not-repeatable"),
-        pytest.param(put("train.params.seed", 1), ["train.params", "seed must not be set here"], id="seed-said-twice"),
+        pytest.param(put("train.params", {"num_threads": 2}), ["train.params", "n_estimators must be set"], id="number-of-trees-missing"),
+        pytest.param(put("train.params.seed", 1), ["train.params", "seed must not be set here"], id="seed-among-params"),
         pytest.param(put("model", "Churn"), ["model: found 'Churn'", "pattern"], id="name-in-capitals"),
         pytest.param(put("model", "margin"), ["model: found 'margin'", "'churn'"], id="name-is-not-the-file's"),
     ],
 )  # fmt: skip
-def test_a_bad_edit_is_named(written: Callable[[Edit], Path], edit: Edit, told: list[str]) -> None:
+def test_a_bad_edit_is_named(written: Callable[[Edit], Path], edit: Edit, parts: list[str]) -> None:
     message = refusal(written(edit))
-    for part in told:
+    for part in parts:
         assert part in message
 
 
-def test_every_error_is_told_at_once(written: Callable[[Edit], Path]) -> None:
+def test_all_errors_are_reported_at_once(written: Callable[[Edit], Path]) -> None:
     def edit(settings: dict[str, Any]) -> None:
         put("landing.bulk_dayz", 3)(settings)
         put("gate.min_rows", "many")(settings)
@@ -186,15 +186,15 @@ def test_every_error_is_told_at_once(written: Callable[[Edit], Path]) -> None:
 
     message = refusal(written(edit))
     for key in ("landing.bulk_dayz", "gate.min_rows", "timezone", "report"):
-        assert re.search(rf"^  {re.escape(key)}: ", message, re.MULTILINE), f"{key} is not told in:\n{message}"
+        assert re.search(rf"^  {re.escape(key)}: ", message, re.MULTILINE), f"{key} is missing in:\n{message}"
 
 
-def test_nothing_else_is_told(written: Callable[[Edit], Path]) -> None:
+def test_nothing_else_is_reported(written: Callable[[Edit], Path]) -> None:
     assert len(refusal(written(put("gate.min_rows", 0))).splitlines()) == 2  # the file, and the one key
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "parts"),
     [
         pytest.param("", ["NoneType", "a mapping of settings is needed"], id="empty-file"),
         pytest.param("# nothing but a comment\n", ["a mapping of settings is needed"], id="only-a-comment"),
@@ -203,42 +203,42 @@ def test_nothing_else_is_told(written: Callable[[Edit], Path]) -> None:
         pytest.param("model: [churn", ["not YAML", "line 1"], id="not-yaml"),
         pytest.param("model: churn\n\towner: x\n", ["not YAML", "line 2"], id="indented-with-tabs"),
         pytest.param("model: !!python/object:os.system x\n", ["not YAML"], id="yaml-that-would-run-code"),
-        pytest.param("model: churn\nmodel: churn\n", ["model", "twice", "line 2"], id="key-said-twice"),
-        pytest.param("gate: {min_rows: 1, min_rows: 2}\n", ["min_rows", "twice", "line 1"], id="key-said-twice-further-in"),
+        pytest.param("model: churn\nmodel: churn\n", ["model", "occurs twice", "line 2"], id="key-repeated"),
+        pytest.param("gate: {min_rows: 1, min_rows: 2}\n", ["min_rows", "occurs twice", "line 1"], id="nested-key-repeated"),
         pytest.param("1: churn\n", ["1: found 1", "strings"], id="key-is-a-number"),
     ],
 )  # fmt: skip
-def test_a_file_that_holds_no_settings(tmp_path: Path, text: str, told: list[str]) -> None:
+def test_a_file_without_settings_is_refused(tmp_path: Path, text: str, parts: list[str]) -> None:
     path = tmp_path / "churn.yaml"
     path.write_text(text)
     message = refusal(path)
-    for part in told:
+    for part in parts:
         assert part in message
 
 
-def test_a_file_that_is_not_text(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "churn.yaml"
     path.write_bytes(b"model: \xff\xfe")
     assert "UTF-8" in refusal(path)
 
 
-def test_a_missing_file_tells_which_there_are(tmp_path: Path) -> None:
+def test_a_missing_file_lists_the_known_models(tmp_path: Path) -> None:
     (tmp_path / "margin.yaml").write_text("")
     message = refusal(tmp_path / "churn.yaml")
     assert "no such model; there are: margin" in message
 
 
 @pytest.mark.parametrize("name", ["", "Churn", "../churn", "churn.yaml", "churn\n"])
-def test_a_name_that_can_be_no_model(name: str) -> None:
+def test_an_invalid_model_name_is_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="lower-case letters, digits and _ only"):
         load_model(name)
 
 
 def test_the_shipped_file_loads() -> None:
-    model = load_model("churn")
-    assert model.model == "churn"
-    assert model is load_model("churn"), "a file is read once"
-    assert [each.model for each in load_models()] == sorted(p.stem for p in SHIPPED.parent.glob("*.yaml"))
+    config = load_model("churn")
+    assert config.model == "churn"
+    assert config is load_model("churn"), "a file is read once"
+    assert [config.model for config in load_models()] == sorted(p.stem for p in SHIPPED.parent.glob("*.yaml"))
 
 
 def test_nothing_can_be_changed_after_loading() -> None:
@@ -248,12 +248,12 @@ def test_nothing_can_be_changed_after_loading() -> None:
         load_model("churn").gate.min_rows = 1
 
 
-def test_unquoted_dates_do_not_slip_through(written: Callable[[Edit], Path]) -> None:
+def test_an_unquoted_date_is_refused_where_text_is_needed(written: Callable[[Edit], Path]) -> None:
     """YAML reads 2026-01-01 as a date; strict types refuse it where text is wanted."""
     assert "owner: found" in refusal(written(put("owner", datetime(2026, 1, 1, tzinfo=UTC).date())))
 
 
-# A value that nobody has to justify: it says what something is called or where it is.
+# Keys without a reason: their values are names and places.
 _NAMES = {"model", "owner", "description", "experiment", "table", "name", "algorithm", "seed", "compute", "environment"}
 
 

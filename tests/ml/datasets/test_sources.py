@@ -1,4 +1,4 @@
-"""The purchases of demos and tests: whole, dirt included, and the same every time."""
+"""Sources of purchases for demos and tests: complete, with dirty rows, and the same every time."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ml.datasets import CONTRACT, Source, SourceError, open_source
 from ml.datasets.shop import DAYS, DRIFT_FROM, FIRST_DAY, Shop
 
 
-def everything(source: Source) -> pa.Table:
+def all_rows(source: Source) -> pa.Table:
     return pa.concat_tables(source.rows(day) for day in source.days())
 
 
 @pytest.fixture(scope="module")
 def shop() -> pa.Table:
-    return everything(Shop(size=1500))
+    return all_rows(Shop(size=1500))
 
 
 def test_a_parquet_file_of_another_shape_is_refused_by_its_columns(tmp_path: Path) -> None:
@@ -47,9 +47,9 @@ def test_rows_are_in_the_contracts_columns_on_every_day_and_beyond(name: str) ->
         assert source.rows(day).schema == CONTRACT
 
 
-def test_cdnow_is_whole_with_its_duplicates_and_its_purchases_of_nothing() -> None:
+def test_cdnow_is_complete_with_duplicates_and_free_purchases() -> None:
     source = open_source("cdnow")
-    rows = everything(source).to_pylist()
+    rows = all_rows(source).to_pylist()
     times = Counter(tuple(row.values()) for row in rows)
     assert (source.days()[0], source.days()[-1]) == (date(1997, 1, 1), date(1998, 6, 30))
     assert len(rows) == 69_659
@@ -90,14 +90,14 @@ def test_the_shop_is_the_same_for_the_same_seed_and_another_for_another() -> Non
     assert not Shop(size=300, seed=3).rows(day).equals(Shop(size=300, seed=4).rows(day))
 
 
-def test_a_day_of_the_shop_does_not_depend_on_the_days_asked_before() -> None:
-    streamed = Shop(size=300)
-    in_order = {day: streamed.rows(day) for day in streamed.days()[:60]}
+def test_a_day_of_the_shop_does_not_depend_on_the_days_computed_before() -> None:
+    shop = Shop(size=300)
+    in_order = {day: shop.rows(day) for day in shop.days()[:60]}
     for day in (date(2024, 2, 20), date(2024, 1, 30), date(2024, 1, 1)):
         assert Shop(size=300).rows(day).equals(in_order[day])
 
 
-def test_the_shop_has_what_the_loop_must_cope_with(shop: pa.Table) -> None:
+def test_the_shop_has_the_dirt_that_the_loop_must_handle(shop: pa.Table) -> None:
     rows = shop.num_rows
     times = Counter(map(str, shop.to_pylist()))
     assert 0.01 < pc.sum(pc.less(shop["quantity"], 0)).as_py() / rows < 0.06  # returns
@@ -110,7 +110,7 @@ def test_the_shop_has_what_the_loop_must_cope_with(shop: pa.Table) -> None:
     assert len(shop["category"].unique()) == 8
 
 
-def test_the_shops_december_is_busier_than_its_january_after_it() -> None:
+def test_the_shops_december_is_busier_than_the_january_after_it() -> None:
     source = Shop(size=1500)
     december, january = (
         sum(source.rows(day).num_rows for day in source.days() if (day.year, day.month) == month)

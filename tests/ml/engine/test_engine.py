@@ -1,4 +1,4 @@
-"""The engine: one text, bound parameters, lazy tables, plain types. (Both engines alike: test_parity.py.)"""
+"""The engine: one text, bound parameters, lazy tables, plain types. test_parity.py compares both engines."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ NUMBERS = pa.table({"n": pa.array([1, 2, None], pa.int32()), "day": [date(2024, 
 
 
 @pytest.fixture
-def asks(resources: Resources) -> Write:
-    """Write the query `asked`."""
-    return lambda text: resources.write("sql", "asked.sql", text) and None
+def write_query(resources: Resources) -> Write:
+    """Write the query `example`."""
+    return lambda text: resources.write("sql", "example.sql", text) and None
 
 
 @pytest.mark.parametrize(
@@ -36,22 +36,22 @@ def asks(resources: Resources) -> Write:
             "SELECT n FROM t WHERE n > :least AND n < :most", "needs :least, :most; given: none", id="unbound"
         ),
         pytest.param("SELECT o.n FROM t JOIN other AS o ON o.n = t.n", "reads other; given: t", id="table-not-given"),
-        pytest.param("SELECT CAST('x' AS INT) AS n", "Could not convert", id="a-failing-cast-stops-as-in-ansi-spark"),
-        pytest.param("SELECT struct(n) AS s FROM t", "column s is struct", id="a-struct-is-no-plain-column"),
+        pytest.param("SELECT CAST('x' AS INT) AS n", "Could not convert", id="failing-cast"),
+        pytest.param("SELECT struct(n) AS s FROM t", "column s is struct", id="struct-column"),
         pytest.param("SELECT nosuch FROM t", "nosuch", id="unknown-column"),
     ],
 )
-def test_a_query_that_cannot_run_names_its_file_and_the_cause(asks: Write, text: str, why: str) -> None:
-    asks(text)
-    with pytest.raises(QueryError, match=r"asked\.sql") as refused:
-        open_engine("duckdb").run("asked", {"t": NUMBERS})
+def test_a_query_that_cannot_run_names_its_file_and_the_cause(write_query: Write, text: str, why: str) -> None:
+    write_query(text)
+    with pytest.raises(QueryError, match=r"example\.sql") as refused:
+        open_engine("duckdb").run("example", {"t": NUMBERS})
     assert why in str(refused.value)
 
 
-def test_values_that_no_parameter_wants_are_refused(asks: Write) -> None:
-    asks("SELECT n FROM t")
+def test_values_without_a_parameter_are_refused(write_query: Write) -> None:
+    write_query("SELECT n FROM t")
     with pytest.raises(QueryError, match="needs none; given: :least"):
-        open_engine("duckdb").run("asked", {"t": NUMBERS}, {"least": 1})
+        open_engine("duckdb").run("example", {"t": NUMBERS}, {"least": 1})
 
 
 @pytest.mark.parametrize("name", ["nosuch", "../secret", "Features"])
@@ -71,35 +71,39 @@ def test_an_unknown_engine_is_refused_with_what_is_allowed(monkeypatch: pytest.M
     ["it's; DROP TABLE t --", "", date(2024, 2, 29), 7, 0.1, True],
     ids=["text-with-quote", "empty-text", "date", "int", "float", "bool"],
 )
-def test_values_are_bound_and_come_back_as_they_went_in(asks: Write, value: date | float | str) -> None:
-    asks("SELECT :it AS it")
-    assert open_engine("duckdb").run("asked", {}, {"it": value})["it"].to_pylist() == [value]
+def test_bound_values_are_returned_unchanged(write_query: Write, value: date | float | str) -> None:
+    write_query("SELECT :value AS value")
+    assert open_engine("duckdb").run("example", {}, {"value": value})["value"].to_pylist() == [value]
 
 
-def test_a_filter_on_a_lazy_table_reaches_the_scan(asks: Write, tmp_path: Path) -> None:
+def test_a_filter_on_a_lazy_table_reaches_the_scan(write_query: Write, tmp_path: Path) -> None:
     for n in (1, 2):
         folder = tmp_path / "table" / f"part={n}"
         folder.mkdir(parents=True)
         ds.write_dataset(pa.table({"n": [n]}), folder, format="parquet")
     next((tmp_path / "table" / "part=2").iterdir()).write_bytes(b"unreadable")
     parts = ds.dataset(tmp_path / "table", partitioning="hive", schema=pa.schema({"n": pa.int64(), "part": pa.int32()}))
-    asks("SELECT n FROM t ORDER BY n")
-    found = open_engine("duckdb").run("asked", {"t": parts.filter(ds.field("part") == 1)})
-    assert found["n"].to_pylist() == [1]
+    write_query("SELECT n FROM t ORDER BY n")
+    result = open_engine("duckdb").run("example", {"t": parts.filter(ds.field("part") == 1)})
+    assert result["n"].to_pylist() == [1]
 
 
-def test_a_day_ends_at_midnight_utc_wherever_the_machine_is(asks: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_day_ends_at_midnight_utc_wherever_the_machine_is(
+    write_query: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TZ", "America/New_York")
     late = datetime(2024, 2, 29, 23, 59, 59, 999999, tzinfo=UTC)
-    asks("SELECT CAST(at AS DATE) AS day, at, CAST('2024-03-01 00:00:00' AS TIMESTAMP) AS read FROM t")
-    found = open_engine("duckdb").run("asked", {"t": pa.table({"at": pa.array([late], pa.timestamp("us", "UTC"))})})
-    assert found.to_pylist() == [{"day": date(2024, 2, 29), "at": late, "read": datetime(2024, 3, 1, tzinfo=UTC)}]
+    write_query("SELECT CAST(at AS DATE) AS day, at, CAST('2024-03-01 00:00:00' AS TIMESTAMP) AS read FROM t")
+    result = open_engine("duckdb").run("example", {"t": pa.table({"at": pa.array([late], pa.timestamp("us", "UTC"))})})
+    assert result.to_pylist() == [{"day": date(2024, 2, 29), "at": late, "read": datetime(2024, 3, 1, tzinfo=UTC)}]
 
 
-def test_results_have_plain_types_only(asks: Write) -> None:
-    asks("SELECT n, sum(n) OVER () AS wide, CAST(n AS DECIMAL(9, 2)) AS d, day, array('a') AS list FROM t ORDER BY n")
-    found = open_engine("duckdb").run("asked", {"t": NUMBERS})
-    assert [str(kind) for kind in found.schema.types] == [
+def test_results_have_plain_types_only(write_query: Write) -> None:
+    write_query(
+        "SELECT n, sum(n) OVER () AS wide, CAST(n AS DECIMAL(9, 2)) AS d, day, array('a') AS list FROM t ORDER BY n"
+    )
+    result = open_engine("duckdb").run("example", {"t": NUMBERS})
+    assert [str(kind) for kind in result.schema.types] == [
         "int64",
         "double",
         "double",
@@ -108,9 +112,9 @@ def test_results_have_plain_types_only(asks: Write) -> None:
     ]
 
 
-def test_nothing_is_left_behind_between_queries(asks: Write) -> None:
+def test_no_table_remains_after_a_query(write_query: Write) -> None:
     engine = open_engine("duckdb")
-    asks("SELECT n FROM t")
-    engine.run("asked", {"t": NUMBERS})
+    write_query("SELECT n FROM t")
+    engine.run("example", {"t": NUMBERS})
     with pytest.raises(QueryError, match="reads t; given: none"):
-        engine.run("asked", {})
+        engine.run("example", {})

@@ -1,7 +1,7 @@
-"""The same SQL on DuckDB and on Spark gives the same tables: every row, every column, every bit.
+"""The same SQL on DuckDB and on Spark returns the same tables: every row, every column, every bit.
 
-Exactly, with no tolerance: money is added as integers, so no sum depends on the order of its rows, and what
-is left (a division, a rounding) is one IEEE operation on equal numbers.
+Without tolerance: money is added as integers, so no sum depends on the order of its rows, and every remaining
+operation (a division, a rounding) is one IEEE operation on equal numbers.
 
 Spark is whatever `SPARK_REMOTE` names; else a Sail server started here; else, where Sail is not installed,
 a JVM in this process.
@@ -38,7 +38,7 @@ AS_OF = (date(2023, 12, 31), LEAP, date(2024, 3, 1), date(2024, 5, 29))
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[Engine]:
-    """The Spark engine on the Spark at hand."""
+    """The Spark engine on the available Spark."""
     with pytest.MonkeyPatch.context() as environment:
         server = None
         if "SPARK_REMOTE" not in os.environ and importlib.util.find_spec("pysail"):
@@ -57,22 +57,22 @@ def spark() -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def both(spark: Engine) -> Callable[..., pa.Table]:
-    """Run a query on both engines, hold their results against each other, and give the one that both gave."""
+    """Run a query on both engines, compare their results, and return the common one."""
     duckdb = open_engine("duckdb")
 
     def run(query: str, tables: dict[str, pa.Table], **values: Any) -> pa.Table:
-        one, other = (engine.run(query, tables, values) for engine in (duckdb, spark))
-        assert one.schema == other.schema
-        assert one.num_rows == other.num_rows
-        for name in one.column_names:
-            assert one[name].to_pylist() == other[name].to_pylist(), name
-        return one
+        of_duckdb, of_spark = (engine.run(query, tables, values) for engine in (duckdb, spark))
+        assert of_duckdb.schema == of_spark.schema
+        assert of_duckdb.num_rows == of_spark.num_rows
+        for name in of_duckdb.column_names:
+            assert of_duckdb[name].to_pylist() == of_spark[name].to_pylist(), name
+        return of_duckdb
 
     return run
 
 
 def chain(both: Callable[..., pa.Table], silver: pa.Table, as_of: tuple[date, ...]) -> pa.Table:
-    """Silver to labels, every step on both engines; each step's input is what both gave."""
+    """Silver to labels, every step on both engines; each step reads the common result of the step before."""
     days = both("customer_days", {"transactions": silver})
     customers = pa.concat_tables(both("features", {"customer_days": days}, as_of=day, active_days=90) for day in as_of)
     both("labels", {"customers": customers, "customer_days": days}, horizon_days=90)

@@ -1,4 +1,4 @@
-"""Cohorts of errors: what was planted is found, luck is not, and shares come with their interval."""
+"""Error cohorts: a planted cohort is found, chance is not, and error rates have an interval."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def rows(seed: int = 0) -> pa.Table:
     )
 
 
-def found(table: pa.Table, share: np.ndarray) -> list[dict[str, object]]:
+def cohorts(table: pa.Table, share: np.ndarray) -> list[dict[str, object]]:
     wrong = np.random.default_rng(1).random(ROWS) < share
     return error_cohorts(table, FEATURES, wrong, np.arange(ROWS), seed=3)
 
@@ -33,22 +33,22 @@ def found(table: pa.Table, share: np.ndarray) -> list[dict[str, object]]:
 def test_planted_cohort_is_found_with_its_error_rate() -> None:
     table = rows()
     planted = (table["orders"].to_numpy() <= 4) & (np.asarray(table["country"].to_pylist()) == "FR")
-    (first, *_) = found(table, np.where(planted, 0.6, 0.1))
+    (first, *_) = cohorts(table, np.where(planted, 0.6, 0.1))
     assert "orders ≤ 4.5" in str(first["where"])
     assert "country is not DE" in str(first["where"])  # of two
     assert first["low"] <= 0.6 <= first["high"]  # type: ignore[operator]
     assert first["lift"] > 2  # type: ignore[operator]
 
 
-def test_errors_without_a_place_make_no_cohort_beyond_luck() -> None:
-    told = [len(found(rows(seed), np.full(ROWS, 0.3))) for seed in range(5)]
-    assert sum(told) <= 2, "a tree of eight leaves, counted anew: one in forty each"
+def test_evenly_spread_errors_make_no_cohort() -> None:
+    counts = [len(cohorts(rows(seed), np.full(ROWS, 0.3))) for seed in range(5)]
+    assert sum(counts) <= 2, "eight leaves, counted on other rows: each is reported by chance once in forty"
 
 
-def test_customers_whose_value_is_not_known_are_told() -> None:
+def test_a_cohort_of_unknown_values_is_described() -> None:
     table = rows()
     unknown = np.isnan(table["age"].to_numpy())
-    (first, *_) = found(table, np.where(unknown, 0.7, 0.1))
+    (first, *_) = cohorts(table, np.where(unknown, 0.7, 0.1))
     assert "age may be unknown" in str(first["where"])
 
 

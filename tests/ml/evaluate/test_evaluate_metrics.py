@@ -1,4 +1,4 @@
-"""The metrics are scikit-learn's, for any weights, and the intervals cover what they should."""
+"""The metrics equal scikit-learn's for any weights, and the intervals have the expected coverage."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ def rows(count: int, seed: int = 0, *, ties: bool = False) -> tuple[Any, Any]:
 
 def measured(y: Any, p: Any, w: Any = None) -> dict[str, float]:
     weights = np.ones((1, len(y))) if w is None else w
-    return {name: found[0] for name, found in measure(y, p, weights, threshold=CUT, bins=BINS).items()}
+    return {name: values[0] for name, values in measure(y, p, weights, threshold=CUT, bins=BINS).items()}
 
 
 @pytest.mark.parametrize("ties", [pytest.param(False, id="distinct-scores"), pytest.param(True, id="many-ties")])
-@pytest.mark.parametrize("weighted", [pytest.param(False, id="plain"), pytest.param(True, id="some-rows-drawn-never")])
+@pytest.mark.parametrize("weighted", [pytest.param(False, id="plain"), pytest.param(True, id="some-weights-zero")])
 def test_metrics_are_scikit_learns(ties: bool, weighted: bool) -> None:
     y, p = rows(500, ties=ties)
     w = np.random.default_rng(1).integers(0, 3, 500).astype(float) if weighted else np.ones(500)
-    said = (p >= CUT).astype(float)
+    predicted = (p >= CUT).astype(float)
     expected = {
-        "accuracy": sklearn.accuracy_score(y, said, sample_weight=w),
-        "precision": sklearn.precision_score(y, said, sample_weight=w),
-        "recall": sklearn.recall_score(y, said, sample_weight=w),
-        "f1": sklearn.f1_score(y, said, sample_weight=w),
+        "accuracy": sklearn.accuracy_score(y, predicted, sample_weight=w),
+        "precision": sklearn.precision_score(y, predicted, sample_weight=w),
+        "recall": sklearn.recall_score(y, predicted, sample_weight=w),
+        "f1": sklearn.f1_score(y, predicted, sample_weight=w),
         "roc_auc": sklearn.roc_auc_score(y, p, sample_weight=w),
         "average_precision": sklearn.average_precision_score(y, p, sample_weight=w),
         "log_loss": sklearn.log_loss(y, p, sample_weight=w),
     }
-    found = measured(y, p, w[None, :])
-    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-12)
+    metrics = measured(y, p, w[None, :])
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-12)
 
 
-def test_certain_and_wrong_costs_much_and_not_everything() -> None:
+def test_log_loss_of_certain_and_wrong_predictions_is_finite() -> None:
     y, p = np.array([1.0, 0.0]), np.array([0.0, 1.0])
     assert measured(y, p)["log_loss"] == pytest.approx(sklearn.log_loss(y, p))
 
@@ -67,13 +67,13 @@ def test_equal_scores_share_a_calibration_bin() -> None:
         pytest.param([1, 1], [0.2, 0.9], {"roc_auc", "average_precision"}, id="only-positives"),
         pytest.param([0, 0], [0.2, 0.9], {"roc_auc", "average_precision", "recall", "f1"}, id="only-negatives"),
         pytest.param([0, 1], [0.2, 0.3], {"precision"}, id="nobody-predicted-positive"),
-        pytest.param([0, 1], [0.2, np.nan], set(METRICS), id="one-nan-spoils-all"),
+        pytest.param([0, 1], [0.2, np.nan], set(METRICS), id="one-nan-makes-all-nan"),
         pytest.param([], [], set(METRICS), id="no-rows"),
     ],
 )
 def test_what_is_not_defined_is_nan(y: list[float], p: list[float], unmeasured: set[str]) -> None:
-    found = measured(np.array(y, float), np.array(p, float))
-    assert {name for name, value in found.items() if np.isnan(value)} == unmeasured
+    metrics = measured(np.array(y, float), np.array(p, float))
+    assert {name for name, value in metrics.items() if np.isnan(value)} == unmeasured
 
 
 def test_resamples_draw_whole_customers() -> None:
@@ -94,14 +94,14 @@ def test_auc_interval_covers_the_truth_in_about_95_of_100_samples() -> None:
     truth = measured(y, p)["roc_auc"]
     rng, covered = np.random.default_rng(2), 0
     for _ in range(100):
-        some = rng.integers(0, len(y), 300)
+        sample = rng.integers(0, len(y), 300)
         drawn = np.concatenate(
             [
-                measure(y[some], p[some], w, threshold=CUT, bins=BINS)["roc_auc"]
+                measure(y[sample], p[sample], w, threshold=CUT, bins=BINS)["roc_auc"]
                 for w in resamples(np.arange(300), 200, 1)
             ]
         )
-        low, high = interval(measured(y[some], p[some])["roc_auc"], drawn)
+        low, high = interval(measured(y[sample], p[sample])["roc_auc"], drawn)
         covered += low <= truth <= high
     assert 88 <= covered <= 100
 

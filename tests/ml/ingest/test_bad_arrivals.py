@@ -1,4 +1,4 @@
-"""Bad arrivals, through the real Copy and the real ingestion: each has the outcome that docs/bad-arrivals.md tells."""
+"""Bad arrivals through the real Copy and the real ingestion: each has the outcome that docs/bad-arrivals.md documents."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pytest
 from ml.landing import listing
 from ml.ops import held_days
 from ml.storage import stores, tables
-from tests.support.bad_arrivals import ARRIVALS, Arrival, as_csv, rows
-from tests.support.bronze_days import mark, rows_of
-from tests.support.copied_days import CopiedDays
+from tests.support.data.bad_arrivals import ARRIVALS, Arrival, as_csv, rows
+from tests.support.data.bronze_days import mark, rows_of
+from tests.support.data.copied_days import CopiedDays
 
 FIRST = date(2011, 1, 1)
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "bad-arrivals.md"
-PLACES = {arrival.id: FIRST + timedelta(days=n) for n, arrival in enumerate(ARRIVALS)}
+DAYS = {arrival.id: FIRST + timedelta(days=n) for n, arrival in enumerate(ARRIVALS)}
 
 
 @pytest.fixture
@@ -29,30 +29,30 @@ def days(copied_days: CopiedDays, monkeypatch: pytest.MonkeyPatch) -> CopiedDays
 
 
 @pytest.mark.parametrize("arrival", [pytest.param(arrival, id=arrival.id) for arrival in ARRIVALS])
-def test_what_becomes_of(
+def test_outcome_of(
     arrival: Arrival, days: CopiedDays, set_config: Callable[..., None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    day = PLACES[arrival.id]
-    if arrival.more:
-        set_config("landing", **arrival.more)
+    day = DAYS[arrival.id]
+    if arrival.landing:
+        set_config("landing", **arrival.landing)
     for name, content in arrival.files(day).items():
         days.land(name, content, day, arrival.md5)
     days.copy(day)
-    for _ in range(2):  # a second time gives the same
-        told = days.try_ingest(day)
+    for _ in range(2):  # a second run has the same outcome
+        message = days.try_ingest(day)
         if arrival.outcome == "held":
-            assert told is not None
-            assert [part for part in arrival.told if part not in told] == []
+            assert message is not None
+            assert [part for part in arrival.reasons if part not in message] == []
             assert mark(day) is None
             assert not tables.exists("silver.transactions") or rows_of("silver.transactions", day) == []
             reasons = held_days.read([day])[day]["reasons"]
-            assert told == "\n".join(f"{day}: {reason}" for reason in reasons)
+            assert message == "\n".join(f"{day}: {reason}" for reason in reasons)
             continue
-        assert told is None
+        assert message is None
         account = mark(day)
         assert account is not None
-        kept = tuple(account[name] for name in ("received", "silver", "quarantined", "duplicates"))
-        assert kept == arrival.account
+        counts = tuple(account[name] for name in ("received", "silver", "quarantined", "duplicates"))
+        assert counts == arrival.account
         refused = rows_of("quarantine.transactions", day)
         assert tuple(row["column"] for row in refused) == arrival.columns
         assert all(row["reason"] and row["remedy"] and row["record"] and row["_file"] for row in refused)
@@ -63,9 +63,9 @@ def test_what_becomes_of(
         assert "y.csv has the same content as" in caplog.text
 
 
-def test_the_document_tells_of_every_arrival() -> None:
-    told = re.findall(r"^\| `([a-z0-9-]+)` \|", DOCUMENT.read_text(), re.MULTILINE)
-    assert sorted(told) == sorted(OTHERS | PLACES.keys())
+def test_every_arrival_is_documented() -> None:
+    documented = re.findall(r"^\| `([a-z0-9-]+)` \|", DOCUMENT.read_text(), re.MULTILINE)
+    assert sorted(documented) == sorted(OTHERS | DAYS.keys())
 
 
 OTHERS = {
@@ -78,12 +78,12 @@ OTHERS = {
 }
 
 
-def day_of_its_own(number: int) -> date:
+def unused_day(number: int) -> date:
     return FIRST + timedelta(days=500 + number)
 
 
-def test_the_same_name_with_new_content_replaces_what_it_gave(days: CopiedDays) -> None:
-    day = day_of_its_own(1)
+def test_new_content_under_the_same_name_replaces_the_rows_of_the_old(days: CopiedDays) -> None:
+    day = unused_day(1)
     for numbers in ((1, 2, 3), (4,)):
         days.land("x.csv", as_csv(rows(day, *numbers)), day)
         days.copy(day)
@@ -91,29 +91,29 @@ def test_the_same_name_with_new_content_replaces_what_it_gave(days: CopiedDays) 
         assert len(rows_of("silver.transactions", day)) == len(numbers)
 
 
-def test_a_file_that_grows_after_it_was_listed_is_left_for_the_run_that_its_change_starts(days: CopiedDays) -> None:
-    day = day_of_its_own(2)
+def test_a_file_that_grows_after_it_was_listed_is_ingested_by_the_next_run_only(days: CopiedDays) -> None:
+    day = unused_day(2)
     name = days.land("x.csv", as_csv(rows(day, 1)), day)
     days.copy(day)
     days.land("x.csv", as_csv(rows(day, 1, 2)), day)
-    told = days.try_ingest(day)
-    assert told is not None
-    assert f"{day}: {name} was copied when something else was landed" in told
+    message = days.try_ingest(day)
+    assert message is not None
+    assert f"{day}: {name} was copied when something else was landed" in message
     assert (mark(day), held_days.read([day])) == (None, {})
     days.copy(day)
     assert days.try_ingest(day) is None
 
 
-def test_bronze_that_an_older_copy_has_left_is_never_taken_for_what_is_landed(days: CopiedDays) -> None:
-    """The new file cannot be copied, so that of before is still there."""
-    day = day_of_its_own(3)
+def test_bronze_of_an_older_copy_is_never_taken_for_what_is_landed(days: CopiedDays) -> None:
+    """The new file cannot be copied, so the bronze file of the old one still exists."""
+    day = unused_day(3)
     days.land("x.csv", as_csv(rows(day, 1)), day)
     days.copy(day)
     days.land("x.csv", as_csv(rows(day, 1)) + b'"', day)
     days.copy(day)
-    told = days.try_ingest(day)
-    assert told is not None
-    assert "copied when something else was landed" in told
+    message = days.try_ingest(day)
+    assert message is not None
+    assert "copied when something else was landed" in message
     assert mark(day) is None
 
 
@@ -121,28 +121,28 @@ def test_a_day_that_has_not_begun_is_held(days: CopiedDays) -> None:
     day = datetime.now(UTC).date() + timedelta(days=9)
     days.land("x.csv", as_csv(rows(day)), day)
     days.copy(day)
-    told = days.try_ingest(day)
-    assert told is not None
-    assert f"transactions/{day}/ is a day that has not begun" in told
+    message = days.try_ingest(day)
+    assert message is not None
+    assert f"transactions/{day}/ is a day that has not begun" in message
     assert list(held_days.read([day])) == [day]
     assert mark(day) is None
 
 
 @pytest.mark.parametrize("name", ["transactions/x.csv", "transactions/2011-02-30/x.csv", "x.csv"])
-def test_a_file_outside_every_day_is_told_and_nothing_else(days: CopiedDays, name: str) -> None:
+def test_a_file_outside_every_day_is_reported_and_ignored(days: CopiedDays, name: str) -> None:
     days.account.container("landing").upload_blob(name, b"a,b\n1,2\n", overwrite=True)
-    found = listing.landed_days(stores.landing().list(), "transactions")
-    assert [stray.why for stray in found.strays if stray.name == name] != []
-    assert all(blob.name != name for day in found.days for blob in day.files)
+    landing = listing.landed_days(stores.landing().list(), "transactions")
+    assert [stray.why for stray in landing.strays if stray.name == name] != []
+    assert all(blob.name != name for day in landing.days for blob in day.files)
 
 
 def test_a_hundred_small_files_are_one_day(days: CopiedDays) -> None:
     """Ten thousand are in tests/ml/ingest/test_large_days.py."""
-    day = day_of_its_own(4)
+    day = unused_day(4)
     for n in range(100):
         days.land(f"part-{n:05}.csv", as_csv(rows(day, 2 * n, 2 * n + 1)), day)
     days.copy(day)
     assert days.try_ingest(day) is None
-    found: dict[str, Any] | None = mark(day)
-    assert found is not None
-    assert (found["files"], found["silver"]) == (100, 200)
+    account: dict[str, Any] | None = mark(day)
+    assert account is not None
+    assert (account["files"], account["silver"]) == (100, 200)

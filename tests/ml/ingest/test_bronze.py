@@ -1,4 +1,4 @@
-"""Bronze files as text: nothing lost, nothing guessed, and every unusable file explained."""
+"""Bronze files as text: no value is lost or guessed, and every unusable file is explained."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from ml.ingest import bronze, copy_log
 from ml.storage import stores
 from ml.storage.stores import Blob
-from tests.support.bronze_days import DAY, Days, row
+from tests.support.data.bronze_days import DAY, Days, row
 
 Read = Callable[..., list[bronze.BronzeFile]]
 PATH = f"transactions/{DAY}/x.csv"
@@ -27,14 +27,14 @@ def days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Days:
 
 @pytest.fixture
 def read(tmp_path: Path, days: Days) -> Read:
-    """Read landed files of the day as bronze holds them."""
-    del days  # the stores are there
-    (tmp_path / "passing").mkdir()
+    """Read the bronze files of landed files of the day."""
+    del days  # it has set up the stores
+    (tmp_path / "work").mkdir()
 
-    def now(*names: str, size: int = 1) -> list[bronze.BronzeFile]:
-        return bronze.read(stores.lake(), [(DAY, Blob(name, size, "etag")) for name in names], tmp_path / "passing")
+    def read_files(*names: str, size: int = 1) -> list[bronze.BronzeFile]:
+        return bronze.read(stores.lake(), [(DAY, Blob(name, size, "etag")) for name in names], tmp_path / "work")
 
-    return now
+    return read_files
 
 
 @pytest.mark.parametrize(
@@ -46,8 +46,8 @@ def read(tmp_path: Path, days: Days) -> Read:
         pytest.param(pa.array([0.1 + 0.2, 1e300]), ["0.30000000000000004", "1e+300"], id="doubles-round-trip"),
         pytest.param(pa.array([2.55], pa.float32()), ["2.55"], id="single-precision-gets-no-invented-digits"),
         pytest.param(pa.array([np.float16(1.5)], pa.float16()), ["1.5"], id="half-precision"),
-        pytest.param(pa.array([float("nan")]), [None], id="nan-is-how-pandas-says-missing"),
-        pytest.param(pa.array([float("inf")]), ["inf"], id="infinity-is-kept-to-be-refused"),
+        pytest.param(pa.array([float("nan")]), [None], id="nan-is-null"),
+        pytest.param(pa.array([float("inf")]), ["inf"], id="infinity-is-kept-and-refused-later"),
         pytest.param(pa.array([2**63 - 1]), ["9223372036854775807"], id="integers"),
         pytest.param(pa.array([Decimal("12.50"), Decimal("7.00")]), ["12.50", "7"], id="decimals"),
         pytest.param(pa.array([True]), ["true"], id="booleans"),
@@ -75,7 +75,7 @@ def test_a_landed_file_has_one_place_in_bronze(kind: str) -> None:
     assert bronze.path(f"transactions/2011-06-28/a.b.{kind}") == f"bronze/transactions/{kind}/2011-06-28/a.b.parquet"
 
 
-def test_rows_know_their_file_and_their_place_in_it(days: Days, read: Read) -> None:
+def test_rows_have_their_file_and_their_number_in_it(days: Days, read: Read) -> None:
     days.arrive("x.csv", [row(1), row(2)])
     (file,) = read(PATH)
     assert file.problem is None
@@ -87,16 +87,16 @@ def test_rows_know_their_file_and_their_place_in_it(days: Days, read: Read) -> N
     ]
 
 
-def test_columns_in_another_order_and_optional_ones_absent_are_fine(days: Days, read: Read) -> None:
+def test_columns_in_another_order_without_optional_ones_are_accepted(days: Days, read: Read) -> None:
     days.arrive("x.csv", [{"amount": "1", "quantity": "1", "occurred_at": "2011-06-28", "customer_id": "7"}])
     (file,) = read(PATH)
-    assert bronze.joined([file]).select(bronze.COLUMNS).to_pylist() == [
+    assert bronze.join_rows([file]).select(bronze.COLUMNS).to_pylist() == [
         dict.fromkeys(bronze.COLUMNS)
         | {"amount": "1", "quantity": "1", "occurred_at": "2011-06-28", "customer_id": "7"}
     ]
 
 
-def test_extra_columns_are_noted_and_kept_out(days: Days, read: Read) -> None:
+def test_extra_columns_are_reported_and_left_out(days: Days, read: Read) -> None:
     days.arrive("x.csv", [row(1, coupon="X", Country="UK")])
     (file,) = read(PATH)
     assert file.extra == ("Country", "coupon")
@@ -108,10 +108,10 @@ def test_a_byte_order_mark_does_not_hide_the_first_column(days: Days, read: Read
     days.arrive("x.csv", [{"\ufefftransaction_id": "9", **{k: v for k, v in row().items() if k != "transaction_id"}}])
     (file,) = read(PATH)
     assert file.extra == ()
-    assert bronze.joined([file])["transaction_id"].to_pylist() == ["9"]
+    assert bronze.join_rows([file])["transaction_id"].to_pylist() == ["9"]
 
 
-def test_bronze_left_by_an_earlier_copy_of_a_now_empty_file_is_not_read(days: Days, read: Read) -> None:
+def test_an_empty_file_has_no_rows_whatever_an_earlier_copy_wrote(days: Days, read: Read) -> None:
     days.arrive("x.csv", [row(1)])
     (file,) = read(PATH, size=0)
     assert (file.received, file.rows, file.problem) == (0, None, None)
@@ -129,16 +129,16 @@ def test_bronze_left_by_an_earlier_copy_of_a_now_empty_file_is_not_read(days: Da
                 "rename 'CustomerID' to 'customer_id'",
                 "rename 'occured_at' to 'occurred_at'",
             ],
-            id="missing-columns-with-lookalikes",
+            id="missing-columns-with-similar-ones",
         ),
         pytest.param(
             [{"customer_id": "7", "occurred_at": "2011-06-28", "quantity": "1"}],
             ["lacks amount", "ask upstream for 'amount'"],
-            id="missing-column-without-lookalike",
+            id="missing-column-without-similar-one",
         ),
         pytest.param([row(1, amount={"value": 1})], ["column amount holds struct<value: int64>"], id="nested-values"),
         pytest.param([row(1, quantity=[1])], ["column quantity holds list<"], id="lists"),
-        pytest.param([row(1, country=b"\xff")], ["column country holds binary"], id="bytes-that-are-no-text"),
+        pytest.param([row(1, country=b"\xff")], ["column country holds binary"], id="bytes"),
     ],
 )
 def test_an_unusable_file_says_what_was_found_and_what_to_do(
@@ -183,14 +183,14 @@ def test_every_file_is_read_even_when_one_is_unusable(days: Days, read: Read) ->
     days.land("bad.csv", b"bad")
     files = read(*names, f"transactions/{DAY}/bad.csv")
     assert [file.problem is None for file in files] == [True] * 20 + [False]
-    assert bronze.joined(files)["transaction_id"].to_pylist() == [str(536365 + n) for n in range(20)]
+    assert bronze.join_rows(files)["transaction_id"].to_pylist() == [str(536365 + n) for n in range(20)]
 
 
-def test_skipped_rows_are_read_from_the_copys_log_once_each(days: Days, read: Read) -> None:
+def test_each_skipped_row_is_read_once_from_the_copy_log(days: Days, read: Read) -> None:
     days.skip(PATH, 3, '1,2,3,"a\nb"', log="bronze/_log/k/first")
     days.skip(PATH, 5, "4,5,6", log="bronze/_log/k/second")
-    found = copy_log.read_copy_log(stores.lake(), "bronze/_log/k", [(DAY, PATH)])
-    assert [(skipped.name, skipped.file, skipped.item) for skipped in found] == [
+    rows = copy_log.read_copy_log(stores.lake(), "bronze/_log/k", [(DAY, PATH)])
+    assert [(skipped.name, skipped.file, skipped.item) for skipped in rows] == [
         (PATH, f"landing/{PATH}", '1,2,3,"a\nb"'),
         (PATH, f"landing/{PATH}", "4,5,6"),
     ]
@@ -208,7 +208,9 @@ def test_skipped_rows_of_files_that_are_not_landed_are_left_out(days: Days, read
         pytest.param("source 'x.csv' with row number 3", "ingest these days one by one", id="source-of-several-days"),
     ],
 )
-def test_a_skipped_row_of_no_certain_file_is_an_error(days: Days, read: Read, message: str, why: str) -> None:
+def test_a_skipped_row_that_cannot_be_assigned_to_one_file_is_an_error(
+    days: Days, read: Read, message: str, why: str
+) -> None:
     log = f"Timestamp,Level,OperationName,OperationItem,Message\nnow,Warning,TabularRowSkip,row,{message}\n"
     stores.lake().write("bronze/_log/k/1.csv", log.encode())
     with pytest.raises(copy_log.UnknownSourceError, match=why):
@@ -217,7 +219,7 @@ def test_a_skipped_row_of_no_certain_file_is_an_error(days: Days, read: Read, me
         )
 
 
-def test_the_services_own_message_with_the_file_name_only_is_understood(days: Days, read: Read) -> None:
+def test_a_message_that_names_only_the_file_is_understood(days: Days, read: Read) -> None:
     log = (
         "Timestamp, Level, OperationName, OperationItem, Message\n"
         '2020-02-26 06:22:32.2586581, Warning, TabularRowSkip, """data1"", ""data2""", '

@@ -1,4 +1,4 @@
-"""The rules of clean.sql, one by one: what becomes silver, what is refused and why, what is a duplicate."""
+"""The rules of clean.sql, one by one: which rows become silver, which are refused and why, which are duplicates."""
 
 from __future__ import annotations
 
@@ -14,18 +14,20 @@ from hypothesis import strategies as st
 
 from ml.config import ModelConfig, load_model
 from ml.ingest import bronze, cleaning
-from tests.support.bronze_days import DAY, row
+from tests.support.data.bronze_days import DAY, row
 
-MODEL = load_model("churn")
-LONDON = MODEL.model_copy(update={"timezone": "Europe/London"})
+CONFIG = load_model("churn")
+LONDON = CONFIG.model_copy(update={"timezone": "Europe/London"})
 
 
 def clean(
-    *rows: Mapping[str, Any], day: date = DAY, model: ModelConfig = MODEL, file: str = "f", start: int = 1
+    *rows: Mapping[str, Any], day: date = DAY, config: ModelConfig = CONFIG, file: str = "f", start: int = 1
 ) -> cleaning.Cleaned:
     keys = [{"_day": day, "_file": file, "_row": start + n} for n in range(len(rows))]
-    table = pa.Table.from_pylist([key | dict(r) for key, r in zip(keys, rows, strict=True)], bronze.joined([]).schema)
-    return cleaning.clean(model, table, [])
+    table = pa.Table.from_pylist(
+        [key | dict(r) for key, r in zip(keys, rows, strict=True)], bronze.join_rows([]).schema
+    )
+    return cleaning.clean(config, table, [])
 
 
 def refusal(**changed: Any) -> dict[str, Any]:
@@ -36,7 +38,7 @@ def refusal(**changed: Any) -> dict[str, Any]:
     return refused
 
 
-BEYOND = str(MODEL.clean.max_abs_amount * 1.01)
+BEYOND = str(CONFIG.clean.max_abs_amount * 1.01)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_a_row_is_refused_once_with_all_its_reasons() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "kept"),
+    ("changed", "expected"),
     [
         pytest.param({}, {"kind": "purchase", "quantity": 6.0, "unit_price": 2.55, "amount": 15.3}, id="a-purchase"),
         pytest.param({"quantity": "-6", "amount": "-15.3"}, {"kind": "return"}, id="negative-quantity-is-a-return"),
@@ -139,11 +141,11 @@ def test_a_row_is_refused_once_with_all_its_reasons() -> None:
         ),
     ],
 )
-def test_kept(changed: dict, kept: dict) -> None:
+def test_accepted(changed: dict, expected: dict) -> None:
     cleaned = clean(row(**changed))
     (silver,) = cleaned.silver.to_pylist()
     assert cleaned.quarantine.num_rows == 0
-    assert {name: silver[name] for name in kept} == kept
+    assert {name: silver[name] for name in expected} == expected
 
 
 SPRING, AUTUMN = date(2011, 3, 27), date(2011, 10, 30)
@@ -159,7 +161,7 @@ SPRING, AUTUMN = date(2011, 3, 27), date(2011, 10, 30)
         pytest.param(DAY, "2011-06-28T23:00Z", None, id="next-midnight-is-the-next-day"),
         pytest.param(DAY, "2011-06-29T00:00", None, id="next-local-midnight-is-the-next-day"),
         pytest.param(SPRING, "2011-03-27T00:59", "2011-03-27T00:59", id="spring-before-the-change"),
-        pytest.param(SPRING, "2011-03-27T01:30", "2011-03-27T01:30", id="spring-the-hour-that-is-not"),
+        pytest.param(SPRING, "2011-03-27T01:30", "2011-03-27T01:30", id="spring-the-skipped-hour"),
         pytest.param(SPRING, "2011-03-27T02:00", "2011-03-27T01:00", id="spring-after-the-change"),
         pytest.param(SPRING, "2011-03-27T23:30", "2011-03-27T22:30", id="spring-day-has-23-hours"),
         pytest.param(SPRING, "2011-03-27T23:30Z", None, id="spring-utc-evening-is-the-next-day"),
@@ -172,8 +174,8 @@ SPRING, AUTUMN = date(2011, 3, 27), date(2011, 10, 30)
     ],
 )
 def test_a_day_is_from_midnight_to_midnight_in_the_models_zone(day: date, written: str, instant: str | None) -> None:
-    found = clean(row(occurred_at=written), day=day, model=LONDON).silver["occurred_at"].to_pylist()
-    assert found == ([] if instant is None else [datetime.fromisoformat(instant).replace(tzinfo=UTC)])
+    instants = clean(row(occurred_at=written), day=day, config=LONDON).silver["occurred_at"].to_pylist()
+    assert instants == ([] if instant is None else [datetime.fromisoformat(instant).replace(tzinfo=UTC)])
 
 
 @pytest.mark.parametrize(
@@ -187,12 +189,12 @@ def test_a_day_is_from_midnight_to_midnight_in_the_models_zone(day: date, writte
     ],
 )
 def test_days_of_odd_zones(zone: str, day: date, written: str, instant: str) -> None:
-    model = MODEL.model_copy(update={"timezone": zone})
-    found = clean(row(occurred_at=written), day=day, model=model).silver["occurred_at"].to_pylist()
-    assert found == [datetime.fromisoformat(instant).replace(tzinfo=UTC)]
+    config = CONFIG.model_copy(update={"timezone": zone})
+    instants = clean(row(occurred_at=written), day=day, config=config).silver["occurred_at"].to_pylist()
+    assert instants == [datetime.fromisoformat(instant).replace(tzinfo=UTC)]
 
 
-def test_exact_duplicates_are_dropped_and_the_first_stays() -> None:
+def test_exact_duplicates_are_dropped_and_the_first_row_is_kept() -> None:
     cleaned = clean(row(1), row(2), row(1, customer_id=" 17850 "), row(1))
     assert [(r["transaction_id"], r["_row"]) for r in cleaned.silver.to_pylist()] == [("536366", 1), ("536367", 2)]
     assert cleaned.duplicates == {DAY: 2}
@@ -222,15 +224,15 @@ def test_lines_of_one_transaction_with_several_customers_are_all_refused() -> No
 def test_the_same_row_of_another_day_is_not_a_duplicate() -> None:
     table = pa.concat_tables(
         pa.Table.from_pylist(
-            [{"_day": day, "_file": "f", "_row": 1, **row(occurred_at=str(DAY))}], bronze.joined([]).schema
+            [{"_day": day, "_file": "f", "_row": 1, **row(occurred_at=str(DAY))}], bronze.join_rows([]).schema
         )
         for day in (DAY, date(2011, 6, 29))
     )
-    cleaned = cleaning.clean(MODEL, table, [])
+    cleaned = cleaning.clean(CONFIG, table, [])
     assert (cleaned.silver.num_rows, cleaned.quarantine.num_rows, cleaned.duplicates) == (1, 1, {})
 
 
-def test_a_refused_row_that_came_twice_is_refused_once() -> None:
+def test_a_repeated_refused_row_is_refused_once() -> None:
     cleaned = clean(row(quantity="0"), row(quantity="0"))
     assert (cleaned.quarantine.num_rows, cleaned.duplicates) == (1, {DAY: 1})
 
@@ -250,7 +252,7 @@ ANYTHING = st.fixed_dictionaries(
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(ANYTHING, max_size=30).flatmap(lambda rows: st.permutations(rows + rows[::2])))
-def test_whatever_arrives_every_row_becomes_one_thing(rows: list[dict[str, Any]]) -> None:
+def test_every_row_of_any_input_has_exactly_one_outcome(rows: list[dict[str, Any]]) -> None:
     cleaned = clean(*rows)
     silver, refused = cleaned.silver.to_pylist(), cleaned.quarantine.to_pylist()
     assert len(silver) + len(refused) + cleaned.duplicates[DAY] == len(rows)

@@ -1,4 +1,4 @@
-"""Days of ten thousand files, and of one huge file: taken, and the huge one in memory that does not grow with it."""
+"""Days of ten thousand files, and of one huge file, are ingested; memory does not grow with the size of the file."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from tests.support.bad_arrivals import as_csv, rows
-from tests.support.bronze_days import DAY, Days, mark, row
-from tests.support.copied_days import CopiedDays
+from tests.support.data.bad_arrivals import as_csv, rows
+from tests.support.data.bronze_days import DAY, Days, mark, row
+from tests.support.data.copied_days import CopiedDays
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 
@@ -41,14 +41,14 @@ def test_ten_thousand_small_files_are_one_day(copied_days: CopiedDays, monkeypat
     assert (account["files"], account["received"], account["silver"]) == (FILES, 2 * FILES, 2 * FILES)
 
 
-def test_a_file_three_times_as_huge_takes_hardly_more_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ML_MEMORY_LIMIT", "500MB")  # of DuckDB, which takes what it may have
+def test_a_file_three_times_as_large_needs_hardly_more_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ML_MEMORY_LIMIT", "500MB")  # of DuckDB, which uses all the memory that it is allowed
     peaks = [peak_of_ingestion(Days(tmp_path / str(count), monkeypatch), count) for count in (LARGE, HUGE)]
     assert peaks[1] < 1.4 * peaks[0], [f"{peak / 1e6:.0f} MB" for peak in peaks]
 
 
 def peak_of_ingestion(days: Days, count: int) -> int:
-    """Bytes of memory that the stage had at most while it took a day of one file with so many rows."""
+    """Peak memory of the stage, in bytes, while it ingests a day of one file with `count` rows."""
     same = {name: pa.repeat(pa.scalar(value), count) for name, value in row().items()}
     ids = pa.array([str(number) for number in range(count)])
     customers = pa.array([str(number % 50_000) for number in range(count)])

@@ -1,4 +1,4 @@
-"""The one rule about days: what lies in the landing store, and what is due."""
+"""Landed days: the contents of the landing store by day, and which days are due."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from ml.days.due import Due, due_days
-from ml.landing.listing import Landed, fingerprint, landed_days
+from ml.landing.listing import LandedDay, fingerprint, landed_days
 from ml.storage.stores import Blob
 
 NOW = datetime(2024, 3, 5, 12, tzinfo=UTC)
@@ -21,7 +21,7 @@ def blob(name: str, size: int = 10, etag: str = "e1") -> Blob:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        pytest.param("transactions/2024-02-30/a.csv", "no day 2024-02-30", id="a-day-that-is-not"),
+        pytest.param("transactions/2024-02-30/a.csv", "no day 2024-02-30", id="no-such-day"),
         pytest.param("transactions/2023-02-29/a.csv", "no day", id="no-leap-day-in-2023"),
         pytest.param("transactions/20240229/a.csv", "YYYY-MM-DD", id="a-day-without-dashes"),
         pytest.param("transactions/2024-2-9/a.csv", "YYYY-MM-DD", id="a-day-without-zeros"),
@@ -45,10 +45,10 @@ def blob(name: str, size: int = 10, etag: str = "e1") -> Blob:
     ],
 )
 def test_a_file_out_of_place_is_a_stray_with_a_reason(name: str, why: str) -> None:
-    found = landed_days([blob(name), blob("transactions/2024-02-29/good.csv")], "transactions")
-    assert [day.day for day in found.days] == [D2]
-    assert [stray.name for stray in found.strays] == [name]
-    assert why in found.strays[0].why
+    landing = landed_days([blob(name), blob("transactions/2024-02-29/good.csv")], "transactions")
+    assert [day.day for day in landing.days] == [D2]
+    assert [stray.name for stray in landing.strays] == [name]
+    assert why in landing.strays[0].why
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_folder_markers_of_hierarchical_accounts_are_neither_days_nor_strays(nam
     assert landed_days([blob(name, size=0)], "transactions") == landed_days([], "transactions")
 
 
-def test_an_empty_file_is_landed_because_refusing_it_is_the_ingestions_matter() -> None:
+def test_an_empty_file_is_landed_and_left_for_ingestion_to_refuse() -> None:
     assert [day.day for day in landed_days([blob("transactions/2024-02-29/a.csv", size=0)], "transactions").days] == [
         D2
     ]
@@ -66,8 +66,8 @@ def test_an_empty_file_is_landed_because_refusing_it_is_the_ingestions_matter() 
 
 def test_days_come_oldest_first_with_all_their_files_by_name() -> None:
     names = ["transactions/2024-03-01/b.csv", "transactions/2024-02-29/x.jsonl", "transactions/2024-03-01/a part-2.tsv"]
-    found = landed_days([blob(name) for name in names], "transactions").days
-    assert [(day.day, [file.name for file in day.files]) for day in found] == [
+    days = landed_days([blob(name) for name in names], "transactions").days
+    assert [(day.day, [file.name for file in day.files]) for day in days] == [
         (D2, ["transactions/2024-02-29/x.jsonl"]),
         (D3, ["transactions/2024-03-01/a part-2.tsv", "transactions/2024-03-01/b.csv"]),
     ]
@@ -91,71 +91,71 @@ def test_a_fingerprint_does_not_depend_on_the_listings_order() -> None:
     assert fingerprint([blob("a"), blob("b")]) == fingerprint([blob("b"), blob("a")])
 
 
-A, B, C = (Landed(day, (), f"f{n}") for n, day in enumerate((D1, D2, D3)))
+A, B, C = (LandedDay(day, (), f"f{n}") for n, day in enumerate((D1, D2, D3)))
 
 
 @pytest.mark.parametrize(
-    ("ingested", "asked", "expected"),
+    ("ingested", "requested", "expected"),
     [
-        pytest.param({}, {}, Due(days=(A, B, C)), id="never-seen-is-due"),
-        pytest.param({D1: "f0", D2: "f1", D3: "f2"}, {}, Due(days=()), id="ingested-as-it-is-rests"),
-        pytest.param({D1: "f0", D2: "old", D3: "f2"}, {}, Due(days=(B,)), id="changed-is-due-again"),
-        pytest.param({}, {D1: "f0"}, Due(days=(B, C), waiting=(A,)), id="asked-for-waits"),
-        pytest.param({D1: "f0"}, {D1: "f0"}, Due(days=(B, C)), id="asked-for-and-ingested-is-done"),
-        pytest.param({}, {D1: "old"}, Due(days=(A, B, C)), id="changed-since-it-was-asked-for"),
+        pytest.param({}, {}, Due(days=(A, B, C)), id="new-day-is-due"),
+        pytest.param({D1: "f0", D2: "f1", D3: "f2"}, {}, Due(days=()), id="ingested-day-is-not-due"),
+        pytest.param({D1: "f0", D2: "old", D3: "f2"}, {}, Due(days=(B,)), id="changed-day-is-due"),
+        pytest.param({}, {D1: "f0"}, Due(days=(B, C), waiting=(A,)), id="requested-day-waits"),
+        pytest.param({D1: "f0"}, {D1: "f0"}, Due(days=(B, C)), id="requested-and-ingested-day-is-not-due"),
+        pytest.param({}, {D1: "old"}, Due(days=(A, B, C)), id="changed-since-it-was-requested"),
         pytest.param({D1: "old"}, {D1: "old"}, Due(days=(A, B, C)), id="changed-since-it-was-ingested"),
-        pytest.param({D1: "older"}, {D1: "f0"}, Due(days=(B, C), waiting=(A,)), id="change-asked-for-waits"),
+        pytest.param({D1: "older"}, {D1: "f0"}, Due(days=(B, C), waiting=(A,)), id="requested-change-waits"),
     ],
 )
-def test_what_is_due(ingested: dict[date, str], asked: dict[date, str], expected: Due) -> None:
-    assert due_days([A, B, C], ingested, asked, bulk_days=3) == expected
+def test_what_is_due(ingested: dict[date, str], requested: dict[date, str], expected: Due) -> None:
+    assert due_days([A, B, C], ingested, requested, bulk_days=3) == expected
 
 
-def test_more_days_than_an_arrival_are_held_with_a_sentence_that_says_what_to_do() -> None:
-    landed = [Landed(D1 + timedelta(n), (), f"f{n}") for n in range(32)]
-    found = due_days(landed, {}, {}, bulk_days=31)
-    assert (found.days, found.history) == ((), tuple(landed))
-    assert "32 new or changed days" in found.why
-    assert "2024-02-28..2024-03-30" in found.why
+def test_more_days_than_bulk_days_are_a_history_and_the_message_says_what_to_do() -> None:
+    landed = [LandedDay(D1 + timedelta(n), (), f"f{n}") for n in range(32)]
+    due = due_days(landed, {}, {}, bulk_days=31)
+    assert (due.days, due.history) == ((), tuple(landed))
+    assert "32 new or changed days" in due.why
+    assert "2024-02-28..2024-03-30" in due.why
 
 
-def test_as_many_days_as_an_arrival_may_have_are_due() -> None:
-    landed = [Landed(D1 + timedelta(n), (), f"f{n}") for n in range(31)]
+def test_as_many_days_as_bulk_days_are_due() -> None:
+    landed = [LandedDay(D1 + timedelta(n), (), f"f{n}") for n in range(31)]
     assert due_days(landed, {}, {}, bulk_days=31) == Due(days=tuple(landed))
 
 
-def several(days: int, seconds_ago: float) -> list[Landed]:
-    """New days, the last of which has a file that was written so long before NOW, the others an hour before."""
+def several(days: int, seconds_ago: float) -> list[LandedDay]:
+    """New days: the last has a file written `seconds_ago` before NOW, the others an hour before."""
     times = [NOW - timedelta(hours=1)] * (days - 1) + [NOW - timedelta(seconds=seconds_ago)]
-    return [Landed(D1 + timedelta(n), (Blob(f"{n}", 1, "e", written=at),), f"f{n}") for n, at in enumerate(times)]
+    return [LandedDay(D1 + timedelta(n), (Blob(f"{n}", 1, "e", written=at),), f"f{n}") for n, at in enumerate(times)]
 
 
 @pytest.mark.parametrize(
-    ("days", "asked", "seconds_ago", "coming"),
+    ("days", "requested", "seconds_ago", "coming"),
     [
-        pytest.param(1, 0, 1, False, id="a-day"),
+        pytest.param(1, 0, 1, False, id="one-day"),
         pytest.param(7, 0, 1, False, id="a-week-that-is-sent-again"),
         pytest.param(8, 0, 1, True, id="more-than-a-week-while-files-come-in"),
         pytest.param(8, 0, 29, True, id="the-newest-file-half-a-minute-ago"),
         pytest.param(8, 0, 31, False, id="quiet-for-half-a-minute"),
-        pytest.param(8, 7, 1, True, id="one-more-and-a-week-waits"),
-        pytest.param(8, 7, 31, False, id="one-more-and-it-is-quiet"),
+        pytest.param(8, 7, 1, True, id="one-new-day-while-a-week-waits"),
+        pytest.param(8, 7, 31, False, id="one-new-day-while-a-week-waits-and-it-is-quiet"),
         pytest.param(8, 0, -60, True, id="the-clock-of-the-store-is-ahead"),
     ],
 )
 def test_a_history_that_is_being_copied_in_is_not_taken_for_arrivals(
-    days: int, asked: int, seconds_ago: float, coming: bool
+    days: int, requested: int, seconds_ago: float, coming: bool
 ) -> None:
     landed = several(days, seconds_ago)
-    known = {day.day: day.fingerprint for day in landed[:asked]}
-    new, waiting = tuple(landed[asked:]), tuple(landed[:asked])
-    found = due_days(landed, {}, known, bulk_days=31, now=NOW)
-    assert (found.days, found.coming, found.waiting) == (() if coming else new, new if coming else (), waiting)
-    assert ("files still come in" in found.why) == coming
+    known = {day.day: day.fingerprint for day in landed[:requested]}
+    new, waiting = tuple(landed[requested:]), tuple(landed[:requested])
+    due = due_days(landed, {}, known, bulk_days=31, now=NOW)
+    assert (due.days, due.coming, due.waiting) == (() if coming else new, new if coming else (), waiting)
+    assert ("files still come in" in due.why) == coming
 
 
-def test_days_that_wait_or_are_ingested_do_not_make_an_arrival_a_history() -> None:
-    landed = [Landed(D1 + timedelta(n), (), f"f{n}") for n in range(500)]
+def test_waiting_and_ingested_days_do_not_count_towards_bulk_days() -> None:
+    landed = [LandedDay(D1 + timedelta(n), (), f"f{n}") for n in range(500)]
     known = {day.day: day.fingerprint for day in landed[:-1]}
     assert due_days(landed, known, {}, bulk_days=31).days == (landed[-1],)
     assert due_days(landed, {}, known, bulk_days=31).days == (landed[-1],)
@@ -164,17 +164,17 @@ def test_days_that_wait_or_are_ingested_do_not_make_an_arrival_a_history() -> No
 @pytest.mark.parametrize(
     ("held", "expected"),
     [
-        pytest.param({D1: "f0"}, Due(days=(B,), held=(A,), waiting=(C,)), id="held-as-it-is-rests"),
+        pytest.param({D1: "f0"}, Due(days=(B,), held=(A,), waiting=(C,)), id="held-day-is-not-due"),
         pytest.param({D1: "old"}, Due(days=(A, B), waiting=(C,)), id="changed-since-it-was-held"),
-        pytest.param({D3: "f2"}, Due(days=(A, B), held=(C,)), id="held-after-it-was-asked-for"),
+        pytest.param({D3: "f2"}, Due(days=(A, B), held=(C,)), id="held-after-it-was-requested"),
         pytest.param({D1: "f0", D2: "f1", D3: "f2"}, Due(days=(), held=(A, B, C)), id="all-held"),
     ],
 )
-def test_a_held_day_rests_until_its_files_change(held: dict[date, str], expected: Due) -> None:
+def test_a_held_day_is_not_due_until_its_files_change(held: dict[date, str], expected: Due) -> None:
     assert due_days([A, B, C], {}, {D3: "f2"}, bulk_days=3, held=held) == expected
 
 
-def test_held_days_do_not_make_an_arrival_a_history() -> None:
-    landed = [Landed(D1 + timedelta(n), (), f"f{n}") for n in range(500)]
+def test_held_days_do_not_count_towards_bulk_days() -> None:
+    landed = [LandedDay(D1 + timedelta(n), (), f"f{n}") for n in range(500)]
     held = {day.day: day.fingerprint for day in landed[:-1]}
     assert due_days(landed, {}, {}, bulk_days=31, held=held).days == (landed[-1],)

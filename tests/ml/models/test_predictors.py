@@ -1,4 +1,4 @@
-"""Models are read from formats that cannot execute code; whatever else lies in the registry is refused unread."""
+"""Models are read from formats that cannot execute code; the registry's other formats are refused unread."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ml.errors import StageError
 from ml.models import predictors
 from ml.models.frames import Feature
 from ml.registry import model_versions
-from tests.support.onnx_models import onnx_of, pipeline, table
-from tests.support.small_world import TEST_DAY, World, training_rows, training_set
+from tests.support.models.onnx_models import onnx_of, pipeline, table
+from tests.support.models.small_world import TEST_DAY, World, training_rows, training_set
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def fitted(rows: pa.Table) -> tuple[Any, tuple[Feature, ...], bytes]:
 
 
 class Bomb:
-    """Leaves a file when it is unpickled."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -64,17 +64,17 @@ def folder_with(where: Path, flavors: str, **files: bytes) -> Path:
     [
         pytest.param(
             "  sklearn:\n    pickled_model: model.pkl\n    serialization_format: pickle\n",
-            "kept as sklearn, which is read by running what is in it",
+            "stored as sklearn, and reading that runs code",
             id="sklearn-pickle",
         ),
         pytest.param(
             "  python_function:\n    loader_module: mlflow.sklearn\n    model_path: model.pkl\n",
-            "kept as python_function",
+            "stored as python_function",
             id="python-function-alone",
         ),
         pytest.param(
             "  lightgbm:\n    data: model.pkl\n    model_class: lightgbm.sklearn.LGBMClassifier\n",
-            "kept as lightgbm, which is read by running",
+            "stored as lightgbm, and reading that runs code",
             id="pickled-wrapper-in-the-lightgbm-flavor",
         ),
         pytest.param(
@@ -82,7 +82,7 @@ def folder_with(where: Path, flavors: str, **files: bytes) -> Path:
             "'model.pkl' is not LightGBM's text",
             id="pickle-that-claims-to-be-text",
         ),
-        pytest.param("  onnx:\n    data: model.pkl\n", "is no ONNX model", id="pickle-that-claims-to-be-onnx"),
+        pytest.param("  onnx:\n    data: model.pkl\n", "is not an ONNX model", id="pickle-that-claims-to-be-onnx"),
         pytest.param("  onnx:\n    data: ../other.onnx\n", "outside of the model's folder", id="file-elsewhere"),
         pytest.param("  onnx:\n    data: other.onnx\n", "is not in the model's folder", id="file-missing"),
         pytest.param(
@@ -98,7 +98,7 @@ def test_a_folder_that_could_run_code_is_refused_and_its_code_not_run(tmp_path: 
         tmp_path / "model", flavors.replace("[mark]", f"[{mark}]"), model__pkl=pickle.dumps(Bomb(mark))
     )
     with pytest.raises(StageError, match=why):
-        predictors.read(folder, "churn version 1")
+        predictors.read_predictor(folder, "churn version 1")
     assert not mark.exists()
 
 
@@ -108,14 +108,14 @@ def test_a_pickled_model_in_the_registry_is_refused_and_its_code_not_run(world: 
     folder = folder_with(tmp_path / "model", pickled.decode(), model__pkl=pickle.dumps(Bomb(mark)))
     with model_versions.training_run("tests", "pickled-1", {}) as run_id:
         mlflow.log_artifacts(str(folder), "model")
-        digest = model_versions.digest_of(folder)  # whoever put it there has thought of that, too
+        digest = model_versions.digest_files(folder)  # the attacker sets the right digest, too
         mlflow.register_model(f"runs:/{run_id}/model", "churn", tags={model_versions.DIGEST: digest})
-    with pytest.raises(StageError, match=r"churn version 1 is kept as python_function, sklearn.*register it anew"):
-        model_versions.load(model_versions.version("churn", "1"))
+    with pytest.raises(StageError, match=r"churn version 1 is stored as python_function, sklearn.*register it again"):
+        model_versions.load(model_versions.get_version("churn", "1"))
     assert not mark.exists()
 
 
-def test_onnx_gives_what_the_pipeline_gives(rows: pa.Table, fitted: Any) -> None:
+def test_onnx_gives_the_probabilities_of_the_pipeline(rows: pa.Table, fitted: Any) -> None:
     model, features, content = fitted
     expected = model.predict_proba(table(rows, features))[:, 1]
     assert np.abs(predictors.from_onnx(content, "m").predict(rows) - expected).max() < 1e-5
@@ -123,16 +123,16 @@ def test_onnx_gives_what_the_pipeline_gives(rows: pa.Table, fitted: Any) -> None
 
 def test_onnx_is_logged_registered_and_read_again(world: World, rows: pa.Table, fitted: Any) -> None:
     _, features, content = fitted
-    made = predictors.from_onnx(content, "m", features)
+    predictor = predictors.from_onnx(content, "m", features)
     with model_versions.training_run("tests", "onnx-1", {}):
-        model_versions.register_once("churn", model_versions.log_model(made), "onnx-1", {})
-    again = model_versions.load(model_versions.version("churn", "1"))
+        model_versions.register_once("churn", model_versions.log_model(predictor), "onnx-1", {})
+    again = model_versions.load(model_versions.get_version("churn", "1"))
     assert isinstance(again, predictors.OnnxPredictor)
     assert (again.content, again.features) == (content, features)
-    assert (again.predict(rows) == made.predict(rows)).all()
+    assert (again.predict(rows) == predictor.predict(rows)).all()
 
 
-def test_the_same_rows_give_the_same_bits_and_a_row_alone_nearly_so(rows: pa.Table, fitted: Any) -> None:
+def test_the_same_rows_give_the_same_bits_and_a_single_row_the_same_within_1e_6(rows: pa.Table, fitted: Any) -> None:
     predictor = predictors.from_onnx(fitted[2], "m")
     together = predictor.predict(rows)
     assert (predictor.predict(rows) == together).all()
@@ -155,7 +155,7 @@ def test_nulls_and_unseen_categories_are_scored_and_rows_stay_in_order(world: Wo
         predictor: predictors.Predictor = predictors.from_onnx(fitted[2], "m")
     else:
         world.train(world.write_training_set(training_set()))
-        predictor = model_versions.load(model_versions.version("churn", "1"))
+        predictor = model_versions.load(model_versions.get_version("churn", "1"))
     rows = training_rows(50, TEST_DAY, "test", seed=9)
     null = rows.set_column(rows.schema.get_field_index("country"), "country", pa.nulls(50, pa.string()))
     unseen = rows.set_column(rows.schema.get_field_index("country"), "country", pa.repeat("XX", 50))
@@ -177,9 +177,9 @@ def test_missing_columns_are_named(fitted: Any, rows: pa.Table) -> None:
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        pytest.param(lambda f: f[:-1], r"missing none, not asked for \['country \(category\)'\]", id="too-many"),
+        pytest.param(lambda f: f[:-1], r"missing none, not expected \['country \(category\)'\]", id="too-many"),
         pytest.param(
-            lambda f: (*f, Feature("age", "number")), r"missing \['age \(number\)'\], not asked for none", id="too-few"
+            lambda f: (*f, Feature("age", "number")), r"missing \['age \(number\)'\], not expected none", id="too-few"
         ),
         pytest.param(
             lambda f: (*f[:-1], Feature("country", "number")), r"missing \['country \(number\)'\]", id="other-kind"
@@ -193,7 +193,7 @@ def test_a_graph_with_other_columns_than_the_features_is_refused(
         predictors.from_onnx(fitted[2], "m", change(fitted[1]))
 
 
-def test_features_in_another_order_are_given_by_name(fitted: Any, rows: pa.Table) -> None:
+def test_features_in_another_order_are_matched_by_name(fitted: Any, rows: pa.Table) -> None:
     _, features, content = fitted
     other = predictors.from_onnx(content, "m", features[::-1])
     assert other.features == features[::-1]

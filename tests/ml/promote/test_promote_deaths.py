@@ -1,6 +1,6 @@
-"""A process that dies at any step of a promotion or a rollback: what was begun is completed or never was.
+"""A process that dies at any step of a promotion or a rollback: the step is completed later, or it never happened.
 
-The steps are counted, not listed: every call of MLflow's client and every write to the lake, as they come.
+The steps are counted while it runs: every call of MLflow's client and every write to the lake.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from mlflow import MlflowClient
 from ml.ops import decisions as decision_log
 from ml.registry import model_versions, production
 from ml.storage import stores
-from tests.support.small_world import World, customers
+from tests.support.models.small_world import World, customers
 
 REMOTE = ("set_registered_model_alias", "delete_registered_model_alias", "set_model_version_tag")
 
 
 class DiedError(BaseException):
-    """As SIGKILL: nothing catches it."""
+    """Like SIGKILL: nothing catches it."""
 
 
 @contextmanager
 def dying_at(step: int) -> Iterator[list[str]]:
-    """Die before the `step`-th effect (0, 2, 4, …) or after it, its answer unread (1, 3, …). Gives what was begun."""
+    """Die before an effect (`step` 0, 2, 4, …) or after it, before its result is read (1, 3, …). Yields the effects begun."""
     begun: list[str] = []
 
     def counted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
@@ -37,10 +37,10 @@ def dying_at(step: int) -> Iterator[list[str]]:
             begun.append(name)
             if step == 2 * (len(begun) - 1):
                 raise DiedError
-            found = call(*args, **kwargs)
+            result = call(*args, **kwargs)
             if step == 2 * (len(begun) - 1) + 1:
                 raise DiedError
-            return found
+            return result
 
         return run
 
@@ -53,20 +53,22 @@ def dying_at(step: int) -> Iterator[list[str]]:
 
 
 def state() -> dict[str, Any]:
-    """All that a promotion changes."""
+    """Everything that a promotion changes."""
     decisions = [
-        (one.event, one.version, one.before, one.after) for one in decision_log.events("churn") if one.event != "gate"
+        (event.event, event.version, event.before, event.after)
+        for event in decision_log.read_events("churn")
+        if event.event != "gate"
     ]
     tags = {
         number: sorted(
-            model_versions.version("churn", number).tags.keys() & {production.PROMOTED, production.TAKEN_BACK}
+            model_versions.get_version("churn", number).tags.keys() & {production.PROMOTED, production.TAKEN_BACK}
         )
         for number in ("1", "2")
     }
-    now = production.current("churn")
+    now = production.current_entry("churn")
     return {
         "now": now and now.version,
-        "aliases": model_versions.aliases("churn"),
+        "aliases": model_versions.get_aliases("churn"),
         "decisions": decisions,
         "tags": tags,
     }
@@ -89,23 +91,23 @@ def promote(world: World) -> dict[str, Any]:
     return world.promote("2", "promote-2")
 
 
-def back(world: World) -> dict[str, Any]:
+def roll_back(world: World) -> dict[str, Any]:
     return world.roll_back("wrong")
 
 
-def somebody_else(world: World) -> object:
-    """Not the same command again, but any other run."""
+def run_another_stage(world: World) -> object:
+    """Any other run, instead of the same command again."""
     return production.settle("churn")
 
 
-@pytest.mark.parametrize("by", ["the-same-again", "somebody-else"])
-@pytest.mark.parametrize("what", [promote, back], ids=["promotion", "rollback"])
+@pytest.mark.parametrize("by", ["the-same-command", "another-run"])
+@pytest.mark.parametrize("what", [promote, roll_back], ids=["promotion", "rollback"])
 def test_a_death_at_every_step(ready: Path, tmp_path: Path, what: Callable[[World], dict[str, Any]], by: str) -> None:
     def fresh(name: str, patch: pytest.MonkeyPatch) -> World:
         (tmp_path / name).mkdir()
         world = World(tmp_path / name, patch)
         shutil.copytree(ready, tmp_path / name, dirs_exist_ok=True)
-        if what is back:
+        if what is roll_back:
             promote(world)
         return world
 
@@ -115,16 +117,16 @@ def test_a_death_at_every_step(ready: Path, tmp_path: Path, what: Callable[[Worl
         with dying_at(-1) as effects:
             what(world)
         after = state()
-    assert effects[0] == "create", "the one step in which it happens comes before all that follows from it"
+    assert effects[0] == "create", "the write of the log entry comes before all its consequences"
     assert {"write_deltalake", *REMOTE[:1]} <= set(effects)
     for step in range(2 * len(effects)):
         with pytest.MonkeyPatch.context() as patch:
             world = fresh(f"death-{step}", patch)
             with dying_at(step), pytest.raises(DiedError):
                 what(world)
-            if by == "the-same-again":
+            if by == "the-same-command":
                 what(world)
             else:
-                somebody_else(world)
-            never_was = by == "somebody-else" and step == 0
-            assert state() == (before if never_was else after), f"death at {step} of {effects}"
+                run_another_stage(world)
+            never_happened = by == "another-run" and step == 0
+            assert state() == (before if never_happened else after), f"death at {step} of {effects}"

@@ -1,4 +1,4 @@
-"""Features as of a day: what each says, and that nothing of the days after it is in them."""
+"""Features as of a day: the value of each, and that facts of later days have no effect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from ml import cli
 from ml.engine import open_engine
 from ml.storage import tables
-from tests.support.customer_days import customer_days
+from tests.support.data.customer_days import customer_days
 
 D = date(2024, 3, 1)
 
@@ -33,10 +33,10 @@ def line(ago: int, amount: float = 10.0, **other: Any) -> dict[str, Any]:
 
 def features(*lines: dict[str, Any]) -> Mapping[str, Any]:
     """Those of customer 'c' as of D."""
-    found = open_engine("duckdb").run(
+    rows = open_engine("duckdb").run(
         "features", {"customer_days": customer_days(list(lines))}, {"as_of": D, "active_days": 90}
     )
-    row: Mapping[str, Any] = found.filter(pc.equal(found["customer_id"], "c")).to_pylist()[0]
+    row: Mapping[str, Any] = rows.filter(pc.equal(rows["customer_id"], "c")).to_pylist()[0]
     return row
 
 
@@ -73,13 +73,13 @@ def features(*lines: dict[str, Any]) -> Mapping[str, Any]:
     ],
 )  # fmt: skip
 def test_features_as_of_a_day(lines: list[dict[str, Any]], expected: dict[str, Any]) -> None:
-    found = features(*lines)
-    assert {name: found[name] for name in expected} == expected
+    row = features(*lines)
+    assert {name: row[name] for name in expected} == expected
 
 
 def test_an_order_in_two_channels_counts_in_both() -> None:
-    found = features(line(1, transaction_id="t"), line(1, transaction_id="t", channel="store"))
-    assert (found["orders"], found["online_orders"], found["store_orders"]) == (1, 1, 1)
+    row = features(line(1, transaction_id="t"), line(1, transaction_id="t", channel="store"))
+    assert (row["orders"], row["online_orders"], row["store_orders"]) == (1, 1, 1)
 
 
 def test_sums_do_not_depend_on_the_order_of_the_rows() -> None:

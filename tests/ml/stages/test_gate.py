@@ -1,4 +1,4 @@
-"""The gate tries every rule, tells every reason, fails what was not measured, and records what it said."""
+"""The gate checks every rule, names every reason, fails what was not measured, and records its decision."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from ml.errors import StageError
 from ml.ops import decisions as decision_log
 from ml.registry import model_versions
 from ml.storage import tables
-from tests.support.small_world import World, customers, training_set
+from tests.support.models.small_world import World, customers, training_set
 
 
 def test_deciding_imports_nothing_heavy() -> None:
-    code = "import sys, ml.gate; print([m for m in ('mlflow', 'pandas', 'pyarrow', 'numpy') if m in sys.modules])"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert told.stdout.strip() == "[]"
+    code = (
+        "import sys, ml.gate.decide; print([m for m in ('mlflow', 'pandas', 'pyarrow', 'numpy') if m in sys.modules])"
+    )
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "[]"
 
 
 @pytest.fixture
@@ -48,14 +50,14 @@ def test_version_without_evaluation_is_refused(world: World) -> None:
         world.gate("1")
 
 
-def test_decision_is_recorded_once_however_often_it_is_asked(world: World) -> None:
+def test_a_repeated_decision_is_recorded_once(world: World) -> None:
     version = world.trained()
     first, again = world.gate(version), world.gate(version)
     assert first["approved"]
     assert json.loads(json.dumps(first)) == json.loads(json.dumps(again))
     (row,) = decisions()
     assert (row["version"], row["approved"], row["reasons"], row["run_key"]) == (version, True, [], "train-1")
-    assert (row["event"], row["model_digest"]) == ("gate", model_versions.version("churn", version).digest)
+    assert (row["event"], row["model_digest"]) == ("gate", model_versions.get_version("churn", version).digest)
     assert [rule["rule"] for rule in json.loads(row["rules"])] == [check["rule"] for check in first["checks"]]
 
 
@@ -66,7 +68,7 @@ def test_process_that_dies_before_the_tag_decides_the_same(world: World, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):  # noqa: PT012 - replaced only inside
-        broken.setattr(model_versions, "tag", dies)
+        broken.setattr(model_versions, "set_tag", dies)
         world.gate(version)
     world.gate(version)
     assert len(decisions()) == 1
@@ -84,17 +86,17 @@ def test_other_rules_make_another_decision(world: World) -> None:
     version = world.trained()
     assert world.gate(version)["approved"]
     world.configure(gate={"min_rows": 5000})
-    assert world.gate(version)["reasons"] == ["evaluated on 800 rows; 5000 needed"]
+    assert world.gate(version)["reasons"] == ["evaluated on 800 rows; at least 5000 are needed"]
     assert sorted(row["approved"] for row in decisions()) == [False, True]
 
 
-def test_champion_that_is_asked_about_again_keeps_its_decision(world: World) -> None:
+def test_the_champion_decided_on_again_keeps_its_decision(world: World) -> None:
     champion = world.champion()
     assert world.gate(champion)["approved"]
     assert len(decisions()) == 1
 
 
-def test_challenger_is_held_against_the_champion(world: World) -> None:
+def test_challenger_is_compared_with_the_champion(world: World) -> None:
     world.champion()
     other = world.train(0, "train-2")["version"]
     assert world.gate(other)["approved"]
@@ -104,44 +106,46 @@ def test_challenger_is_held_against_the_champion(world: World) -> None:
     assert any("not better than champion 1" in reason for reason in decision["reasons"])
 
 
-def test_the_champion_again_under_another_number_is_refused(world: World) -> None:
+def test_the_champion_under_another_number_is_rejected(world: World) -> None:
     world.champion()
     same = world.train(0, "train-2", params="{}")["version"]
     assert world.gate(same)["reasons"] == [
-        "it gives each test row the probability that champion 1 gives it: it is that model again"
+        "every test row has the same probability as from champion 1: it is the same model"
     ]
 
 
-def test_worse_model_is_refused_for_what_it_surely_loses(world: World) -> None:
+def test_worse_model_is_rejected_for_a_significant_loss(world: World) -> None:
     world.champion()
     worse = world.train(0, "train-2", params=json.dumps({"num_leaves": 2, "n_estimators": 5}))["version"]
     assert any("a loss of more than 0.01 is not ruled out" in reason for reason in world.gate(worse)["reasons"])
 
 
 @pytest.mark.parametrize(
-    ("says", "why"),
+    ("report", "why"),
     [
         pytest.param({"passed": False}, "has not passed its validation", id="failed"),
         pytest.param({"passed": "true"}, "has not passed its validation", id="passed-is-a-word"),
-        pytest.param({"rows": {"rows": 9}}, "is of 9 rows, and version 0 has 2000", id="of-other-rows"),
-        pytest.param({"table": {"id": "x", "version": 0}}, "of another table features.training_set", id="of-another-table"),
-        pytest.param({"table": None}, "is no outcome of a validation", id="of-nothing"),
-        pytest.param({"outcomes": []}, "tells of no expectation that was checked", id="nothing-was-checked"),
+        pytest.param({"rows": {"rows": 9}}, "is of 9 rows, but version 0 has 2000", id="other-row-count"),
+        pytest.param({"table": {"id": "x", "version": 0}}, "of another table features.training_set", id="another-table"),
+        pytest.param({"table": None}, "is not a validation report", id="no-table"),
+        pytest.param({"outcomes": []}, "lists no checked expectation", id="nothing-was-checked"),
     ],
 )  # fmt: skip
-def test_version_of_a_training_set_that_did_not_pass_is_refused(world: World, says: dict[str, Any], why: str) -> None:
+def test_version_whose_training_set_did_not_pass_validation_is_rejected(
+    world: World, report: dict[str, Any], why: str
+) -> None:
     table = world.write_training_set(training_set())
-    world.validated(table, **says)
+    world.write_validation(table, **report)
     trained = world.train(table)
     (reason,) = world.gate(trained["version"])["reasons"]
     assert why in reason
 
 
-def test_model_over_other_columns_than_the_feature_table_is_refused(world: World) -> None:
+def test_model_with_other_columns_than_the_feature_table_is_rejected(world: World) -> None:
     table = world.write_training_set(training_set())
     world.write_features(customers(10).append_column("visits", pa.array([1] * 10)))
     trained = world.train(table)
     (reason,) = world.gate(trained["version"])["reasons"]
     assert reason == (
-        "the model's input is not the feature table: features.customers has visits, which the model does not take"
+        "the model's input columns differ from the feature table: features.customers has visits, which the model does not take"
     )

@@ -1,4 +1,4 @@
-"""Ingest: a day's files into silver and quarantine, all or nothing, every row accounted for."""
+"""`python -m ml ingest`: a day's files into silver and quarantine, all or nothing, every row accounted for."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from ml.errors import StageError
 from ml.ingest import bronze
 from ml.landing.listing import list_landing, save_listing
 from ml.ops import held_days
-from ml.ops.ingested_days import INGESTED_DAYS
-from ml.stages import ingest
+from ml.ops.ingested_days import CUSTOMER_DAYS, INGESTED_DAYS
 from ml.storage import stores, tables
-from tests.support.bronze_days import DAY, Days, mark, row, rows_of
+from tests.support.data.bronze_days import DAY, Days, mark, row, rows_of
 
 NEXT = DAY + timedelta(days=1)
 TABLES = ("quarantine.transactions", "silver.transactions", "silver.customer_days", "ops.ingested_days")
@@ -29,9 +28,9 @@ def days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Days:
     return Days(tmp_path, monkeypatch)
 
 
-def refused(days: Days, *of: date, **arguments: Any) -> str:
+def refusal(days: Days, *requested: date, **arguments: Any) -> str:
     with pytest.raises(StageError) as error:
-        days.ingest(*of, **arguments)
+        days.ingest(*requested, **arguments)
     return str(error.value)
 
 
@@ -44,7 +43,7 @@ def next_day(number: int = 0) -> dict[str, Any]:
 
 def test_an_empty_file_fails_its_day_with_the_remedy(days: Days) -> None:
     name = days.land("x.csv", b"")
-    assert refused(days) == (
+    assert refusal(days) == (
         f"{DAY}: {name} has no rows: ask upstream to send it again, or delete it to accept the day without it, "
         "or set landing.empty_file: accept"
     )
@@ -54,7 +53,7 @@ def test_an_empty_file_fails_its_day_with_the_remedy(days: Days) -> None:
 def test_a_header_only_file_fails_its_day(days: Days) -> None:
     days.arrive("full.csv", [row(1)])
     days.arrive("x.csv", pa.Table.from_pylist([row()]).slice(0, 0))
-    assert f"transactions/{DAY}/x.csv has no rows" in refused(days)
+    assert f"transactions/{DAY}/x.csv has no rows" in refusal(days)
     assert mark() is None
 
 
@@ -67,43 +66,45 @@ def test_an_empty_file_can_be_accepted(days: Days, set_config: Callable[..., Non
     assert rows_of("silver.transactions") == []
 
 
-def test_all_problems_of_a_day_are_told_at_once(days: Days) -> None:
+def test_all_problems_of_a_day_are_reported_at_once(days: Days) -> None:
     days.land("a.csv", b"")
     days.arrive("c.jsonl", [{"customer": "7", "occurred_at": "2011-06-28", "quantity": 1, "amount": 1}])
     days.arrive("good.csv", [row(1)])
-    told = refused(days).splitlines()
-    assert len(told) == 2
-    assert "a.csv has no rows" in told[0]
-    assert "c.jsonl: lacks customer_id; found customer, " in told[1]
-    assert "rename 'customer' to 'customer_id'" in told[1]
+    message = refusal(days).splitlines()
+    assert len(message) == 2
+    assert "a.csv has no rows" in message[0]
+    assert "c.jsonl: lacks customer_id; found customer, " in message[1]
+    assert "rename 'customer' to 'customer_id'" in message[1]
     assert mark() is None
 
 
 def test_a_file_that_was_not_copied_is_no_reason_to_hold_its_day(days: Days) -> None:
     days.land("b.csv", b"truncat")
     days.arrive("good.csv", [row(1)])
-    told = refused(days)
-    assert told.startswith(f"{DAY}: transactions/{DAY}/b.csv: the Copy did not write bronze/transactions/csv/{DAY}/b.")
-    assert (mark(), held_days.read()) == (None, {})  # it is not asked for less often than others
+    message = refusal(days)
+    assert message.startswith(
+        f"{DAY}: transactions/{DAY}/b.csv: the Copy did not write bronze/transactions/csv/{DAY}/b."
+    )
+    assert (mark(), held_days.read()) == (None, {})  # a held day would not be requested again
 
 
-def test_a_held_day_keeps_its_silver_and_the_others_go_on(days: Days) -> None:
+def test_a_held_day_keeps_its_silver_and_the_other_days_are_ingested(days: Days) -> None:
     days.arrive("x.csv", [row(1)])
     days.ingest()
     before = (rows_of("silver.transactions", DAY), mark(DAY))
     days.land("late.csv", b"")
     days.arrive("x.csv", [next_day()], NEXT)
-    assert refused(days, DAY, NEXT).startswith(f"{DAY}: ")
+    assert refusal(days, DAY, NEXT).startswith(f"{DAY}: ")
     assert (rows_of("silver.transactions", DAY), mark(DAY)) == before
     assert len(rows_of("silver.transactions", NEXT)) == 1
     assert mark(NEXT) is not None
 
 
-def test_nothing_landed_leaves_what_was_ingested(days: Days) -> None:
+def test_a_day_of_which_nothing_is_landed_stays_as_it_was_ingested(days: Days) -> None:
     path = days.arrive("x.csv", [row(1)])
     days.ingest()
     stores.landing().delete(path)
-    assert refused(days) == f"nothing is landed in transactions/ for {DAY}; what was ingested of it before is unchanged"
+    assert refusal(days) == f"nothing is landed in transactions/ for {DAY}; what was ingested of it before is unchanged"
     assert len(rows_of("silver.transactions")) == 1
 
 
@@ -113,27 +114,27 @@ def test_days_of_a_range_without_files_are_no_error(days: Days) -> None:
     assert mark(NEXT) is None
 
 
-def test_landing_that_changed_since_the_copy_is_refused(days: Days) -> None:
+def test_landing_that_changed_since_the_copy_is_refusal(days: Days) -> None:
     days.arrive("x.csv", [row(1)])
-    taken = list_landing("transactions").days[0].fingerprint
+    fingerprint = list_landing("transactions").days[0].fingerprint
     days.arrive("late.csv", [row(2)])
-    assert refused(days, fingerprint=taken) == (
+    assert refusal(days, fingerprint=fingerprint) == (
         f"{DAY}: landing changed while it was ingested; the change starts the day again"
     )
     assert mark() is None
-    assert held_days.read() == {}  # else the change would not start it
+    assert held_days.read() == {}  # a held day would not start again with the change
 
 
 def test_landing_that_did_not_change_is_marked_with_its_fingerprint(days: Days) -> None:
     days.arrive("x.csv", [row(1)])
-    taken = list_landing("transactions").days[0].fingerprint
-    days.ingest(fingerprint=taken, run_key="key-1")
+    fingerprint = list_landing("transactions").days[0].fingerprint
+    days.ingest(fingerprint=fingerprint, run_key="key-1")
     found = mark()
     assert found is not None
     assert len(found.pop("content")) == 32
     assert found == {
         "day": DAY,
-        "fingerprint": taken,
+        "fingerprint": fingerprint,
         "files": 1,
         "received": 1,
         "silver": 1,
@@ -144,12 +145,12 @@ def test_landing_that_did_not_change_is_marked_with_its_fingerprint(days: Days) 
     }
 
 
-def test_of_many_days_those_that_changed_since_they_were_listed_are_left_and_the_others_go_on(days: Days) -> None:
+def test_days_that_changed_since_they_were_listed_are_left_out_and_the_others_ingested(days: Days) -> None:
     days.arrive("x.csv", [row(1)])
     days.arrive("x.csv", [next_day()], NEXT)
     listing = save_listing("transactions", None, "key-1")
     days.arrive("late.csv", [next_day(2)], NEXT)
-    assert refused(days, DAY, NEXT, listing=listing) == (
+    assert refusal(days, DAY, NEXT, listing=listing) == (
         f"{NEXT}: landing changed while it was ingested; the change starts the day again"
     )
     assert (mark(DAY) is None, mark(NEXT) is None) == (False, True)
@@ -157,13 +158,13 @@ def test_of_many_days_those_that_changed_since_they_were_listed_are_left_and_the
     assert mark(NEXT) is not None
 
 
-def test_a_listing_that_is_not_there_is_refused(days: Days) -> None:
+def test_a_listing_that_is_not_there_is_refusal(days: Days) -> None:
     days.arrive("x.csv", [row(1)])
-    assert "no listing at bronze/_listing/k.json" in refused(days, listing="bronze/_listing/k.json")
+    assert "no listing at bronze/_listing/k.json" in refusal(days, listing="bronze/_listing/k.json")
 
 
-def test_a_fingerprint_is_of_one_day(days: Days) -> None:
-    assert "one day's files; 2 days were asked for" in refused(days, DAY, NEXT, fingerprint="0123456789abcdef")
+def test_a_fingerprint_of_several_days_is_refused(days: Days) -> None:
+    assert "one day's files; 2 days were requested" in refusal(days, DAY, NEXT, fingerprint="0123456789abcdef")
 
 
 def test_too_many_refused_rows_hold_the_day_and_show_the_rows(days: Days, set_config: Callable[..., None]) -> None:
@@ -171,9 +172,9 @@ def test_too_many_refused_rows_hold_the_day_and_show_the_rows(days: Days, set_co
     days.ingest()
     set_config("clean", max_quarantined_share=0.5)
     days.arrive("x.csv", [row(1), row(2, customer_id=None), row(3, customer_id=None)])
-    told = refused(days)
-    assert "2 of 3 rows were refused, which is more than clean.max_quarantined_share (0.5)" in told
-    assert "most for: customer_id is missing (2)" in told
+    message = refusal(days)
+    assert "2 of 3 rows were refused, which is more than clean.max_quarantined_share (0.5)" in message
+    assert "most for: customer_id is missing (2)" in message
     assert len(rows_of("quarantine.transactions", DAY)) == 2
     assert len(rows_of("silver.transactions", DAY)) == 1
     accounted = mark()
@@ -187,35 +188,35 @@ def test_as_many_refused_rows_as_allowed_are_no_reason_to_hold(days: Days, set_c
     assert days.ingest()["quarantined"] == 1
 
 
-def test_a_row_lost_on_the_way_stops_everything(days: Days, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_row_stops_the_ingestion(days: Days, monkeypatch: pytest.MonkeyPatch) -> None:
     days.arrive("x.csv", [row(1), row(2)])
     batches = bronze.BronzeFile.batches
     monkeypatch.setattr(bronze.BronzeFile, "batches", lambda file: (batch.slice(1) for batch in batches(file)))
-    assert "2 rows received, but 1 silver + 0 quarantined + 0 exact duplicates are 1" in refused(days)
+    assert "2 rows received, but 1 silver + 0 quarantined + 0 exact duplicates are 1" in refusal(days)
     assert [tables.exists(table) for table in TABLES] == [False] * 4
 
 
-def test_a_held_day_is_noted_with_its_files_and_reasons_until_it_goes_through(days: Days) -> None:
+def test_a_held_day_is_recorded_with_fingerprint_and_reasons_until_it_is_ingested(days: Days) -> None:
     name = days.land("x.csv", b"")
     days.arrive("x.csv", [next_day()], NEXT)
-    told = refused(days, DAY, NEXT, run_key="key-1")
-    taken = list_landing("transactions").days[0].fingerprint
+    message = refusal(days, DAY, NEXT, run_key="key-1")
+    fingerprint = list_landing("transactions").days[0].fingerprint
     assert held_days.read() == {
-        DAY: {"fingerprint": taken, "reasons": [told.removeprefix(f"{DAY}: ")], "run_key": "key-1"}
+        DAY: {"fingerprint": fingerprint, "reasons": [message.removeprefix(f"{DAY}: ")], "run_key": "key-1"}
     }
-    assert name in told
+    assert name in message
     days.arrive("x.csv", [row(1)])
     days.ingest(DAY, NEXT)
     assert held_days.read() == {}
 
 
-def test_a_day_that_never_was_held_makes_no_note(days: Days) -> None:
+def test_a_day_that_never_was_held_is_not_recorded(days: Days) -> None:
     days.arrive("x.csv", [row(1)])
     days.ingest()
     assert not tables.exists(held_days.HELD_DAYS)
 
 
-# --- days that can ---------------------------------------------------------------------------------
+# --- days that can be used ---------------------------------------------------------------------------------
 
 
 def test_a_day_in_all_formats(days: Days) -> None:
@@ -262,7 +263,7 @@ def test_silver_has_the_agreed_columns(days: Days) -> None:
     }
 
 
-def test_duplicates_across_files_are_counted_and_the_first_stays(days: Days) -> None:
+def test_duplicates_across_files_are_counted_and_the_first_row_is_kept(days: Days) -> None:
     days.arrive("b.csv", [row(1), row(2)])
     days.arrive("a.tsv", [row(2), row(3), row(3)])
     facts = days.ingest()
@@ -293,10 +294,10 @@ def test_a_file_of_which_every_row_was_skipped_is_not_empty(days: Days, set_conf
     assert days.ingest(copy_log="bronze/_log/k")["quarantined"] == 1
 
 
-def test_a_log_that_cannot_be_given_to_a_day_fails(days: Days) -> None:
+def test_a_copy_log_that_cannot_be_assigned_to_a_day_fails(days: Days) -> None:
     days.arrive("x.csv", [row(1)])
     stores.lake().write("bronze/_log/k/1.csv", b"OperationName,OperationItem,Message\nTabularRowSkip,a,no idea\n")
-    assert "names no source: no idea" in refused(days, copy_log="bronze/_log/k")
+    assert "names no source: no idea" in refusal(days, copy_log="bronze/_log/k")
 
 
 def test_bronze_of_a_file_that_is_no_longer_landed_is_ignored(days: Days) -> None:
@@ -305,7 +306,7 @@ def test_bronze_of_a_file_that_is_no_longer_landed_is_ignored(days: Days) -> Non
     assert days.ingest()["received"] == 1
 
 
-def test_columns_and_files_that_are_not_used_are_told(days: Days) -> None:
+def test_columns_and_files_that_are_not_used_are_reported(days: Days) -> None:
     days.arrive("x.csv", [row(1, coupon="SUMMER")])
     days.land("_notes.txt", b"hello")
     facts = days.ingest()
@@ -352,7 +353,7 @@ def test_many_days_at_once_equal_the_same_days_one_by_one(days: Days) -> None:
     assert [rows_of(table) for table in TABLES] == before
 
 
-def test_content_is_what_a_day_says_and_not_how_it_came(days: Days) -> None:
+def test_content_depends_on_a_days_rows_and_not_on_its_files(days: Days) -> None:
     def content() -> str:
         days.ingest(run_key="another")
         found = mark()
@@ -369,7 +370,7 @@ def test_content_is_what_a_day_says_and_not_how_it_came(days: Days) -> None:
     assert content() != before
 
 
-def test_tables_from_before_get_new_columns(days: Days) -> None:
+def test_a_table_without_a_new_column_gets_it(days: Days) -> None:
     days.arrive("x.csv", [row(1)])
     days.ingest()
     marks = tables.read(INGESTED_DAYS)
@@ -382,13 +383,13 @@ def test_tables_from_before_get_new_columns(days: Days) -> None:
     assert [bool(day["content"]) for day in rows_of(INGESTED_DAYS)] == [False, True]
 
 
-def test_the_mark_is_written_last(days: Days, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_row_of_ingested_days_is_written_last(days: Days, monkeypatch: pytest.MonkeyPatch) -> None:
     days.arrive("x.csv", [row(1)])
     replace = tables.replace
     written: list[str] = []
 
     def dies_at_customer_days(name: str, *args: Any, **kwargs: Any) -> int:
-        if name == ingest.CUSTOMER_DAYS:
+        if name == CUSTOMER_DAYS:
             raise OSError("the process died here")
         written.append(name)
         return replace(name, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""`python -m ml land`: day files as upstream writes them, the same ones every time."""
+"""`python -m ml land`: day files as upstream writes them, the same files every time."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def landing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FolderStore:
 
 def facts(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, object]:
     cli.main(["land", *argv])
-    found: dict[str, object] = json.loads(capsys.readouterr().out.splitlines()[-1])
-    return found
+    result: dict[str, object] = json.loads(capsys.readouterr().out.splitlines()[-1])
+    return result
 
 
 SHOP = ("--source", "shop", "--size", "300", "--from", "2024-03-01", "--to", "2024-03-08")
@@ -34,12 +34,14 @@ SHOP = ("--source", "shop", "--size", "300", "--from", "2024-03-01", "--to", "20
     ("argv", "why"),
     [
         pytest.param(["--source", "nosuch"], "there are cdnow, shop", id="unknown-source"),
-        pytest.param(["--source", "cdnow", "--drift", "1"], "no drift", id="only-the-simulator-can-be-set"),
-        pytest.param(["--source", "cdnow", "--from", "2024-01-01"], "1997-01-01 to 1998-06-30", id="days-it-has-not"),
+        pytest.param(["--source", "cdnow", "--drift", "1"], "no drift", id="settings-of-a-fixed-source"),
+        pytest.param(
+            ["--source", "cdnow", "--from", "2024-01-01"], "1997-01-01 to 1998-06-30", id="days-outside-its-range"
+        ),
         pytest.param(["--source", "shop", "--size", "0"], "size 0", id="shop-without-customers"),
     ],
 )
-def test_refuses_with_what_there_is(
+def test_a_refusal_lists_what_exists(
     landing: FolderStore, capsys: pytest.CaptureFixture[str], argv: list[str], why: str
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
@@ -49,7 +51,7 @@ def test_refuses_with_what_there_is(
     assert landing.list() == []
 
 
-def test_a_second_time_writes_nothing(landing: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_run_writes_nothing(landing: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
     first = facts(capsys, *SHOP)
     before = landing.list()
     again = facts(capsys, *SHOP)
@@ -57,7 +59,7 @@ def test_a_second_time_writes_nothing(landing: FolderStore, capsys: pytest.Captu
     assert landing.list() == before
 
 
-def test_a_damaged_or_missing_file_is_put_right(landing: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_or_missing_file_is_replaced(landing: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
     facts(capsys, *SHOP)
     before = landing.list()
     damaged = landing.read("transactions/2024-03-02/shop.csv")
@@ -67,16 +69,14 @@ def test_a_damaged_or_missing_file_is_put_right(landing: FolderStore, capsys: py
     assert landing.list() == before
 
 
-def test_another_format_takes_the_place_of_the_old_one(
-    landing: FolderStore, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_format_replaces_the_old_one(landing: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
     facts(capsys, *SHOP)
-    found = facts(capsys, *SHOP, "--format", "tsv")
-    assert (found["written"], found["removed"]) == (8, 8)
+    result = facts(capsys, *SHOP, "--format", "tsv")
+    assert (result["written"], result["removed"]) == (8, 8)
     assert {blob.name.rpartition(".")[2] for blob in landing.list()} == {"tsv"}
 
 
-def test_files_of_others_stay(landing: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_of_other_senders_are_kept(landing: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
     landing.write("transactions/2024-03-01/late.csv", b"theirs")
     facts(capsys, *SHOP)
     assert landing.read("transactions/2024-03-01/late.csv") == b"theirs"
@@ -104,9 +104,9 @@ def test_mixed_lands_every_format_with_the_same_rows(
     assert sum(rows.values()) == as_csv["rows"]
 
 
-def test_list_tells_the_days_and_writes_nothing(landing: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
-    found = facts(capsys, "--source", "cdnow", "--from", "1998-06-28", "--list")
-    assert found == {"source": "cdnow", "days": ["1998-06-28", "1998-06-29", "1998-06-30"]}
+def test_list_prints_the_days_and_writes_nothing(landing: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
+    result = facts(capsys, "--source", "cdnow", "--from", "1998-06-28", "--list")
+    assert result == {"source": "cdnow", "days": ["1998-06-28", "1998-06-29", "1998-06-30"]}
     assert landing.list() == []
 
 

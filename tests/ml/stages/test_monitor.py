@@ -1,4 +1,4 @@
-"""Drift is told where there is some, not where there is none, and never by division by nothing."""
+"""Drift is detected where there is some, not where there is none, and empty bins divide by nothing."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from ml.errors import StageError
 from ml.models.frames import Feature
 from ml.monitor import drift
 from ml.storage import tables
-from tests.support.small_world import DAY, World, customers, training_set
+from tests.support.models.small_world import DAY, World, customers, training_set
 
 GOLD = "gold.drift"
 
 
 def histograms(before: Any, now: Any, kind: str = "number") -> tuple[Any, Any, dict[str, Any]]:
-    learnt, found = (pa.table({"x": pa.array(values, from_pandas=True)}) for values in (before, now))
-    spec = drift.reference(learnt, [Feature("x", kind)], bins=10)["features"]["x"]  # type: ignore[arg-type]
-    spec = json.loads(json.dumps(spec))  # as it comes back from the registry
-    return np.array(spec["counts"]), drift.histogram(found["x"], spec), spec
+    reference, day = (pa.table({"x": pa.array(values, from_pandas=True)}) for values in (before, now))
+    spec = drift.build_reference(reference, [Feature("x", kind)], bins=10)["features"]["x"]  # type: ignore[arg-type]
+    spec = json.loads(json.dumps(spec))  # as read from the registry
+    return np.array(spec["counts"]), drift.histogram(day["x"], spec), spec
 
 
 def psi(before: Any, now: Any, kind: str = "number") -> float:
-    expected, found, _ = histograms(before, now, kind)
-    return drift.psi(expected, found)[0]
+    expected, observed, _ = histograms(before, now, kind)
+    return drift.psi(expected, observed)[0]
 
 
 RNG = np.random.default_rng(0)
@@ -63,28 +63,28 @@ def test_psi(before: Any, now: Any, kind: str, at_least: float, below: float) ->
 
 def test_every_row_is_in_exactly_one_bin_and_every_bin_has_a_name() -> None:
     values = np.r_[NORMAL, [np.nan, np.inf, -np.inf]]
-    expected, found, spec = histograms(NORMAL, values)
-    assert (expected.sum(), found.sum()) == (len(NORMAL), len(values))
+    expected, observed, spec = histograms(NORMAL, values)
+    assert (expected.sum(), observed.sum()) == (len(NORMAL), len(values))
     names = drift.bin_names(spec)
-    assert len(names) == len(found) == len(set(names))
+    assert len(names) == len(observed) == len(set(names))
     assert (names[0].split()[0], names[-2].split()[0], names[-1]) == ("below", "above", "null")
 
 
 def test_rare_categories_share_a_bin() -> None:
     many = [f"c{n}" for n in range(500)]
-    expected, found, spec = histograms(many, many, "category")
+    expected, observed, spec = histograms(many, many, "category")
     assert len(spec["categories"]) == drift.CATEGORIES
-    assert expected[-2] == found[-2] == 500 - drift.CATEGORIES
+    assert expected[-2] == observed[-2] == 500 - drift.CATEGORIES
 
 
-def test_chance_is_exceeded_by_one_undrifted_feature_in_a_hundred_at_the_most() -> None:
+def test_chance_is_exceeded_by_at_most_one_undrifted_feature_in_a_hundred() -> None:
     rng = np.random.default_rng(3)
-    loud = 0
+    exceeded = 0
     for _ in range(400):
-        expected, found, _ = histograms(rng.random(2000), rng.random(60))
-        index, chance = drift.psi(expected, found)
-        loud += index > chance
-    assert loud / 400 < 0.02
+        expected, observed, _ = histograms(rng.random(2000), rng.random(60))
+        index, chance = drift.psi(expected, observed)
+        exceeded += index > chance
+    assert exceeded / 400 < 0.02
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_missing_feature_is_named(world: World) -> None:
         world.monitor()
 
 
-def test_day_like_the_training_is_no_drift(world: World) -> None:
+def test_a_day_like_the_training_set_has_no_drift(world: World) -> None:
     champion = world.champion()
     world.write_features(customers(1000))
     facts = world.monitor()
@@ -119,7 +119,7 @@ def test_day_like_the_training_is_no_drift(world: World) -> None:
     assert {row["model_version"] for row in rows.values()} == {champion}
 
 
-def test_day_that_moved_is_told_by_feature_and_overall(world: World) -> None:
+def test_a_shifted_day_has_drift_by_feature_and_overall(world: World) -> None:
     world.champion()
     world.write_features(customers(1000, tenure_days=400.0, orders=9.0, amount=500.0))
     facts = world.monitor(run_key="m-7")
@@ -131,7 +131,7 @@ def test_day_that_moved_is_told_by_feature_and_overall(world: World) -> None:
     }  # fmt: skip
 
 
-def test_few_customers_are_not_taken_for_drift(world: World) -> None:
+def test_few_customers_alone_are_no_drift(world: World) -> None:
     world.champion()
     world.write_features(customers(14))
     assert world.monitor()["drifted_features"] == []
@@ -159,6 +159,6 @@ def test_page_shows_every_feature_and_loads_nothing(world: World) -> None:
 
 
 def test_reference_holds_only_histograms(world: World) -> None:
-    reference = drift.reference(training_set(), [Feature("amount", "number")], bins=10)
+    reference = drift.build_reference(training_set(), [Feature("amount", "number")], bins=10)
     assert set(reference["features"]["amount"]) == {"kind", "edges", "counts"}
     assert len(reference["features"]["amount"]["counts"]) == 13  # ten, one below, one above, nulls

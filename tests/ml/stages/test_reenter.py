@@ -1,4 +1,4 @@
-"""Refused rows, mended by hand and re-entered with one command: each replaces the row it mends, and adds none."""
+"""`python -m ml reenter`: each corrected row replaces the refused row that it corrects, and adds no row."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ml.errors import StageError
 from ml.landing import listing
 from ml.stages import reenter
 from ml.storage import stores
-from tests.support.bronze_days import DAY, Days, mark, row, rows_of
+from tests.support.data.bronze_days import DAY, Days, mark, row, rows_of
 
 FILE = f"transactions/{DAY}/{listing.CORRECTIONS}"
 
@@ -23,11 +23,11 @@ FILE = f"transactions/{DAY}/{listing.CORRECTIONS}"
 @pytest.fixture
 def days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Days:
     """A day with one good row, two that are refused, and one that could not be parsed."""
-    made = Days(tmp_path, monkeypatch)
-    path = made.arrive("x.csv", [row(1), row(2, amount="15,30"), row(3, customer_id=None, quantity="six")])
-    made.skip(path, 5, "536369;17850")
-    made.ingest(copy_log="bronze/_log/k")
-    return made
+    days = Days(tmp_path, monkeypatch)
+    path = days.arrive("x.csv", [row(1), row(2, amount="15,30"), row(3, customer_id=None, quantity="six")])
+    days.skip(path, 5, "536369;17850")
+    days.ingest(copy_log="bronze/_log/k")
+    return days
 
 
 def call(*arguments: Any) -> dict[str, Any]:
@@ -38,21 +38,21 @@ def call(*arguments: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def mend(tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """Export the refused rows, keep those that `change` gives cells for, and give them back."""
+def correct(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """Export the refused rows, keep those for which `change` returns cells, and take them back."""
 
-    def now(change: Callable[[dict[str, str]], dict[str, str] | None]) -> dict[str, Any]:
+    def run(change: Callable[[dict[str, str]], dict[str, str] | None]) -> dict[str, Any]:
         path = tmp_path / "refused.csv"
         call("--export", path)
         with path.open(newline="", encoding="utf-8") as file:
             lines = [line | changed for line in csv.DictReader(file) if (changed := change(line)) is not None]
         with path.open("w", newline="", encoding="utf-8-sig") as file:  # as a spreadsheet writes it
-            writer = csv.DictWriter(file, [*reenter.TOLD, *reenter.COLUMNS])
+            writer = csv.DictWriter(file, [*reenter.REFUSAL_COLUMNS, *reenter.COLUMNS])
             writer.writeheader()
             writer.writerows(lines)
         return call("--corrections", path)
 
-    return now
+    return run
 
 
 def amount(line: dict[str, str]) -> dict[str, str] | None:
@@ -76,76 +76,80 @@ def test_the_export_has_each_refused_row_with_reason_remedy_and_cells(days: Days
     assert json.loads(unparsed["_received"]) == {"line": "536369;17850"}
 
 
-def test_a_mended_row_takes_the_place_of_the_refused_one(days: Days, mend: Callable[..., dict[str, Any]]) -> None:
+def test_a_corrected_row_replaces_the_refused_one(days: Days, correct: Callable[..., dict[str, Any]]) -> None:
     before = listing.list_landing("transactions").days[0].fingerprint
-    facts = mend(amount)
+    facts = correct(amount)
     assert facts == {"day": str(DAY), "rows": 1, "corrected": 1, "file": FILE, "written": True}
     assert listing.list_landing("transactions").days[0].fingerprint != before  # the day starts by itself
     assert account(days) == (4, 2, 2, 0)
-    (mended,) = [r for r in rows_of("silver.transactions") if r["_row"] == 2]
-    assert (mended["amount"], mended["_file"].endswith("x.csv")) == (15.3, True)
+    (corrected,) = [r for r in rows_of("silver.transactions") if r["_row"] == 2]
+    assert (corrected["amount"], corrected["_file"].endswith("x.csv")) == (15.3, True)
     assert account(days) == (4, 2, 2, 0)  # and again
 
 
-def test_a_row_that_could_not_be_parsed_is_written_anew(days: Days, mend: Callable[..., dict[str, Any]]) -> None:
-    mend(lambda line: row(9) if '{"line"' in line["_received"] else None)
+def test_a_row_that_could_not_be_parsed_is_replaced(days: Days, correct: Callable[..., dict[str, Any]]) -> None:
+    correct(lambda line: row(9) if '{"line"' in line["_received"] else None)
     assert account(days) == (4, 2, 2, 0)
     assert [r["_row"] for r in rows_of("silver.transactions") if r["transaction_id"] == row(9)["transaction_id"]] == [
         -1
     ]
 
 
-def test_twice_is_once(days: Days, mend: Callable[..., dict[str, Any]]) -> None:
-    mend(amount)
+def test_a_second_identical_correction_writes_nothing(days: Days, correct: Callable[..., dict[str, Any]]) -> None:
+    correct(amount)
     before = stores.landing().list(FILE)
-    assert mend(amount)["written"] is False
+    assert correct(amount)["written"] is False
     assert stores.landing().list(FILE) == before
 
 
-def test_given_again_after_it_was_taken_changes_nothing(
-    days: Days, mend: Callable[..., dict[str, Any]], tmp_path: Path
+def test_the_same_csv_after_the_corrected_rows_were_ingested_writes_nothing(
+    days: Days, correct: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
-    mend(amount)
+    correct(amount)
     days.ingest(copy_log="bronze/_log/k")
     assert call("--corrections", tmp_path / "refused.csv")["written"] is False
 
 
-def test_corrections_add_up_and_the_last_word_counts(days: Days, mend: Callable[..., dict[str, Any]]) -> None:
-    mend(amount)
-    mend(lambda line: {"customer_id": "7", "quantity": "6"} if line["quantity"] == "six" else None)
-    mend(lambda line: {"amount": "99"} if line["amount"] == "15,30" else None)
+def test_corrections_accumulate_and_the_last_one_of_a_row_counts(
+    days: Days, correct: Callable[..., dict[str, Any]]
+) -> None:
+    correct(amount)
+    correct(lambda line: {"customer_id": "7", "quantity": "6"} if line["quantity"] == "six" else None)
+    correct(lambda line: {"amount": "99"} if line["amount"] == "15,30" else None)
     assert account(days) == (4, 3, 1, 0)
     assert sorted(r["amount"] for r in rows_of("silver.transactions")) == [15.3, 15.3, 99.0]
 
 
-def test_a_resent_file_keeps_the_corrections_of_rows_that_are_the_same(
-    days: Days, mend: Callable[..., dict[str, Any]]
+def test_a_file_sent_again_keeps_the_corrections_of_unchanged_rows(
+    days: Days, correct: Callable[..., dict[str, Any]]
 ) -> None:
-    mend(amount)
+    correct(amount)
     days.arrive("x.csv", [row(7), row(8), row(2, amount="15,30")])
     assert account(days) == (4, 3, 1, 0)
 
 
-def test_a_row_that_upstream_has_changed_is_upstreams_word(
-    days: Days, mend: Callable[..., dict[str, Any]], caplog: pytest.LogCaptureFixture
+def test_the_correction_of_a_row_that_upstream_has_changed_is_not_applied(
+    days: Days, correct: Callable[..., dict[str, Any]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    mend(amount)
+    correct(amount)
     days.arrive("x.csv", [row(1), row(2, amount="20"), row(3)])
     assert account(days) == (4, 3, 1, 0)
-    assert "a correction rests, because its row is not there any more" in caplog.text
+    assert "a correction is not applied: its row is no longer in the file" in caplog.text
     assert sorted(r["amount"] for r in rows_of("silver.transactions")) == [15.3, 15.3, 20.0]
 
 
-def test_deleting_the_corrections_undoes_them(days: Days, mend: Callable[..., dict[str, Any]]) -> None:
-    mend(amount)
+def test_deleting_the_corrections_undoes_them(days: Days, correct: Callable[..., dict[str, Any]]) -> None:
+    correct(amount)
     assert account(days) == (4, 2, 2, 0)
     stores.landing().delete(FILE)
     assert account(days) == (4, 1, 3, 0)
 
 
-def test_nothing_is_written_when_a_row_would_be_refused_again(days: Days, mend: Callable[..., dict[str, Any]]) -> None:
+def test_nothing_is_written_when_a_row_would_be_refused_again(
+    days: Days, correct: Callable[..., dict[str, Any]]
+) -> None:
     with pytest.raises(StageError) as error:
-        mend(lambda line: {"amount": "15.30"} if line["amount"] else {})
+        correct(lambda line: {"amount": "15.30"} if line["amount"] else {})
     assert "these rows would be refused again; nothing was written" in str(error.value)
     assert "line 4: customer_id is missing; quantity is not a number (ask upstream" in str(error.value)
     assert stores.landing().list(FILE) == []
@@ -155,21 +159,21 @@ def test_nothing_is_written_when_a_row_would_be_refused_again(days: Days, mend: 
     ("content", "why"),
     [
         pytest.param("a,b\n1,2\n", "no column _file, _received", id="another-csv"),
-        pytest.param(f"{','.join([*reenter.TOLD, *reenter.COLUMNS])}\n", "has no rows", id="no-rows"),
+        pytest.param(f"{','.join([*reenter.REFUSAL_COLUMNS, *reenter.COLUMNS])}\n", "has no rows", id="no-rows"),
         pytest.param("\udcff", "cannot be read as csv", id="not-utf-8"),
     ],
 )
 def test_a_csv_that_is_no_export_is_refused(days: Days, tmp_path: Path, content: str, why: str) -> None:
-    path = tmp_path / "given.csv"
+    path = tmp_path / "other.csv"
     path.write_bytes(content.encode(errors="surrogateescape"))
     with pytest.raises(StageError, match=why):
         call("--corrections", path)
     assert stores.landing().list(FILE) == []
 
 
-def test_a_row_that_is_not_refused_is_not_corrected(days: Days, mend: Callable[..., dict[str, Any]]) -> None:
+def test_a_row_that_is_not_refused_is_not_corrected(days: Days, correct: Callable[..., dict[str, Any]]) -> None:
     with pytest.raises(StageError, match="has no such refused row"):
-        mend(lambda _: {"_received": json.dumps(row(1))})
+        correct(lambda _: {"_received": json.dumps(row(1))})
 
 
 def test_corrections_that_cannot_be_read_hold_the_day(days: Days) -> None:

@@ -1,4 +1,4 @@
-"""Back to the version that really served before: once, recorded with its reason, and the wrong one stays out."""
+"""Rollback to the last champion that scored a day: once, recorded with its reason; the wrong version stays out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ml.console import current_user
 from ml.errors import StageError
 from ml.registry import model_versions
 from ml.storage import tables
-from tests.support.small_world import World, customers, tampered
+from tests.support.models.small_world import World, customers, tampered
 
 
 @pytest.fixture
@@ -19,8 +19,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 def aliases() -> tuple[str | None, str | None]:
-    found = [model_versions.aliased("churn", alias) for alias in (model_versions.CHAMPION, model_versions.PREVIOUS)]
-    return found[0].number if found[0] else None, found[1].number if found[1] else None
+    versions = [
+        model_versions.version_of_alias("churn", alias) for alias in (model_versions.CHAMPION, model_versions.PREVIOUS)
+    ]
+    return versions[0].number if versions[0] else None, versions[1].number if versions[1] else None
 
 
 def serve(world: World, run_key: str) -> str:
@@ -41,7 +43,7 @@ def served(world: World) -> World:
     return world
 
 
-def test_the_version_that_served_before_is_champion_again(served: World) -> None:
+def test_the_previous_champion_is_champion_again(served: World) -> None:
     second = serve(served, "train-2")
     assert served.roll_back("it calls everybody lost") == {
         "before": second, "after": "1", "changed": True, "why": "it calls everybody lost",
@@ -51,7 +53,7 @@ def test_the_version_that_served_before_is_champion_again(served: World) -> None
     assert set(tables.read("gold.customer_churn_scores")["model_version"].to_pylist()) == {"1"}
 
 
-def test_a_version_that_never_scored_a_day_is_passed_over(served: World) -> None:
+def test_a_champion_that_never_scored_a_day_is_skipped(served: World) -> None:
     second: str = served.train(0, "train-2")["version"]
     served.gate(second)
     served.promote(second)
@@ -60,24 +62,24 @@ def test_a_version_that_never_scored_a_day_is_passed_over(served: World) -> None
     assert aliases()[0] == "1"
 
 
-def test_further_back_takes_another_decision(served: World) -> None:
+def test_a_second_rollback_goes_further_back(served: World) -> None:
     second, third = serve(served, "train-2"), serve(served, "train-3")
     assert served.roll_back("wrong", "back-1")["after"] == second
     assert aliases() == (second, "1")
     assert served.roll_back("wrong too", "back-2")["after"] == "1"
-    with pytest.raises(StageError, match="no version served before churn version 1"):
+    with pytest.raises(StageError, match="churn version 1 cannot be rolled back: no earlier champion"):
         served.roll_back("everything is wrong", "back-3")
     assert third != second
 
 
-def test_the_same_run_key_goes_back_once(served: World) -> None:
+def test_the_same_run_key_rolls_back_once(served: World) -> None:
     serve(served, "train-2")
     serve(served, "train-3")
     first = served.roll_back("wrong")
     assert served.roll_back("wrong") == first | {"changed": False}
 
 
-def test_it_is_kept_with_the_decisions(served: World) -> None:
+def test_a_rollback_is_recorded_in_the_decisions(served: World) -> None:
     second = serve(served, "train-2")
     served.roll_back("it calls everybody lost", "key-7")
     rows = tables.read("ops.decisions").to_pylist()
@@ -85,39 +87,41 @@ def test_it_is_kept_with_the_decisions(served: World) -> None:
     assert (row["event"], row["version"], row["before"], row["after"]) == ("rollback", "1", second, "1")
     assert row["reasons"] == ["it calls everybody lost"]
     assert row["by"] == current_user()
-    assert row["model_digest"] == model_versions.version("churn", "1").digest
+    assert row["model_digest"] == model_versions.get_version("churn", "1").digest
 
 
-def test_a_version_that_was_taken_back_is_not_promoted_again(served: World) -> None:
+def test_a_version_that_was_rolled_back_is_not_promoted_again(served: World) -> None:
     second = serve(served, "train-2")
     served.roll_back("it calls everybody lost")
-    with pytest.raises(StageError, match=f"version {second} was champion and was taken back .it calls everybody lost."):
+    with pytest.raises(
+        StageError, match=f"version {second} was champion and was rolled back .it calls everybody lost."
+    ):
         served.promote(second)
     assert aliases()[0] == "1"
 
 
-def test_a_champion_that_moved_meanwhile_is_left_alone(served: World) -> None:
+def test_a_champion_promoted_meanwhile_is_left_alone(served: World) -> None:
     serve(served, "train-2")
     served.roll_back("wrong", "back-1")
     third = serve(served, "train-3")
-    with pytest.raises(StageError, match=f"version {third} since .*somebody promoted meanwhile"):
+    with pytest.raises(StageError, match=f"the champion has changed since then .*version {third} since"):
         served.roll_back("wrong", "back-1")
     assert aliases()[0] == third
 
 
 @pytest.mark.parametrize("why", ["", "  "])
 def test_a_reason_is_needed(served: World, why: str) -> None:
-    with pytest.raises(StageError, match="say why"):
+    with pytest.raises(StageError, match="say why the champion is wrong"):
         served.roll_back(why)
 
 
-def test_without_a_champion_there_is_nothing_to_go_back_from(world: World) -> None:
+def test_without_a_champion_there_is_nothing_to_roll_back(world: World) -> None:
     with pytest.raises(StageError, match="churn has no champion"):
         world.roll_back("wrong")
 
 
-def test_without_a_name_the_reason_is_the_decision_s_name(served: World) -> None:
-    """So the same command twice does not go back twice."""
+def test_without_a_run_key_the_reason_identifies_the_rollback(served: World) -> None:
+    """So the same command twice rolls back once."""
     second = serve(served, "train-2")
     serve(served, "train-3")
     assert served.roll_back("wrong", None)["after"] == second
@@ -125,7 +129,7 @@ def test_without_a_name_the_reason_is_the_decision_s_name(served: World) -> None
     assert served.roll_back("wrong, too", None)["after"] == "1"
 
 
-def test_further_back_in_one_step_to_a_version_that_is_named(served: World) -> None:
+def test_a_rollback_to_a_named_version_skips_those_between(served: World) -> None:
     serve(served, "train-2")
     serve(served, "train-3")
     assert served.roll_back("both are wrong", version="1")["after"] == "1"
@@ -135,12 +139,12 @@ def test_further_back_in_one_step_to_a_version_that_is_named(served: World) -> N
 @pytest.mark.parametrize("version", ["2", "7"], ids=["the-champion-itself", "never-promoted"])
 def test_only_an_earlier_champion_can_be_named(served: World, version: str) -> None:
     serve(served, "train-2")
-    with pytest.raises(StageError, match=f"version {version} is no earlier champion that has scored a day"):
+    with pytest.raises(StageError, match=f"version {version} cannot be rolled back to"):
         served.roll_back("wrong", version=version)
 
 
-def test_files_that_were_changed_meanwhile_do_not_come_back(served: World) -> None:
+def test_a_version_with_changed_files_is_not_rolled_back_to(served: World) -> None:
     serve(served, "train-2")
-    with tampered("1"), pytest.raises(StageError, match="churn version 1: its files hash to"):
+    with tampered("1"), pytest.raises(StageError, match="churn version 1: its files have digest"):
         served.roll_back("wrong")
     assert aliases()[0] == "2"

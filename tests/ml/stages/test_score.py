@@ -1,4 +1,4 @@
-"""A day's scores: of the champion, of that day's active customers, the same again however often."""
+"""A day's scores: by the champion, of that day's active customers, and repeatable."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ml.errors import StageError
 from ml.registry import model_versions
 from ml.score.bands import band_codes
 from ml.storage import tables
-from tests.support.small_world import DAY, FEATURES, World, customers, training_set
+from tests.support.models.small_world import DAY, FEATURES, World, customers, training_set
 
 GOLD = "gold.customer_churn_scores"
 
@@ -34,7 +34,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
         (0.2499, "Very Low"), (0.0, "Very Low"),
     ],
 )  # fmt: skip
-def test_floor_belongs_to_its_band(score: float, band: str) -> None:
+def test_a_score_at_the_lower_bound_is_in_the_band(score: float, band: str) -> None:
     bands = load_model("churn").score.bands
     assert bands[band_codes(np.array([score]), bands)[0]].name == band
 
@@ -53,7 +53,9 @@ def test_without_any_model_it_says_so(world: World) -> None:
 @pytest.mark.parametrize(
     ("rows", "why"),
     [
-        pytest.param(None, "features.customers is not at .*: run the stage 'features' for 1998-06-30", id="no-table"),
+        pytest.param(
+            None, "features.customers does not exist at .*: run the stage 'features' for 1998-06-30", id="no-table"
+        ),
         pytest.param(
             customers(10, date(1998, 6, 29)), "has no rows for 1998-06-30: run the stage 'features'", id="no-such-day"
         ),
@@ -65,7 +67,7 @@ def test_without_any_model_it_says_so(world: World) -> None:
         pytest.param(customers(10).drop_columns(["orders"]), "column orders is missing", id="column-missing"),
         pytest.param(
             customers(10).set_column(4, "orders", pa.array(["3"] * 10)),
-            "column orders is of type string; the model learnt it as a number",
+            "column orders is of type string; the model takes it as a number",
             id="column-of-another-kind",
         ),
     ],
@@ -80,26 +82,26 @@ def test_unusable_features_are_named_and_nothing_is_written(world: World, rows: 
     assert not tables.exists(GOLD)
 
 
-def test_each_active_customer_has_one_score_that_says_what_made_it(world: World) -> None:
+def test_each_active_customer_has_one_score_with_its_versions_and_run_key(world: World) -> None:
     champion = world.champion()
     rows = customers(500)
     feature_version = world.write_features(rows)
     facts = world.score(run_key="score-9")
-    found = tables.read(GOLD).sort_by("customer_id")
+    scores = tables.read(GOLD).sort_by("customer_id")
     active = rows.filter(rows["active"])
-    assert found["customer_id"].to_pylist() == active["customer_id"].to_pylist()
-    expected = model_versions.load(model_versions.version("churn", champion)).predict(active)
-    assert found["score"].to_numpy() == pytest.approx(expected, abs=0)
+    assert scores["customer_id"].to_pylist() == active["customer_id"].to_pylist()
+    expected = model_versions.load(model_versions.get_version("churn", champion)).predict(active)
+    assert scores["score"].to_numpy() == pytest.approx(expected, abs=0)
     for column, value in {
         "score_date": DAY,
         "model_version": champion,
         "feature_table_version": feature_version,
         "run_key": "score-9",
     }.items():
-        assert pc.unique(found[column]).to_pylist() == [value]
-    assert facts["rows"] == found.num_rows == sum(facts["by_band"].values())
+        assert pc.unique(scores[column]).to_pylist() == [value]
+    assert facts["rows"] == scores.num_rows == sum(facts["by_band"].values())
     assert facts["by_band"] == {
-        band.name: found["band"].to_pylist().count(band.name) for band in world.config.score.bands
+        band.name: scores["band"].to_pylist().count(band.name) for band in world.config.score.bands
     }
 
 
@@ -128,12 +130,12 @@ def test_order_of_the_columns_and_unknown_countries_do_not_matter(world: World) 
     rows = rows.set_column(rows.schema.get_field_index("country"), "country", pa.array(["XX"] * 100))
     world.write_features(rows.select(list(reversed(rows.schema.names))))
     world.score()
-    turned = tables.read(GOLD)["score"]
+    unknown_country = tables.read(GOLD)["score"]
     shutil.rmtree(world.folder / "lake" / "features" / "customers")
-    nowhere = rows.set_column(rows.schema.get_field_index("country"), "country", pa.nulls(100, pa.string()))
-    world.write_features(nowhere)
+    no_country = rows.set_column(rows.schema.get_field_index("country"), "country", pa.nulls(100, pa.string()))
+    world.write_features(no_country)
     world.score()
-    assert tables.read(GOLD)["score"].equals(turned)
+    assert tables.read(GOLD)["score"].equals(unknown_country)
 
 
 def test_a_hundred_thousand_customers_take_seconds(world: World) -> None:

@@ -1,7 +1,7 @@
 """A second model over other tables and columns is a second file in `config/`, and the queries it names.
 
 Subscriptions that are cancelled, of a shop that sells none: another source, another key, other features and another label,
-from training set to champion and scores, beside a churn model that goes on as if nothing were there.
+from training set to champion and scores, beside a churn model that is not affected.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import yaml
 from ml import cli
 from ml.ops import built_days
 from ml.storage import tables
-from tests.support.small_world import World
+from tests.support.models.small_world import World
 
 ROOT = Path(__file__).resolve().parents[3]
 FIRST, DAYS = date(2025, 1, 1), 150
@@ -59,7 +59,7 @@ WHERE subscriptions.active
 
 
 def subscription_days() -> pa.Table:
-    """Days on which subscriptions were used; whoever complains leaves soon. No month: the table is not partitioned by one."""
+    """Days on which subscriptions were used; a customer who complains leaves soon. The table has no column `month`."""
     rng = np.random.default_rng(3)
     rows = []
     for number in range(700):
@@ -78,7 +78,7 @@ def subscription_days() -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-def second_file(folder: Path) -> None:
+def write_second_model(folder: Path) -> None:
     """`config/subscriptions.yaml`, and the two queries it names."""
     made = yaml.safe_load((folder / "config/churn.yaml").read_text())
     made |= {"model": "subscriptions", "experiment": "/Shared/subscriptions", "description": "Who cancels?"}
@@ -101,7 +101,7 @@ def second_file(folder: Path) -> None:
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     made = World(tmp_path, monkeypatch)
     made.resources.copy_all()
-    second_file(made.resources.folder)
+    write_second_model(made.resources.folder)
     tables.replace("silver.subscription_days", subscription_days(), "day IS NOT NULL")
     return made
 
@@ -130,9 +130,9 @@ def test_from_its_training_set_to_its_champion_s_scores(world: World, capsys: py
 
     from ml.registry import model_versions
 
-    assert model_versions.aliased("churn") is None, "the churn model knows nothing of it"
-    assert built_days.entries("churn") == []
-    assert {entry.stage for entry in built_days.entries("subscriptions")} == {"features", "score"}
+    assert model_versions.version_of_alias("churn") is None, "the churn model is not affected"
+    assert built_days.read_entries("churn") == []
+    assert {entry.stage for entry in built_days.read_entries("subscriptions")} == {"features", "score"}
 
 
 def test_a_leak_of_the_second_model_is_found_by_its_own_query(world: World, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,8 +18,8 @@ from ml.errors import StageError
 from ml.registry import model_versions
 from ml.stages import evaluate
 from ml.storage import tables
-from tests.support.registered import trees, versions
-from tests.support.small_world import TRAINING_SET, World, training_set
+from tests.support.models.registered import trees, versions
+from tests.support.models.small_world import TRAINING_SET, World, training_set
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def runs(run_key: str) -> list[Any]:
 
 
 def dies(*_: object, **__: object) -> Any:
-    raise KeyboardInterrupt("the process ends here")
+    raise KeyboardInterrupt("the process dies here")
 
 
 def changed(column: str, values: Callable[[pa.ChunkedArray], Any]) -> pa.Table:
@@ -51,9 +51,9 @@ def changed(column: str, values: Callable[[pa.ChunkedArray], Any]) -> pa.Table:
         pytest.param(changed("churned", lambda c: pa.nulls(len(c), pa.int64())), r"holds \[None\]", id="label-missing"),
         pytest.param(changed("churned", lambda c: pa.repeat(1, len(c))), "nothing can be learnt", id="one-class"),
         pytest.param(changed("split", lambda c: pa.repeat("dev", len(c))), "2000 rows have a split other", id="split"),
-        pytest.param(training_set(train=999), "999 training rows; train.min_train_rows asks 1000", id="few-rows"),
+        pytest.param(training_set(train=999), "999 training rows; train.min_train_rows requires 1000", id="few-rows"),
         pytest.param(
-            changed("as_of", lambda c: pa.repeat(c[-1], len(c))), "nobody could have trained this", id="not-out-of-time"
+            changed("as_of", lambda c: pa.repeat(c[-1], len(c))), "these labels were not known on", id="not-out-of-time"
         ),
         pytest.param(training_set().drop_columns(["churned", "split"]), "lacks split, churned", id="columns-missing"),
         pytest.param(
@@ -71,20 +71,20 @@ def test_unfit_training_set_is_refused_and_leaves_nothing(world: World, rows: pa
 
 
 @pytest.mark.parametrize(
-    ("written", "asked", "why"),
+    ("written", "version", "why"),
     [
-        pytest.param(False, 0, "features.training_set is not at .* 'training_set' makes it", id="no-table"),
+        pytest.param(False, 0, "features.training_set does not exist at .* 'training_set' builds it", id="no-table"),
         pytest.param(True, 7, "has no version 7; the newest is 0", id="no-such-version"),
     ],
 )
-def test_training_set_that_is_not_there_is_named(world: World, written: bool, asked: int, why: str) -> None:
+def test_training_set_that_does_not_exist_is_named(world: World, written: bool, version: int, why: str) -> None:
     if written:
         world.write_training_set(training_set())
     with pytest.raises(StageError, match=why):
-        world.train(asked)
+        world.train(version)
 
 
-def test_exactly_the_asked_version_is_read(world: World) -> None:
+def test_exactly_the_requested_version_is_read(world: World) -> None:
     old = world.write_training_set(training_set(train=1100))
     world.write_training_set(training_set(train=1500))
     assert world.train(old)["rows_train"] == 1100
@@ -105,7 +105,7 @@ def test_order_of_the_rows_changes_nothing(world: World) -> None:
     assert trees(first["version"]) == trees(again["version"])
 
 
-def test_asked_again_the_same_run_key_gives_its_version_back(world: World) -> None:
+def test_the_same_run_key_again_returns_its_version(world: World) -> None:
     version = world.write_training_set(training_set())
     first, again = world.train(version), world.train(version)
     assert (first["reused"], again["reused"]) == (False, True)
@@ -116,11 +116,11 @@ def test_asked_again_the_same_run_key_gives_its_version_back(world: World) -> No
 def test_run_key_of_another_training_set_is_refused(world: World) -> None:
     first, other = (world.write_training_set(training_set(seed=seed)) for seed in (1, 2))
     world.train(first)
-    with pytest.raises(StageError, match=f"from training set version {first}, not {other}: use a new run key"):
+    with pytest.raises(StageError, match=f"trained with training set version {first}, not {other}: use a new run key"):
         world.train(other)
 
 
-@pytest.mark.parametrize("step", ["log_model", "register_once", "finish"])
+@pytest.mark.parametrize("step", ["log_model", "register_once", "finish_run"])
 def test_process_that_dies_leaves_one_version_after_the_next_try(
     world: World, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -166,30 +166,31 @@ def test_two_at_once_end_with_one_version(world: World, monkeypatch: pytest.Monk
 
 
 def test_run_key_with_a_quote_is_refused(world: World) -> None:
-    with pytest.raises(StageError, match="no quotes"):
+    with pytest.raises(StageError, match="contains a quote"):
         world.train(0, "it's")
 
 
-def test_model_is_text_and_takes_only_features(world: World) -> None:
+def test_model_is_stored_as_text_and_takes_only_features(world: World) -> None:
     trained = world.train(world.write_training_set(training_set()))
     path = Path(download_artifacts(artifact_uri=f"models:/churn/{trained['version']}"))
     assert {"MLmodel", "model.lgb"} <= {file.name for file in path.iterdir()}
     assert not list(path.rglob("*.pkl"))
     names = [
-        feature.name for feature in model_versions.load(model_versions.version("churn", trained["version"])).features
+        feature.name
+        for feature in model_versions.load(model_versions.get_version("churn", trained["version"])).features
     ]
     assert not {"customer_id", "as_of", "churned", "split", "active", "customer_days_version"} & set(names)
     assert {"country", "recency_days", "orders"} <= set(names)
 
 
-def test_what_made_the_version_is_written_on_it(world: World) -> None:
+def test_version_is_tagged_with_its_inputs(world: World) -> None:
     trained = world.train(world.write_training_set(training_set()))
-    version = model_versions.version("churn", trained["version"])
+    version = model_versions.get_version("churn", trained["version"])
     assert version.tags == {
         "algorithm": "lightgbm",
         "commit": "abc123",
         "config_digest": version.tags["config_digest"],
-        "model_digest": model_versions.digest_of(
+        "model_digest": model_versions.digest_files(
             Path(model_versions.client().get_model_version_download_uri("churn", version.number))
         ),
         "roc_auc": f"{trained['roc_auc']['value']:.4f}",
@@ -202,7 +203,7 @@ def test_what_made_the_version_is_written_on_it(world: World) -> None:
     assert run.info.run_name == "train-1"
     assert run.data.params["seed"] == str(world.config.train.seed)
     assert run.data.metrics["roc_auc_low"] < run.data.metrics["roc_auc"] < run.data.metrics["roc_auc_high"]
-    reference = json.loads(model_versions.artifact(version, "reference.json"))
+    reference = json.loads(model_versions.read_artifact(version, "reference.json"))
     assert reference["rows"] == trained["rows_train"]
     assert reference["features"]["country"]["categories"] == sorted(
         ["DE", "FR", "NL"], key=lambda name: -_count(tables.read(TRAINING_SET), name)
@@ -221,22 +222,22 @@ def test_single_class_test_rows_register_a_version_that_the_gate_rejects(world: 
     rows.loc[rows.split == "test", "churned"] = 1
     trained = world.train(world.write_training_set(pa.Table.from_pandas(rows, training_set().schema)))
     assert "roc_auc" in trained["problems"][0]
-    assert model_versions.version("churn", trained["version"]).tags["roc_auc"] == "not measured"
+    assert model_versions.get_version("churn", trained["version"]).tags["roc_auc"] == "not measured"
     decision = world.gate(trained["version"])
     assert not decision["approved"]
-    assert "rows are of one class: nothing can be told apart" in decision["reasons"][0]
+    assert "rows are of one class; at least" in decision["reasons"][0]
     assert any("roc_auc was not measured" in reason for reason in decision["reasons"])
 
 
-def test_country_unknown_everywhere_is_no_obstacle(world: World) -> None:
+def test_a_country_column_of_nulls_is_trained_on(world: World) -> None:
     rows = changed("country", lambda c: pa.nulls(len(c), pa.string()))
     trained = world.train(world.write_training_set(rows))
-    predictor = model_versions.load(model_versions.version("churn", trained["version"]))
+    predictor = model_versions.load(model_versions.get_version("churn", trained["version"]))
     assert np.isfinite(predictor.predict(rows)).all()
 
 
-def test_downloaded_model_predicts_what_was_evaluated(world: World) -> None:
+def test_registered_model_measured_again_gives_the_same_auc(world: World) -> None:
     trained = world.train(world.write_training_set(training_set()))
-    version = model_versions.version("churn", trained["version"])
+    version = model_versions.get_version("churn", trained["version"])
     again = evaluate.run(Namespace(model="churn", version=version.number))
     assert again["roc_auc"] == trained["roc_auc"]

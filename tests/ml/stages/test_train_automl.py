@@ -1,4 +1,4 @@
-"""The model that AutoML made is taken, measured and registered as a fitted one; parameters of a sweep are used and kept."""
+"""AutoML's model is adopted, measured and registered like a fitted one; a sweep's parameters are used and recorded."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from ml.errors import StageError
 from ml.registry import model_versions
 from ml.storage import stores
 from ml.train import automl
-from tests.support.onnx_models import onnx_of, pipeline
-from tests.support.registered import trees, versions
-from tests.support.small_world import TEST_DAY, World, training_rows, training_set
-from tests.support.stages import ml
+from tests.support.models.onnx_models import onnx_of, pipeline
+from tests.support.models.registered import trees, versions
+from tests.support.models.small_world import TEST_DAY, World, training_rows, training_set
+from tests.support.models.stages import ml
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 @pytest.fixture(scope="module")
 def graph() -> bytes:
-    """A model of all features but `count`, as AutoML gives it."""
+    """AutoML's model of all features."""
     rows = training_set()
     rows = rows.filter(pc.equal(rows["split"], "train")).drop_columns(["split", "customer_days_version"])
     return onnx_of(*pipeline(rows))
@@ -42,36 +42,36 @@ def graph() -> bytes:
 
 @pytest.fixture
 def folder(tmp_path: Path, graph: bytes) -> Path:
-    """As Azure ML writes it: the graph, and a pickle beside it."""
-    made = tmp_path / "best_model"
-    (made / "deep").mkdir(parents=True)
-    (made / "model.pkl").write_bytes(b"never read")
-    (made / "deep" / "model.onnx").write_bytes(graph)
-    return made
+    """AutoML's output folder as Azure ML writes it: the graph, and a pickle beside it."""
+    output = tmp_path / "best_model"
+    (output / "deep").mkdir(parents=True)
+    (output / "model.pkl").write_bytes(b"never read")
+    (output / "deep" / "model.onnx").write_bytes(graph)
+    return output
 
 
 # --- parameters of a sweep ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("given", "why"),
+    ("params", "why"),
     [
-        pytest.param("{num_leaves: 3}", "--params is no JSON", id="no-json"),
-        pytest.param("[3]", "a JSON object of parameters is needed", id="no-object"),
-        pytest.param('{"seed": 3}', "seed must not be set here", id="what-the-code-fixes"),
+        pytest.param("{num_leaves: 3}", "--params is not JSON", id="not-json"),
+        pytest.param("[3]", "a JSON object of parameters is needed", id="not-an-object"),
+        pytest.param('{"seed": 3}', "seed must not be set here", id="a-fixed-parameter"),
         pytest.param(
-            '{"num_leaves": [3]}', "does not fit config train.params: params.num_leaves", id="no-single-value"
+            '{"num_leaves": [3]}', "does not fit config train.params: params.num_leaves", id="not-a-single-value"
         ),
-        pytest.param('{"learning_rate": NaN}', "does not fit config train.params", id="no-number"),
+        pytest.param('{"learning_rate": NaN}', "does not fit config train.params", id="not-a-number"),
     ],
 )
-def test_parameters_that_the_config_would_refuse_are_refused(world: World, given: str, why: str) -> None:
+def test_parameters_that_the_config_would_refuse_are_refused(world: World, params: str, why: str) -> None:
     with pytest.raises(StageError, match=why):
-        world.train(world.write_training_set(training_set()), params=given)
+        world.train(world.write_training_set(training_set()), params=params)
     assert versions() == []
 
 
-def test_given_parameters_are_used_kept_and_give_the_same_bytes(world: World) -> None:
+def test_given_parameters_are_used_and_recorded_and_give_the_same_bytes(world: World) -> None:
     version = world.write_training_set(training_set())
     best = json.dumps({"num_leaves": 3, "n_estimators": 20})
     first, again = (world.train(version, key, params=best) for key in ("train-1", "train-2"))
@@ -79,11 +79,13 @@ def test_given_parameters_are_used_kept_and_give_the_same_bytes(world: World) ->
     assert first["params"] == {**world.config.train.params, "num_leaves": 3, "n_estimators": 20, "seed": 7}
     logged = MlflowClient().get_run(first["run_id"]).data.params
     assert (logged["num_leaves"], logged["n_estimators"]) == ("3", "20")
-    kept = json.loads(model_versions.artifact(model_versions.version("churn", first["version"]), "config.json"))
+    kept = json.loads(
+        model_versions.read_artifact(model_versions.get_version("churn", first["version"]), "config.json")
+    )
     assert kept["train"]["params"]["num_leaves"] == 3
     assert world.train(version, "train-1", params=best)["reused"]
     with pytest.raises(
-        StageError, match=r"run key 'train-1' has already made churn version 1 from parameters.*20.*100"
+        StageError, match=r"run key 'train-1' already has churn version 1, trained with parameters.*20.*100"
     ):
         world.train(version, "train-1")
 
@@ -91,32 +93,30 @@ def test_given_parameters_are_used_kept_and_give_the_same_bytes(world: World) ->
 # --- AutoML's model -------------------------------------------------------------------------------------------------
 
 
-def test_automl_model_is_measured_registered_and_says_where_it_came_from(
-    world: World, folder: Path, graph: bytes
-) -> None:
+def test_automl_model_is_measured_and_registered_with_its_origin(world: World, folder: Path, graph: bytes) -> None:
     version = world.write_training_set(training_set())
     how = {"automl_model": str(folder), "automl_job": "job-7", "automl_algorithm": "LogisticRegression"}
     trained = world.train(version, **how)
     assert trained["roc_auc"]["value"] > 0.8
-    found = model_versions.version("churn", trained["version"])
-    told = {name: found.tags[name] for name in ("algorithm", "automl_job", "automl_sha256")}
-    assert told == {
+    version_1 = model_versions.get_version("churn", trained["version"])
+    tags = {name: version_1.tags[name] for name in ("algorithm", "automl_job", "automl_sha256")}
+    assert tags == {
         "algorithm": "LogisticRegression",
         "automl_job": "job-7",
         "automl_sha256": hashlib.sha256(graph).hexdigest(),
     }
-    assert ml("evaluate", version=found.number)["roc_auc"] == trained["roc_auc"]
-    assert world.gate(found.number)["approved"]
+    assert ml("evaluate", version=version_1.number)["roc_auc"] == trained["roc_auc"]
+    assert world.gate(version_1.number)["approved"]
     again = world.train(version, **how)
     assert (again["reused"], again["version"]) == (True, trained["version"])
-    with pytest.raises(StageError, match="has already made churn version 1 from parameters of AutoML, not"):
+    with pytest.raises(StageError, match="already has churn version 1, trained with parameters of AutoML, not"):
         world.train(version)
 
 
 def test_run_key_of_another_automl_model_is_refused(world: World, folder: Path) -> None:
     version = world.write_training_set(training_set())
     world.train(version)
-    with pytest.raises(StageError, match="from a fit of its own, not AutoML model"):
+    with pytest.raises(StageError, match="trained with a fit of its own, not AutoML model"):
         world.train(version, automl_model=str(folder))
 
 
@@ -125,7 +125,7 @@ def test_run_key_of_another_automl_model_is_refused(world: World, folder: Path) 
     [
         pytest.param(
             lambda rows: rows.drop_columns(["orders"]),
-            r"missing none, not asked for \['orders \(number\)'\]",
+            r"missing none, not expected \['orders \(number\)'\]",
             id="fewer",
         ),
         pytest.param(
@@ -135,7 +135,7 @@ def test_run_key_of_another_automl_model_is_refused(world: World, folder: Path) 
             lambda rows: rows.set_column(
                 rows.schema.get_field_index("orders"), "orders", rows["orders"].cast(pa.string())
             ),
-            r"missing \['orders \(category\)'\], not asked for \['orders \(number\)'\]",
+            r"missing \['orders \(category\)'\], not expected \['orders \(number\)'\]",
             id="other-kind",
         ),
     ],
@@ -151,29 +151,30 @@ def test_automl_model_of_other_columns_is_refused_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    ("where", "why"),
+    ("location", "why"),
     [
         pytest.param(
-            "best_model/nothing", "exactly one model.onnx is needed, and there are 0; it holds nothing", id="none"
+            "best_model/nothing", "exactly one model.onnx is needed, and there are 0; the folder has nothing", id="none"
         ),
-        pytest.param("pickle", "there are 0; it holds model.pkl. AutoML makes it when it is asked", id="only-a-pickle"),
+        pytest.param("pickle", "there are 0; the folder has model.pkl. AutoML writes one when", id="only-a-pickle"),
         pytest.param("two", "there are 2", id="two"),
         pytest.param(
             "azureml://datastores/d/paths/x", "Give an azureml:// address to the job as an input", id="azureml"
         ),
         pytest.param("https://x/y", "a local path or az://container/path is needed", id="https"),
-        pytest.param("pickle/model.pkl", "is no ONNX model that onnxruntime", id="no-onnx"),
+        pytest.param("pickle/model.pkl", "is not an ONNX model that onnxruntime", id="not-onnx"),
     ],
 )
-def test_place_without_an_onnx_model_is_refused(
-    world: World, folder: Path, tmp_path: Path, where: str, why: str
+def test_location_without_an_onnx_model_is_refused(
+    world: World, folder: Path, tmp_path: Path, location: str, why: str
 ) -> None:
     for name in ("pickle/model.pkl", "two/a/model.onnx", "two/b/model.onnx"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(b"\x80\x04.")
     with pytest.raises(StageError, match=why):
         world.train(
-            world.write_training_set(training_set()), automl_model=where if ":" in where else str(tmp_path / where)
+            world.write_training_set(training_set()),
+            automl_model=location if ":" in location else str(tmp_path / location),
         )
     assert versions() == []
 
@@ -193,57 +194,59 @@ def test_automl_model_is_fetched_from_blob_storage(
     assert opened == ["az://lake"] * 2
 
 
-# --- what AutoML learns from ----------------------------------------------------------------------------------------
+# --- the data for AutoML --------------------------------------------------------------------------------------------
 
 
-def exported(world: World, version: int, run_key: str = "automl/1 a") -> dict[str, Any]:
+def export(world: World, version: int, run_key: str = "automl/1 a") -> dict[str, Any]:
     return ml("automl_data", training_set_version=version, run_key=run_key)
 
 
 def test_export_holds_the_training_part_without_ids_and_without_test_rows(world: World) -> None:
     rows = training_set()
-    facts = exported(world, world.write_training_set(rows))
-    where = world.folder / "lake" / facts["path"]
+    facts = export(world, world.write_training_set(rows))
+    folder = world.folder / "lake" / facts["path"]
     assert facts["path"] == "automl/churn/automl_1_a-v0"
-    assert facts["uri"] == f"file://{where}"
-    table = yaml.safe_load((where / "MLTable").read_text())
+    assert facts["uri"] == f"file://{folder}"
+    table = yaml.safe_load((folder / "MLTable").read_text())
     assert table["paths"] == [{"file": "./train.parquet"}]
-    found = pq.read_table(where / "train.parquet")
+    exported = pq.read_table(folder / "train.parquet")
     train = rows.filter(pc.equal(rows["split"], "train"))
-    assert found.num_rows == facts["rows"] == train.num_rows == 1200
+    assert exported.num_rows == facts["rows"] == train.num_rows == 1200
     folds = [f"fit_in_fold_{n}" for n in range(1, 6)]
-    assert found.schema.names == [*facts["features"], "churned", *folds]
-    assert not {"customer_id", "as_of", "split", "active", "customer_days_version"} & set(found.schema.names)
-    assert sorted(found["recency_days"].to_pylist()) == sorted(train["recency_days"].to_pylist())
+    assert exported.schema.names == [*facts["features"], "churned", *folds]
+    assert not {"customer_id", "as_of", "split", "active", "customer_days_version"} & set(exported.schema.names)
+    assert sorted(exported["recency_days"].to_pylist()) == sorted(train["recency_days"].to_pylist())
 
 
 def test_export_puts_a_customer_into_one_fold_with_all_its_rows(world: World) -> None:
     older = training_rows(1200, TEST_DAY - timedelta(days=180), "train", seed=5)  # the same customers, earlier
-    facts = exported(world, world.write_training_set(pa.concat_tables([older, training_set()])))
-    found = pq.read_table(world.folder / "lake" / facts["path"] / "train.parquet")
-    marks = np.column_stack([found[name].to_numpy() for name in found.schema.names if name.startswith("fit_in_fold")])
-    assert set(marks.sum(axis=1)) == {4}, "scored on in one fold, fitted in the others"
+    facts = export(world, world.write_training_set(pa.concat_tables([older, training_set()])))
+    exported = pq.read_table(world.folder / "lake" / facts["path"] / "train.parquet")
+    marks = np.column_stack(
+        [exported[name].to_numpy() for name in exported.schema.names if name.startswith("fit_in_fold")]
+    )
+    assert set(marks.sum(axis=1)) == {4}, "tested in one fold, fitted in the others"
     assert (marks[:1200] == marks[1200:]).all(), "both rows of a customer"
     assert all(200 < 2400 - fitted < 800 for fitted in marks.sum(axis=0))
 
 
-def test_export_shows_columns_as_scoring_shows_them(world: World) -> None:
-    facts = exported(world, world.write_training_set(training_set()))
-    found = pq.read_table(world.folder / "lake" / facts["path"] / "train.parquet")
-    assert found.schema.field("amount").type == pa.float32()
-    assert found["online_preference_ratio"].null_count > 0
-    assert found["country"].null_count == 0
-    assert set(found["country"].to_pylist()) == {"DE", "FR", "NL", ""}
+def test_export_has_columns_in_the_form_of_scoring(world: World) -> None:
+    facts = export(world, world.write_training_set(training_set()))
+    exported = pq.read_table(world.folder / "lake" / facts["path"] / "train.parquet")
+    assert exported.schema.field("amount").type == pa.float32()
+    assert exported["online_preference_ratio"].null_count > 0
+    assert exported["country"].null_count == 0
+    assert set(exported["country"].to_pylist()) == {"DE", "FR", "NL", ""}
 
 
-def test_export_asked_again_changes_nothing_and_a_broken_one_is_completed(world: World) -> None:
+def test_export_again_changes_nothing_and_completes_an_incomplete_one(world: World) -> None:
     version = world.write_training_set(training_set())
-    facts = exported(world, version)
-    where = world.folder / "lake" / facts["path"]
-    before = (where / "train.parquet").read_bytes()
-    (where / "train.parquet").write_bytes(b"half of it")
-    (where / "MLTable").unlink()  # the process died before it was written
-    again = exported(world, version)
-    assert (again["reused"], (where / "train.parquet").read_bytes()) == (False, before)
-    assert exported(world, version) == {**facts, "reused": True}
-    assert exported(world, world.write_training_set(training_set(seed=2)))["path"] != facts["path"]
+    facts = export(world, version)
+    folder = world.folder / "lake" / facts["path"]
+    before = (folder / "train.parquet").read_bytes()
+    (folder / "train.parquet").write_bytes(b"half of it")
+    (folder / "MLTable").unlink()  # the process died before it was written
+    again = export(world, version)
+    assert (again["reused"], (folder / "train.parquet").read_bytes()) == (False, before)
+    assert export(world, version) == {**facts, "reused": True}
+    assert export(world, world.write_training_set(training_set(seed=2)))["path"] != facts["path"]

@@ -15,7 +15,7 @@ from ml import cli
 from ml.config import ModelConfig, load_model
 from ml.errors import StageError
 from ml.storage import tables
-from ml.train.training_set import cutoffs
+from ml.train.training_set import choose_cutoffs
 from tests.support.resources import Resources
 
 FIRST = date(2024, 1, 1)
@@ -44,25 +44,25 @@ def day(number: int) -> date:
         pytest.param(24, {}, [10], [17], id="just-long-enough"),
         pytest.param(28, {}, [14], [21], id="not-yet-room-for-a-second"),
         pytest.param(29, {}, [10, 15], [22], id="room-for-a-second"),
-        pytest.param(100, {}, [76, 81, 86], [93], id="no-more-than-asked-for"),
+        pytest.param(100, {}, [76, 81, 86], [93], id="at-most-train_cutoffs"),
         pytest.param(100, {"test_cutoffs": 2}, [71, 76, 81], [88, 93], id="train-ends-before-the-oldest-test"),
     ],
 )
-def test_cutoffs(days: int, settings: dict[str, int], train: list[int], test: list[int]) -> None:
-    found = cutoffs(model(**settings), FIRST, day(days))
-    assert found.train == tuple(map(day, train))
-    assert found.test == tuple(map(day, test))
-    assert max(found.train) + timedelta(7) <= min(found.test)
-    assert max(found.test) + timedelta(7) <= day(days)
+def test_chosen_cutoffs(days: int, settings: dict[str, int], train: list[int], test: list[int]) -> None:
+    cutoffs = choose_cutoffs(model(**settings), FIRST, day(days))
+    assert cutoffs.train == tuple(map(day, train))
+    assert cutoffs.test == tuple(map(day, test))
+    assert max(cutoffs.train) + timedelta(7) <= min(cutoffs.test)
+    assert max(cutoffs.test) + timedelta(7) <= day(days)
 
 
 @pytest.mark.parametrize(("days", "settings", "needed"), [(23, {}, 24), (28, {"test_cutoffs": 2}, 29)])
-def test_a_history_too_short_is_refused_with_the_days_it_takes(
+def test_a_history_that_is_too_short_is_refused_with_the_number_of_days_needed(
     days: int, settings: dict[str, int], needed: int
 ) -> None:
     with pytest.raises(StageError, match=f"is {days} days, and {needed} are needed"):
-        cutoffs(model(**settings), FIRST, day(days))
-    assert cutoffs(model(**settings), FIRST, day(needed)).train
+        choose_cutoffs(model(**settings), FIRST, day(days))
+    assert choose_cutoffs(model(**settings), FIRST, day(needed)).train
 
 
 COLUMNS = {
@@ -142,14 +142,14 @@ def test_features_are_those_of_the_feature_store_at_the_cut_off(
     assert kept.sort_by(order).equals(stored.filter(stored["active"]).sort_by(order))
 
 
-def test_rows_name_the_table_versions_they_were_made_from(history: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rows_name_the_table_versions_they_were_built_from(history: Path, capsys: pytest.CaptureFixture[str]) -> None:
     facts = run(capsys, day(24))
     rows = tables.read("features.training_set")
     assert set(rows["customer_days_version"].to_pylist()) == {facts["sources"]["silver.customer_days"]}
     assert set(rows["features_version"].to_pylist()) == {facts["sources"]["features.customers"]}
 
 
-def test_a_second_time_replaces_the_whole_set(history: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_building_again_replaces_the_whole_set(history: Path, capsys: pytest.CaptureFixture[str]) -> None:
     first = run(capsys, day(24))
     again = run(capsys, day(24))
     assert (first["version"], again["version"]) == (0, 1)
@@ -157,7 +157,7 @@ def test_a_second_time_replaces_the_whole_set(history: Path, capsys: pytest.Capt
     assert tables.read("features.training_set", version=0).num_rows == 9
 
 
-def test_cut_offs_of_an_earlier_set_do_not_stay(
+def test_cut_offs_of_an_earlier_set_are_removed(
     history: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(capsys, day(24))
@@ -187,7 +187,7 @@ def test_days_without_data_are_counted(history: Path, capsys: pytest.CaptureFixt
         pytest.param({"test_cutoffs": 2}, "history is too short", id="too-short"),
     ],
 )
-def test_refuses_what_nothing_can_be_learnt_from(
+def test_too_little_data_is_refused(
     history: Path,
     capsys: pytest.CaptureFixture[str],
     resources: Resources,
@@ -202,7 +202,7 @@ def test_refuses_what_nothing_can_be_learnt_from(
 
 
 def test_a_backfilled_set_sees_nothing_of_the_days_after_it(history: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Days 25 to 34 are in by now, and everybody bought on them; a set through day 24 is what it was."""
+    """Days 25 to 34 are ingested by now, and everybody bought on them; a set through day 24 is unchanged."""
     run(capsys, day(24))
     kept = [name for name in tables.read("features.training_set").column_names if not name.endswith("_version")]
     order = [("as_of", "ascending"), ("customer_id", "ascending")]
@@ -222,7 +222,7 @@ def test_a_backfilled_set_sees_nothing_of_the_days_after_it(history: Path, capsy
 def test_a_correction_that_came_later_counts_in_a_backfilled_set(
     history: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The documented rule: business days up to the last one, as they are now."""
+    """The documented rule: business days up to the last one, in their current version."""
     run(capsys, day(24))
     assert labels("train")["leaves"] == 1
     rows = tables.read("silver.customer_days", where=pc.field("day") == day(12))
@@ -232,15 +232,13 @@ def test_a_correction_that_came_later_counts_in_a_backfilled_set(
     assert labels("train")["leaves"] == 0
 
 
-def test_a_day_that_went_through_the_loop_keeps_its_partition(
-    history: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The journal says what that partition was made from, so nobody else writes it."""
+def test_a_day_in_the_journal_keeps_its_partition(history: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The journal records what that partition was built from, so building a training set does not write it."""
     cli.main(["features", "--as-of", str(day(10)), "--run-key", "daily"])
     capsys.readouterr()
     run(capsys, day(24))
     writers = {commit.get("days") for commit in tables.table("features.customers").history()}
     assert writers == {str(day(10)), None}
     newest = tables.table("features.customers")
-    (file,) = (one for one in newest.file_uris() if f"as_of={day(10)}" in one)
+    (file,) = (uri for uri in newest.file_uris() if f"as_of={day(10)}" in uri)
     assert file in tables.table("features.customers", 0).file_uris()

@@ -1,4 +1,4 @@
-"""Validate: suites as files, held against what arrived, what became silver and what is to be learnt."""
+"""Validate: suites in files, checked against what arrived, what became silver and training sets."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from ml.config import ConfigError, load_model
 from ml.errors import StageError
 from ml.ops import built_days, held_days
 from ml.stages import validate
 from ml.storage import stores, tables
-from ml.validate import expectations
-from tests.support.bronze_days import DAY, Days, row
+from tests.support.data.bronze_days import DAY, Days, row
 from tests.support.resources import Resources
 
 NEXT = date(2011, 6, 29)
@@ -40,89 +38,18 @@ def of_day(suite: str, days: str = str(DAY)) -> dict[str, Any]:
     return run(suite, "--days", days)
 
 
-def report(suite: str, of: str = str(DAY)) -> tuple[str, dict[str, Any]]:
-    name = f"validation/churn/{suite}/{of}"
+def report(suite: str, subject: str = str(DAY)) -> tuple[str, dict[str, Any]]:
+    name = f"validation/churn/{suite}/{subject}"
     reports = stores.reports()
     return reports.read(f"{name}.html").decode(), json.loads(reports.read(f"{name}.json"))
 
 
 def change_silver(**changed: pa.Array) -> None:
-    """Damage the day's one silver row, as a hand or a fault would."""
+    """Damage the day's one silver row, as a person or a fault could."""
     rows = tables.read("silver.transactions")
     for name, values in changed.items():
         rows = rows.set_column(rows.schema.get_field_index(name), name, values)
     tables.replace("silver.transactions", rows, tables.day_predicate("day", [DAY]), partition_by=["day"])
-
-
-# --- suites ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("suite", ["arrival", "silver", "training"])
-def test_every_expectation_has_its_reason(suite: str) -> None:
-    for expectation in expectations.load(suite, load_model("churn")).expectations:
-        assert expectation.description
-        assert expectation.meta.why
-
-
-def test_thresholds_come_from_the_models_config() -> None:
-    model = load_model("churn")
-    bounds = [
-        e.kwargs
-        for e in expectations.load("silver", model).expectations
-        if e.kwargs.get("column") == "amount" and len(e.kwargs) == 3
-    ]
-    limit = model.clean.max_abs_amount
-    assert bounds == [{"column": "amount", "min_value": -limit, "max_value": limit}]
-
-
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        pytest.param("name: [", "not YAML", id="not-yaml"),
-        pytest.param("name: x\ndescription: y", "expectations: Field required", id="no-expectations"),
-        pytest.param("$typo", "no such key in config/churn.yaml", id="unknown-threshold"),
-    ],
-)
-def test_a_bad_suite_names_file_and_key(resources: Resources, text: str, why: str) -> None:
-    if text == "$typo":
-        text = (
-            "name: x\ndescription: y\nexpectations:\n- {type: expect_column_to_exist, kwargs: {column: $clean.typo}, "
-            "severity: critical, description: z, meta: {why: w}}"
-        )
-    resources.write("expectations", "bad.yaml", text)
-    with pytest.raises(ConfigError, match=re.escape(why)) as error:
-        expectations.load("bad", load_model("churn"))
-    assert "bad.yaml" in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("kind", "of", "why"),
-    [
-        pytest.param("expect_nothing", "rows", "expect_nothing", id="type-that-does-not-exist"),
-        pytest.param("expect_column_to_exist", "lines", "is of 'lines'; there are: rows", id="frame-that-is-not-given"),
-    ],
-)
-def test_an_expectation_nobody_knows_is_a_config_error(kind: str, of: str, why: str) -> None:
-    asked = {
-        "type": kind,
-        "kwargs": {"column": "a"},
-        "severity": "critical",
-        "description": "d",
-        "meta": {"why": "w", "of": of},
-    }
-    suite = expectations.Suite.model_validate({"name": "s", "description": "d", "expectations": [asked]})
-    with pytest.raises(ConfigError, match=re.escape(why)):
-        expectations.check(suite, {"rows": pa.table({"a": [1]})})
-
-
-def test_an_expectation_that_cannot_be_computed_has_failed() -> None:
-    suite = expectations.load("training", load_model("churn"))
-    frames = {"rows": pa.table({"customer_id": ["7"]}), "features": pa.table({"name": ["amount"]})}
-    outcomes = expectations.check(suite, frames)
-    assert [o.passed for o in outcomes if o.expectation.description == "Every row names its customer"] == [True]
-    (lost,) = [o for o in outcomes if o.expectation.description == "Every row says as of when"]
-    assert not lost.passed
-    assert 'could not be computed: Error: The column "as_of"' in lost.observed
 
 
 # --- arrival ---------------------------------------------------------------------------------------
@@ -137,13 +64,13 @@ def test_arrival_of_a_good_day_passes(days: Days) -> None:
     assert facts["report"] == f"validation/churn/arrival/{DAY}.html"
 
 
-def test_arrival_tells_of_bad_rows_and_files_and_leaves_the_decision_to_ingest(days: Days) -> None:
+def test_arrival_reports_bad_rows_and_files_as_warnings_and_passes(days: Days) -> None:
     days.arrive("x.csv", [row(1, coupon="X"), row(2, customer_id=" ", quantity="six")])
     days.land("empty.csv", b"")
     days.land("truncated.csv", b"trunc")
     facts = of_day("arrival")
     assert facts["passed"]
-    told = "\n".join(facts["failed"])
+    sentences = "\n".join(facts["failed"])
     for sentence in (
         f"Every landed file can be used: 1 of 3 files do not, such as name transactions/{DAY}/truncated.csv, problem",
         f"Every landed file has rows: 1 of 3 files do not, such as name transactions/{DAY}/empty.csv, received 0",
@@ -152,14 +79,14 @@ def test_arrival_tells_of_bad_rows_and_files_and_leaves_the_decision_to_ingest(d
         f"landing/transactions/{DAY}/x.csv, _row 2, customer_id missing",
         "Quantities are numbers: 1 of 2 rows do not (50 %; at most 1 % may)",
     ):
-        assert sentence in told
+        assert sentence in sentences
     page, result = report("arrival")
     assert "! warning" in page
     assert "six" in page
     assert result["passed"]
 
 
-def test_arrival_of_a_day_of_which_nothing_landed_fails(days: Days) -> None:
+def test_arrival_of_a_day_without_landed_files_fails(days: Days) -> None:
     with pytest.raises(StageError, match=f"nothing is landed in transactions/ for {DAY}"):
         of_day("arrival")
 
@@ -217,7 +144,7 @@ def test_the_report_is_written_again_for_the_same_day(days: Days) -> None:
         ),
     ],
 )
-def test_silver_that_breaks_a_promise_fails_with_value_row_and_report(
+def test_silver_that_fails_an_expectation_is_refused_with_row_and_report(
     days: Days, changed: dict[str, pa.Array], sentence: str
 ) -> None:
     days.arrive("x.csv", [row(1)])
@@ -233,25 +160,25 @@ def test_silver_that_breaks_a_promise_fails_with_value_row_and_report(
     assert f"landing/transactions/{DAY}/x.csv" in page
     assert not result["passed"]
     (held,) = held_days.read().values()
-    assert sentence in " ".join(held["reasons"]), "it rests until its files change"
+    assert sentence in " ".join(held["reasons"]), "it is held until its files change"
     assert held["fingerprint"] == tables.read("ops.ingested_days")["fingerprint"].to_pylist()[0]
-    assert built_days.newest("churn")["validate"] == {}
+    assert built_days.read_newest("churn")["validate"] == {}
 
 
-def test_which_content_has_passed_is_noted(days: Days) -> None:
+def test_the_content_that_passed_is_recorded_in_the_journal(days: Days) -> None:
     days.arrive("x.csv", [row(1)])
     days.ingest()
     of_day("silver")
     content = tables.read("ops.ingested_days")["content"].to_pylist()
-    assert [entry.inputs for entry in built_days.newest("churn")["validate"].values()] == content
+    assert [entry.inputs for entry in built_days.read_newest("churn")["validate"].values()] == content
     days.arrive("y.csv", [row(2)])
     days.ingest()
-    assert [entry.inputs for entry in built_days.newest("churn")["validate"].values()] != (
+    assert [entry.inputs for entry in built_days.read_newest("churn")["validate"].values()] != (
         tables.read("ops.ingested_days")["content"].to_pylist()
     )
 
 
-def test_a_refused_day_that_is_ingested_again_is_not_held_any_more(days: Days) -> None:
+def test_a_refused_day_that_is_ingested_again_is_no_longer_held(days: Days) -> None:
     days.arrive("x.csv", [row(1)])
     days.ingest()
     change_silver(amount=pa.array([2e6]))
@@ -295,8 +222,8 @@ def test_an_account_that_does_not_add_up_fails(days: Days) -> None:
         of_day("silver")
 
 
-def test_silver_before_any_ingestion_says_what_is_missing(days: Days) -> None:
-    with pytest.raises(StageError, match=r"silver.transactions is not at .*the stage 'ingest' makes it"):
+def test_silver_before_any_ingestion_names_the_missing_table(days: Days) -> None:
+    with pytest.raises(StageError, match=r"silver.transactions does not exist at .*the stage 'ingest' builds it"):
         of_day("silver")
 
 
@@ -343,12 +270,12 @@ def training_set(**changed: list[Any]) -> int:
         ),
     ],
 )
-def test_a_training_set_that_would_deceive_fails(days: Days, changed: dict[str, list[Any]], sentence: str) -> None:
+def test_an_unfit_training_set_fails(days: Days, changed: dict[str, list[Any]], sentence: str) -> None:
     with pytest.raises(StageError, match=sentence):
         run("training", "--version", str(training_set(**changed)))
 
 
 @pytest.mark.parametrize(("suite", "needed"), [("training", "--version"), ("silver", "--days"), ("arrival", "--days")])
-def test_what_is_to_be_validated_must_be_said(days: Days, suite: str, needed: str) -> None:
+def test_a_suite_without_days_or_version_is_refused(days: Days, suite: str, needed: str) -> None:
     with pytest.raises(StageError, match=f"--suite {suite} needs {needed}"):
         run(suite)

@@ -1,4 +1,4 @@
-"""A stage that has read a table ends with its own exit code."""
+"""A process that has read a table ends with its own exit code."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from ml.storage import tables
 
-READ = "from ml import lake; print(lake.read('ops.numbers', columns=['n']).num_rows)"
+READ = "from ml.storage import tables; print(tables.read('ops.numbers', columns=['n']).num_rows)"
 
 
 def test_a_process_that_ends_right_after_reading_is_not_aborted(
@@ -23,12 +23,12 @@ def test_a_process_that_ends_right_after_reading_is_not_aborted(
     tables.replace("ops.numbers", pa.table({"n": range(100)}), "n IS NOT NULL")
     environment = os.environ | {"PYTHONPATH": str(Path(tables.__file__).parents[2])}
     for _ in range(2):
-        some = [
+        processes = [
             subprocess.Popen(
                 [sys.executable, "-c", READ], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
             )
             for _ in range(3)
         ]
-        for process in some:
+        for process in processes:
             out, err = process.communicate(timeout=60)
             assert (process.returncode, out) == (0, b"100\n"), err

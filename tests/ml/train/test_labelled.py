@@ -1,4 +1,4 @@
-"""Labels of a labelling export: which count, which are refused and why, and what becomes of the training set."""
+"""Labels of a labelling export: which are used, which are refused and why, and their effect on the training set."""
 
 from __future__ import annotations
 
@@ -39,24 +39,24 @@ def model(**changed: Any) -> ModelConfig:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LAKE_URI", tmp_path.as_uri())
-    made = tmp_path / "labels/churn"
-    made.mkdir(parents=True)
-    return made
+    exports = tmp_path / "labels/churn"
+    exports.mkdir(parents=True)
+    return exports
 
 
 def line(who: str, label: Any = "leaving", **other: Any) -> str:
     return json.dumps({"text_url": f"AmlDatastore://data/items/{who}/{DAY}.txt", "label": label} | other)
 
 
-def read(folder: Path, *lines: str, **changed: Any) -> human_labels.HumanLabels:
+def read(folder: Path, *lines: str, **changed: Any) -> human_labels.ExportedLabels:
     (folder / "export_1.jsonl").write_text("\n".join(lines))
-    return human_labels.read(model(**changed))
+    return human_labels.read_export(model(**changed))
 
 
 def test_json_lines_name_the_item_by_its_address(folder: Path) -> None:
-    found = read(folder, line("c1"), line("c2", "neutral"), "", line("c3", "staying", label_confidence=1.0))
-    assert found.of == {("c1", DAY): 1, ("c2", DAY): 0, ("c3", DAY): 0}
-    assert (found.unsure, found.skipped, found.refused) == (0, 0, ())
+    export = read(folder, line("c1"), line("c2", "neutral"), "", line("c3", "staying", label_confidence=1.0))
+    assert export.labels == {("c1", DAY): 1, ("c2", DAY): 0, ("c3", DAY): 0}
+    assert (export.unsure, export.skipped, export.refused) == (0, 0, ())
 
 
 @pytest.mark.parametrize(
@@ -66,20 +66,20 @@ def test_json_lines_name_the_item_by_its_address(folder: Path) -> None:
         pytest.param("\ufeffcustomer_id,as_of,note,Label\nc1,2024-03-30,\"two\nlines\",leaving\n", id="by-columns"),
     ],
 )  # fmt: skip
-def test_a_csv_is_read_whatever_the_case_of_its_columns(folder: Path, text: str) -> None:
+def test_a_csv_is_read_with_column_names_in_any_case(folder: Path, text: str) -> None:
     (folder / "export.csv").write_text(text)
-    assert human_labels.read(model()).of == {("c1", DAY): 1}
+    assert human_labels.read_export(model()).labels == {("c1", DAY): 1}
 
 
-def test_the_newest_export_has_the_word(folder: Path) -> None:
+def test_the_newest_export_counts(folder: Path) -> None:
     (folder / "2024-04-01.jsonl").write_text("\n".join([line("c1", "leaving"), line("c2", "leaving")]))
     (folder / "2024-04-02.jsonl").write_text(line("c1", "staying"))
-    assert human_labels.read(model()).of == {("c1", DAY): 0, ("c2", DAY): 1}
+    assert human_labels.read_export(model()).labels == {("c1", DAY): 0, ("c2", DAY): 1}
 
 
 def test_unsure_and_skipped_labels_do_not_count(folder: Path) -> None:
-    found = read(folder, line("c1", label_confidence=0.89), line("c2", "Skipped"), line("c3", None), line("c4"))
-    assert (list(found.of), found.unsure, found.skipped) == ([("c4", DAY)], 1, 2)
+    export = read(folder, line("c1", label_confidence=0.89), line("c2", "Skipped"), line("c3", None), line("c4"))
+    assert (list(export.labels), export.unsure, export.skipped) == ([("c4", DAY)], 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -91,27 +91,25 @@ def test_unsure_and_skipped_labels_do_not_count(folder: Path) -> None:
         pytest.param(line("c", "perhaps"), "'perhaps' is neither in label.export.positive", id="unknown-class"),
         pytest.param(line("c", ["leaving", "staying"]), "one class per item is needed", id="several-classes"),
         pytest.param('{"label": "leaving"}', "neither customer_id and as_of nor an address", id="no-address"),
-        pytest.param(
-            '{"label": "leaving", "url": "a.txt"}', "does not look like label.export.item", id="other-address"
-        ),
+        pytest.param('{"label": "leaving", "url": "a.txt"}', "does not match label.export.item", id="other-address"),
         pytest.param(line("c", label_confidence="high"), "label_confidence is 'high': a number", id="confidence"),
         pytest.param(
             '{"label": "leaving", "customer_id": "c", "as_of": "soon"}', "as_of is 'soon': YYYY-MM-DD", id="as-of"
         ),
     ],
 )
-def test_a_line_that_cannot_be_used_is_told_and_the_rest_is_taken(folder: Path, bad: str, why: str) -> None:
-    found = read(folder, line("c1"), bad)
-    assert found.of == {("c1", DAY): 1}
-    (told,) = found.refused
-    assert "labels/churn/export_1.jsonl line 2" in told
-    assert why in told
+def test_an_unusable_line_is_reported_and_the_others_are_used(folder: Path, bad: str, why: str) -> None:
+    export = read(folder, line("c1"), bad)
+    assert export.labels == {("c1", DAY): 1}
+    (refusal,) = export.refused
+    assert "labels/churn/export_1.jsonl line 2" in refusal
+    assert why in refusal
 
 
-def test_a_file_of_another_encoding_is_told(folder: Path) -> None:
+def test_a_file_in_another_encoding_is_reported(folder: Path) -> None:
     (folder / "old.csv").write_bytes("Url,Label\nä,leaving".encode("utf-16"))
-    found = read(folder, line("c1"))
-    assert [told.split(" (")[0] for told in found.refused] == ["labels/churn/old.csv: not UTF-8"]
+    export = read(folder, line("c1"))
+    assert [sentence.split(" (")[0] for sentence in export.refused] == ["labels/churn/old.csv: not UTF-8"]
 
 
 @pytest.mark.parametrize(
@@ -121,11 +119,11 @@ def test_a_file_of_another_encoding_is_told(folder: Path) -> None:
         pytest.param(["{"], "no usable label: 1 refused.*line 1: not JSON", id="nothing-usable"),
     ],
 )
-def test_without_a_usable_label_nothing_is_made(folder: Path, lines: list[str], why: str) -> None:
+def test_an_export_without_a_usable_label_is_refused(folder: Path, lines: list[str], why: str) -> None:
     if lines:
         (folder / "export_1.jsonl").write_text("\n".join(lines))
     with pytest.raises(StageError, match=why):
-        human_labels.read(model())
+        human_labels.read_export(model())
 
 
 def test_the_digest_changes_with_what_was_read(folder: Path) -> None:
@@ -140,17 +138,18 @@ ROWS = pa.table(
 @pytest.mark.parametrize(
     ("only", "expected"),
     [
-        pytest.param(False, {"c1": 1, "c2": 0, "c3": 0}, id="the-query-s-label-stands-for-others"),
-        pytest.param(True, {"c1": 1, "c3": 0}, id="others-are-left-out"),
+        pytest.param(False, {"c1": 1, "c2": 0, "c3": 0}, id="other-rows-have-the-label-of-the-query"),
+        pytest.param(True, {"c1": 1, "c3": 0}, id="other-rows-are-left-out"),
     ],
 )
-def test_people_s_labels_take_the_place_of_the_query_s(folder: Path, only: bool, expected: dict[str, int]) -> None:
+def test_labels_of_people_replace_those_of_the_query(folder: Path, only: bool, expected: dict[str, int]) -> None:
     lines = [line("c1"), line("c3", "staying"), line("c9"), line("c2", label_confidence=0.5), "{"]
     (folder / "export_1.jsonl").write_text("\n".join(lines))
-    made = apply_human_labels(model(only=only), ROWS)
-    assert dict(zip(made.rows["customer_id"].to_pylist(), made.rows["churned"].to_pylist(), strict=True)) == expected
-    told = made.facts["labels_of_people"]
-    assert {name: told[name] for name in ("used", "elsewhere", "unsure", "refused")} == {
+    labelled = apply_human_labels(model(only=only), ROWS)
+    keys, labels = (labelled.rows[name].to_pylist() for name in ("customer_id", "churned"))
+    assert dict(zip(keys, labels, strict=True)) == expected
+    facts = labelled.facts["labels_of_people"]
+    assert {name: facts[name] for name in ("used", "elsewhere", "unsure", "refused")} == {
         "used": 2,
         "elsewhere": 1,
         "unsure": 1,
@@ -158,7 +157,7 @@ def test_people_s_labels_take_the_place_of_the_query_s(folder: Path, only: bool,
     }
 
 
-def test_labels_of_nobody_here_are_refused(folder: Path) -> None:
+def test_an_export_without_labels_of_these_rows_is_refused(folder: Path) -> None:
     (folder / "export_1.jsonl").write_text(line("c9"))
     with pytest.raises(StageError, match="none of the 1 labels in labels/churn/ is of a customer and cut-off"):
         apply_human_labels(model(), ROWS)
@@ -167,12 +166,12 @@ def test_labels_of_nobody_here_are_refused(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        pytest.param({"item": "("}, "is no regular expression", id="no-expression"),
+        pytest.param({"item": "("}, "is not a regular expression", id="not-an-expression"),
         pytest.param({"item": "(?P<key>.*)"}, "must have the groups", id="no-as-of"),
         pytest.param({"negative": ("leaving",)}, "both positive and negative: ['leaving']", id="both"),
         pytest.param({"folder": "../elsewhere"}, "folder", id="outside"),
     ],
 )
-def test_a_bad_setting_stops_the_load(changed: dict[str, Any], why: str) -> None:
+def test_an_invalid_setting_is_refused(changed: dict[str, Any], why: str) -> None:
     with pytest.raises(ValidationError, match=re.escape(why)):
         LabelExport(**EXPORT | changed)

@@ -1,4 +1,4 @@
-"""Leaks, planted one by one: each is found, named with feature, row and both values, and fails the validation."""
+"""Planted leaks: each is found, named with feature, row and both values, and fails the validation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from ml import cli
 from ml.storage import tables
 from ml.validate import leaks
-from tests.support.purchases import DAYS, FIRST, MODEL, purchases
+from tests.support.data.purchases import DAYS, FIRST, MODEL, purchases
 from tests.support.resources import Resources
 
 
@@ -30,20 +30,20 @@ def world(
     days = [FIRST + timedelta(n) for n in range(DAYS)]
     marks = pa.table({"day": days, "fingerprint": ["f"] * DAYS})
     tables.replace("ops.ingested_days", marks, "day IS NOT NULL")
-    make(capsys)
+    build(capsys)
 
 
-def make(capsys: pytest.CaptureFixture[str]) -> None:
+def build(capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["training_set", "--through", str(FIRST + timedelta(DAYS - 1)), "--run-key", "k"])
     capsys.readouterr()
 
 
-def looked() -> dict[str, dict[str, Any]]:
-    return {row["name"]: row for row in leaks.look(MODEL, tables.read("features.training_set")).to_pylist()}
+def findings() -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in leaks.find_leaks(MODEL, tables.read("features.training_set")).to_pylist()}
 
 
-def leaking() -> dict[str, dict[str, Any]]:
-    return {name: row for name, row in looked().items() if row["not_as_known"] or row["asks_for_later"]}
+def leaks_found() -> dict[str, dict[str, Any]]:
+    return {name: row for name, row in findings().items() if row["not_as_known"] or row["asks_for_later"]}
 
 
 def plant(change: Callable[[pa.Table], pa.Table]) -> None:
@@ -67,8 +67,8 @@ def until_next_purchase(rows: pa.Table) -> list[int | None]:
     bought: dict[str, list[date]] = {}
     for row in purchases().select(["customer_id", "day"]).to_pylist():
         bought.setdefault(row["customer_id"], []).append(row["day"])
-    asked = zip(rows["customer_id"].to_pylist(), rows["as_of"].to_pylist(), strict=True)
-    return [min(((day - at).days for day in bought[who] if day > at), default=None) for who, at in asked]
+    rows_of = zip(rows["customer_id"].to_pylist(), rows["as_of"].to_pylist(), strict=True)
+    return [min(((day - at).days for day in bought[who] if day > at), default=None) for who, at in rows_of]
 
 
 def one_recency_less(rows: pa.Table) -> pa.Array:
@@ -84,14 +84,14 @@ def amounts_of_now(rows: pa.Table) -> list[float]:
     return [now[who] for who in rows["customer_id"].to_pylist()]
 
 
-def test_an_honest_training_set_leaks_nothing(world: None) -> None:
-    assert leaking() == {}
-    alone = [row["alone"] for row in looked().values()]
-    assert all(0.5 <= found < MODEL.train.max_auc_alone for found in alone)
+def test_a_training_set_without_leaks_has_no_findings(world: None) -> None:
+    assert leaks_found() == {}
+    alone = [row["alone"] for row in findings().values()]
+    assert all(0.5 <= auc < MODEL.train.max_auc_alone for auc in alone)
 
 
 @pytest.mark.parametrize(
-    ("name", "values", "told"),
+    ("name", "values", "example"),
     [
         pytest.param("days_to_next", until_next_purchase, "gives no such feature", id="a-column-from-later-days"),
         pytest.param("amount", amounts_of_now, "known then", id="a-snapshot-of-now-in-place-of-then"),
@@ -107,21 +107,21 @@ def test_an_honest_training_set_leaks_nothing(world: None) -> None:
         ),
     ],
 )  # fmt: skip
-def test_planted(world: None, name: str, values: Any, told: str) -> None:
+def test_a_planted_leak_is_found(world: None, name: str, values: Any, example: str) -> None:
     plant(with_column(name, values))
-    found = leaking()
+    found = leaks_found()
     assert list(found) == [name]
-    assert told in f"{name}: {found[name]['example']}"
+    assert example in f"{name}: {found[name]['example']}"
 
 
-def test_a_row_that_was_no_active_customer_then(world: None) -> None:
+def test_a_row_of_a_customer_who_was_not_active_then_is_found(world: None) -> None:
     def plant_one(rows: pa.Table) -> pa.Table:
         at = rows.schema.get_field_index("customer_id")
         names = rows["customer_id"].to_pylist()
         return rows.set_column(at, "customer_id", pa.array(["nobody", *names[1:]]))
 
     plant(plant_one)
-    found = leaking()
+    found = leaks_found()
     assert {row["not_as_known"] for row in found.values()} == {1}
     assert "known then: no such row" in found["recency_days"]["example"]
 
@@ -130,7 +130,7 @@ def test_a_row_that_was_no_active_customer_then(world: None) -> None:
     ("column", "value", "why"),
     [
         pytest.param("customer_days_version", None, "must name one version", id="no-version-named"),
-        pytest.param("customer_days_version", 99, "has no version 99 any more", id="version-gone"),
+        pytest.param("customer_days_version", 99, "no longer has version 99", id="version-gone"),
     ],
 )
 def test_what_cannot_be_computed_again_counts_as_not_known(
@@ -138,28 +138,28 @@ def test_what_cannot_be_computed_again_counts_as_not_known(
 ) -> None:
     plant(with_column(column, lambda rows: pa.array([value] * rows.num_rows, pa.int64())))
     rows = tables.read("features.training_set").num_rows
-    found = leaking()
+    found = leaks_found()
     assert {row["not_as_known"] for row in found.values()} == {rows}
     assert all(why in row["example"] for row in found.values())
 
 
-def test_a_query_that_asks_for_later_days(
+def test_a_query_that_depends_on_later_days_is_found(
     world: None, resources: Resources, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The stages give it none, so nothing is wrong with the rows; what its author meant is not what it computes."""
+    """The stages give the query no later days, so the rows are right; its author intended other values."""
     resources.copy_all()
-    careless = resources.folder / "sql" / "features.sql"
-    text = careless.read_text()
-    careless.write_text(text.replace("WHERE day <= :as_of\n", ""))
-    assert careless.read_text() != text
-    make(capsys)
-    found = leaking()
+    query = resources.folder / "sql" / "features.sql"
+    text = query.read_text()
+    query.write_text(text.replace("WHERE day <= :as_of\n", ""))
+    assert query.read_text() != text
+    build(capsys)
+    found = leaks_found()
     assert "orders" in found
     assert all(row["not_as_known"] == 0 and row["asks_for_later"] for row in found.values())
-    assert "when later days are there" in found["orders"]["example"]
+    assert "when later days are included" in found["orders"]["example"]
 
 
-def validated(capsys: pytest.CaptureFixture[str]) -> str:
+def refusal(capsys: pytest.CaptureFixture[str]) -> str:
     version = tables.table("features.training_set").version()
     with pytest.raises(SystemExit):
         cli.main(["validate", "--suite", "training", "--version", str(version), "--run-key", "k"])
@@ -167,20 +167,22 @@ def validated(capsys: pytest.CaptureFixture[str]) -> str:
     return refused
 
 
-def test_a_leak_fails_the_validation_that_training_waits_for(world: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_leak_fails_the_validation_before_training(world: None, capsys: pytest.CaptureFixture[str]) -> None:
     plant(with_column("days_to_next", until_next_purchase))
-    told = validated(capsys)
-    assert "Every feature is what was known at the cut-off" in told
-    assert "name days_to_next" in told
-    assert "gives no such feature" in told
+    message = refusal(capsys)
+    assert "Every feature is what was known at the cut-off" in message
+    assert "name days_to_next" in message
+    assert "gives no such feature" in message
 
 
-def test_a_feature_that_tells_the_label_alone_fails_it(world: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_feature_that_predicts_the_label_alone_fails_the_validation(
+    world: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     plant(with_column("left", lambda rows: rows["churned"].combine_chunks()))
-    assert "No feature alone tells the label nearly surely" in validated(capsys)
+    assert "No feature alone tells the label nearly surely" in refusal(capsys)
 
 
-def test_an_honest_training_set_passes_it(world: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_training_set_without_leaks_passes_the_validation(world: None, capsys: pytest.CaptureFixture[str]) -> None:
     version = tables.table("features.training_set").version()
     cli.main(["validate", "--suite", "training", "--version", str(version), "--run-key", "k"])
     facts = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -1,4 +1,4 @@
-"""Azure ML sweeps and pipelines as tasks: one job per run key, what comes back, how they fail, and cancelling any job."""
+"""Azure ML sweeps, AutoML jobs and pipelines as tasks: one job per run key, results, failures, cancellation."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ import yaml
 from azure_ml.history import RunHistory
 from azure_ml.hook import AzureMLHook
 from azure_ml.operators.automl import AzureMLAutoMLJobOperator
-from azure_ml.operators.base import filled
+from azure_ml.operators.base import fill_run_key
 from azure_ml.operators.cancel import AzureMLCancelJobOperator
 from azure_ml.operators.command import AzureMLCommandJobOperator
 from azure_ml.operators.pipeline import AzureMLPipelineJobOperator
 from azure_ml.operators.sweep import AzureMLSweepJobOperator
 from ml.config import load_models
-from ml.stages import trial
-from mlops.tasks.search import search
+from ml.train import trial
+from mlops.tasks.search import make_search
 from remote.run_keys import run_key
 from remote.runs import RemoteRunFailed, RemoteRunRefused
 from standins.azure_ml.sweep.early_stopping import check_policy
 from standins.azure_ml.sweep.search_space import check_sampling, read_space
-from tests.support.automl_data import customers, put
-from tests.support.azure_ml_client import TRIAL
-from tests.support.cloud import Account, Standins
-from tests.support.component import triggerer_of, variables_of
-from tests.support.small_mlflow import small_mlflow
-from tests.support.task_contexts import Ti, context_of
-from tests.support.triggers import Triggerer, deferred_by, rebuilt
+from tests.support.cloud.automl_data import customers, upload_table
+from tests.support.cloud.azure_ml_client import TRIAL
+from tests.support.cloud.small_mlflow import small_mlflow
+from tests.support.cloud.standins import Account, Standins
+from tests.support.components.airflow import triggerer_of, variables_of
+from tests.support.components.task_contexts import Ti, context_of
+from tests.support.components.triggers import Triggerer, deferred_by, rebuilt
 
 COMMON: dict[str, Any] = {
     "task_id": "t", "environment": "ml@latest", "compute": "cpu-cluster", "experiment": "/Shared/churn", "timeout": 60,
@@ -78,9 +78,9 @@ def context(ti: Ti) -> Any:
     return context_of(ti) | {"outlet_events": defaultdict(SimpleNamespace)}
 
 
-def swept(cloud: Standins, how: str = "logs", *more: object, **changes: Any) -> AzureMLSweepJobOperator:
+def sweep_task(cloud: Standins, how: str = "logs", *more: object, **changes: Any) -> AzureMLSweepJobOperator:
     line = f"python {cloud.state}/trial.py ${{{{search_space.rate}}}} {how} {' '.join(map(str, more))}"
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "command": line,
         "search_space": {"rate": {"type": "choice", "values": [0.2, 0.6, 0.9]}},
         "sampling": "grid",
@@ -89,12 +89,12 @@ def swept(cloud: Standins, how: str = "logs", *more: object, **changes: Any) -> 
         "max_trials": 3,
         "max_concurrent": 3,
     }
-    return AzureMLSweepJobOperator(**COMMON | given | changes)
+    return AzureMLSweepJobOperator(**COMMON | defaults | changes)
 
 
-def piped(component: str, **more: Any) -> AzureMLPipelineJobOperator:
-    given = {name: value for name, value in COMMON.items() if name != "environment"}
-    return AzureMLPipelineJobOperator(component=component, **given | more)
+def pipeline_task(component: str, **more: Any) -> AzureMLPipelineJobOperator:
+    defaults = {name: value for name, value in COMMON.items() if name != "environment"}
+    return AzureMLPipelineJobOperator(component=component, **defaults | more)
 
 
 def steps_file(folder: Path, **lines: str) -> str:
@@ -106,7 +106,7 @@ def steps_file(folder: Path, **lines: str) -> str:
     return str(folder / "pipeline.yml")
 
 
-def over(name: str, seconds: float = 30) -> str:
+def wait_for_end(name: str, seconds: float = 30) -> str:
     deadline = time.monotonic() + seconds
     while not (run := AzureMLHook().get(name)).done:
         assert time.monotonic() < deadline, run.state
@@ -115,12 +115,12 @@ def over(name: str, seconds: float = 30) -> str:
 
 
 class TestASweep:
-    def test_returns_the_best_trial_and_how_all_ended(
+    def test_returns_the_best_trial_and_all_outcomes(
         self, own_triggerer: Triggerer, own_cloud: Standins, context: Any, ti: Ti
     ) -> None:
-        found = own_triggerer.run(lambda: swept(own_cloud), context)
+        result = own_triggerer.run(lambda: sweep_task(own_cloud), context)
         key = run_key(context)
-        assert found == {
+        assert result == {
             "job": key,
             "best_trial": f"{key}_2",
             "parameters": {"rate": 0.9},
@@ -128,28 +128,28 @@ class TestASweep:
             "trials": {"Completed": 3},
             "facts": {"rate": 0.9},
         }
-        assert swept(own_cloud).execute(context_of(ti.retried())) == found, "a finished one is taken as it is"
+        assert sweep_task(own_cloud).execute(context_of(ti.retried())) == result, "a completed one is accepted as it is"
         assert [entry["first"] for entry in own_cloud.ledger(run_key=key)] == [None]
 
-    def test_that_fails_tells_the_log_of_the_trial_that_failed(
+    def test_that_fails_reports_the_log_of_the_failed_trial(
         self, own_triggerer: Triggerer, own_cloud: Standins, context: Any, ti: Ti
     ) -> None:
         with pytest.raises(RemoteRunFailed, match="None of 3 trials completed") as caught:
-            own_triggerer.run(lambda: swept(own_cloud, "fails"), context)
+            own_triggerer.run(lambda: sweep_task(own_cloud, "fails"), context)
         assert 'The end of its log:\n{"rate": ' in str(caught.value)
         later = context_of(ti.retried())
-        assert own_triggerer.run(lambda: swept(own_cloud), later)["job"] == run_key(later, 2), "asked again anew"
+        assert own_triggerer.run(lambda: sweep_task(own_cloud), later)["job"] == run_key(later, 2), "submitted again"
 
-    def test_that_is_killed_ends_with_its_trials(
+    def test_that_is_killed_is_cancelled_with_its_trials(
         self, own_triggerer: Triggerer, own_cloud: Standins, context: Any, tmp_path: Path
     ) -> None:
-        deferred = deferred_by(swept(own_cloud, "waits", tmp_path / "never"), context)
+        deferred = deferred_by(sweep_task(own_cloud, "waits", tmp_path / "never"), context)
         own_triggerer.kill(deferred.trigger)
-        assert over(run_key(context)) == "Canceled"
+        assert wait_for_end(run_key(context)) == "Canceled"
         assert {job.status for job in AzureMLHook().children(run_key(context))} <= {"Canceled"}
 
-    def test_is_what_it_was_asked_to_be(self, own_cloud: Standins, context: Any, tmp_path: Path) -> None:
-        operator = swept(
+    def test_has_the_settings_of_its_task(self, own_cloud: Standins, context: Any, tmp_path: Path) -> None:
+        operator = sweep_task(
             own_cloud, "waits", tmp_path / "never",
             search_space={"rate": {"type": "uniform", "min_value": 0.1, "max_value": 0.2}},
             sampling={"type": "random", "seed": 7},
@@ -163,7 +163,7 @@ class TestASweep:
         assert (job.limits.max_total_trials, job.limits.timeout, job.limits.trial_timeout) == (3, 60, 120)
         assert job.early_termination.evaluation_interval == 2
         operator.on_kill()
-        assert over(run_key(context)) == "Canceled"
+        assert wait_for_end(run_key(context)) == "Canceled"
 
 
 class TestAPipeline:
@@ -188,9 +188,9 @@ class TestAPipeline:
         (tmp_path / "component.yml").write_text(yaml.safe_dump(written))
         published = AzureMLHook().get_conn().components.create_or_update(load_component(tmp_path / "component.yml"))
         outputs = {"last": {"type": "uri_folder", "path": "azureml://datastores/workspaceblobstore/paths/p/{run_key}"}}
-        found = own_triggerer.run(lambda: piped(str(published.id), outputs=outputs), context)
+        result = own_triggerer.run(lambda: pipeline_task(str(published.id), outputs=outputs), context)
         key = run_key(context)
-        assert found == {
+        assert result == {
             "job": key,
             "steps": {f"{key}_count": "Completed"},
             "outputs": {"last": f"azureml://datastores/workspaceblobstore/paths/p/{key}"},
@@ -199,31 +199,31 @@ class TestAPipeline:
         blob = own_cloud.account.container("azureml-blobstore").download_blob(f"p/{key}/facts")
         assert json.loads(blob.readall()) == {"n": 2}
 
-    def test_from_a_file_fails_by_its_steps_name(self, own_triggerer: Triggerer, context: Any, tmp_path: Path) -> None:
-        file = steps_file(tmp_path, good="true", bad="echo this is why; exit 6")
-        with pytest.raises(RemoteRunFailed, match=r"Step 'bad' ended Failed: .*status code 6") as caught:
-            own_triggerer.run(lambda: piped(file, inputs={"rows": 9}), context)
-        assert "The end of its log:\nthis is why" in str(caught.value)
-        job: Any = AzureMLHook().get_conn().jobs.get(run_key(context))
-        inputs = {name: given._data for name, given in job.inputs.items()}
-        assert inputs == {"rows": "9", "other": "4"}, "those of the file stay"
-
-    def test_whose_step_refuses_is_not_tried_again(
+    def test_from_a_file_names_the_step_that_fails(
         self, own_triggerer: Triggerer, context: Any, tmp_path: Path
     ) -> None:
+        file = steps_file(tmp_path, good="true", bad="echo this is why; exit 6")
+        with pytest.raises(RemoteRunFailed, match=r"Step 'bad' ended Failed: .*status code 6") as caught:
+            own_triggerer.run(lambda: pipeline_task(file, inputs={"rows": 9}), context)
+        assert "The end of its log:\nthis is why" in str(caught.value)
+        job: Any = AzureMLHook().get_conn().jobs.get(run_key(context))
+        inputs = {name: value._data for name, value in job.inputs.items()}
+        assert inputs == {"rows": "9", "other": "4"}, "the file's own inputs remain"
+
+    def test_whose_step_refuses_is_not_retried(self, own_triggerer: Triggerer, context: Any, tmp_path: Path) -> None:
         file = steps_file(tmp_path, strict="""echo '{"refused": "9 rows; 1000 are needed"}'; exit 1""")
         with pytest.raises(RemoteRunRefused, match="9 rows; 1000 are needed"):
-            own_triggerer.run(lambda: piped(file), context)
+            own_triggerer.run(lambda: pipeline_task(file), context)
 
 
 @pytest.mark.parametrize(
-    ("folds", "asked_for"),
+    ("folds", "split"),
     [
         pytest.param(5, {"nCrossValidations": {"mode": "Custom", "value": 5}}, id="drawn-by-automl"),
-        pytest.param(("a", "b"), {"cvSplitColumnNames": ["a", "b"]}, id="told-by-columns"),
+        pytest.param(("a", "b"), {"cvSplitColumnNames": ["a", "b"]}, id="columns"),
     ],
 )
-def test_automl_asks_for_what_it_was_told(folds: Any, asked_for: dict[str, Any]) -> None:
+def test_an_automl_job_has_the_settings_of_its_task(folds: Any, split: dict[str, Any]) -> None:
     """What becomes of such a job is tested with the stand-in that runs it."""
     operator = AzureMLAutoMLJobOperator(
         **{name: value for name, value in COMMON.items() if name != "environment"},
@@ -235,34 +235,38 @@ def test_automl_asks_for_what_it_was_told(folds: Any, asked_for: dict[str, Any])
         limits={"max_trials": 4, "max_concurrent_trials": 2, "trial_timeout_minutes": 1, "exit_score": 0.9},
         training={"allowed_training_algorithms": ["light_gbm"], "enable_stack_ensemble": False},
     )
-    job: Any = operator.load(filled({"name": "k1", "compute": "azureml:cpu-cluster", **operator.definition()}, "k1"))
-    asked = json.loads(json.dumps(job._to_rest_object().as_dict()))["properties"]
-    assert asked["outputs"]["best_model"] == {
+    job: Any = operator.load(
+        fill_run_key({"name": "k1", "compute": "azureml:cpu-cluster", **operator.definition()}, "k1")
+    )
+    properties = json.loads(json.dumps(job._to_rest_object().as_dict()))["properties"]
+    assert properties["outputs"]["best_model"] == {
         "uri": "azureml://datastores/workspaceblobstore/paths/models/k1",
         "jobOutputType": "mlflow_model",
     }
-    details = asked["taskDetails"]
+    details = properties["taskDetails"]
     assert details["primaryMetric"] == "AUCWeighted"
     names = ("nCrossValidations", "cvSplitColumnNames")
-    assert {name: details[name] for name in names if details.get(name)} == asked_for
+    assert {name: details[name] for name in names if details.get(name)} == split
     assert details["limitSettings"]["timeout"] == "PT1M"
     assert details["limitSettings"]["maxTrials"] == 4
     assert details["trainingSettings"]["allowedTrainingAlgorithms"] == ["LightGBM"]
 
 
-def test_the_sweep_of_each_model_is_one_that_azure_ml_takes() -> None:
-    """As the Dag writes it; what the service refuses, the stand-in refuses."""
+def test_azure_ml_accepts_the_sweep_of_each_model() -> None:
+    """As the Dag defines it; the stand-in refuses what the service refuses."""
     for model in load_models():
         sweeping = model.model_copy(update={"train": model.train.model_copy(update={"method": "sweep"})})
-        (task,) = search(sweeping).tasks
+        (task,) = make_search(sweeping).tasks
         assert isinstance(task, AzureMLSweepJobOperator)
-        asked = task.load({"name": "k", "compute": "azureml:cpu-cluster", **filled(task.definition(), "k")})
-        told = json.loads(json.dumps(asked._to_rest_object().as_dict()))["properties"]
-        policy = told.get("earlyTermination")
-        check_sampling(told["samplingAlgorithm"], read_space(told["searchSpace"]), ends_early=bool(policy))
+        job = task.load({"name": "k", "compute": "azureml:cpu-cluster", **fill_run_key(task.definition(), "k")})
+        properties = json.loads(json.dumps(job._to_rest_object().as_dict()))["properties"]
+        policy = properties.get("earlyTermination")
+        check_sampling(properties["samplingAlgorithm"], read_space(properties["searchSpace"]), ends_early=bool(policy))
         if policy:
             check_policy(policy)
-        assert told["objective"] == {"goal": "maximize", "primaryMetric": trial.METRIC}, "what the stage logs"
+        assert properties["objective"] == {"goal": "maximize", "primaryMetric": trial.METRIC}, (
+            "the metric that the stage logs"
+        )
 
 
 @pytest.mark.faults  # not for its faults: a search takes a minute
@@ -275,7 +279,7 @@ def test_automl_returns_the_best_trial_and_where_its_model_is(
         rows = rows.append_column(
             f"fit_in_{number}", pa.array([int(row % 3 != number) for row in range(rows.num_rows)])
         )
-    put(account.container("azureml-blobstore"), "churn", rows)
+    upload_table(account.container("azureml-blobstore"), "churn", rows)
     cloud = Standins(tmp_path / "standins", account, {"STANDINS_WARM": "never"})
     cloud.start()
     try:
@@ -294,14 +298,14 @@ def test_automl_returns_the_best_trial_and_where_its_model_is(
         )
         deferred_by(operator, context)
         key = run_key(context)
-        assert over(key, 240) == "Completed"
-        found = operator.execute(context_of(ti.retried()))
-        assert found["job"] == key
-        assert found["best_trial"] in {f"{key}_{number}" for number in range(4)}
-        assert found["metric"]["name"] == "auc_weighted"
-        assert 0.6 < found["metric"]["value"] < 1
-        assert sum(found["trials"].values()) >= 2
-        assert found["best_model"] == f"{where}/models/{key}/"
+        assert wait_for_end(key, 240) == "Completed"
+        result = operator.execute(context_of(ti.retried()))
+        assert result["job"] == key
+        assert result["best_trial"] in {f"{key}_{number}" for number in range(4)}
+        assert result["metric"]["name"] == "auc_weighted"
+        assert 0.6 < result["metric"]["value"] < 1
+        assert sum(result["trials"].values()) >= 2
+        assert result["best_model"] == f"{where}/models/{key}/"
         container = account.container("azureml-blobstore")
         assert [blob.name for blob in container.list_blobs(name_starts_with=f"models/{key}/")]
     finally:
@@ -313,8 +317,8 @@ class TestCancelling:
         deferred_by(AzureMLCommandJobOperator(command="sleep 60", **COMMON), context)
         name = run_key(context)
         other = context_of(Ti(dag_id=ti.dag_id, task_id="cancel"))
-        found = own_triggerer.run(lambda: AzureMLCancelJobOperator(task_id="c", job_name=name), other)
-        assert found == {"job": name, "state": "Canceled"}
+        result = own_triggerer.run(lambda: AzureMLCancelJobOperator(task_id="c", job_name=name), other)
+        assert result == {"job": name, "state": "Canceled"}
 
     def test_leaves_one_that_is_over_as_it_is(self, own_triggerer: Triggerer, ti: Ti, context: Any) -> None:
         own_triggerer.run(lambda: AzureMLCommandJobOperator(command="true", **COMMON), context)
@@ -332,12 +336,12 @@ class TestFollowingTheLog:
         deadline = time.monotonic() + 30
         while not lines:
             assert time.monotonic() < deadline
-            lines += history.news(name)
+            lines += history.new_lines(name)
         assert lines == ["one"], "half a line waits for its end"
-        assert history.news(name) == []
+        assert history.new_lines(name) == []
         (tmp_path / "go").touch()
-        over(name)
-        assert history.news(name) == ["two", "three"]
+        wait_for_end(name)
+        assert history.new_lines(name) == ["two", "three"]
         assert history.read(name) == ("", "one\ntwo\nthree\n")
 
     def test_is_a_matter_of_the_trigger_which_keeps_it(self, context: Any) -> None:
@@ -351,5 +355,5 @@ class TestFollowingTheLog:
 
         deferred = deferred_by(AzureMLCommandJobOperator(command="true", **COMMON), context)
         trigger = rebuilt(deferred.trigger)
-        monkeypatch.setattr(RunHistory, "news", lambda *_: 1 / 0)
-        assert asyncio.run(trigger.look(AzureMLHook().get_conn())).run_id == run_key(context)
+        monkeypatch.setattr(RunHistory, "new_lines", lambda *_: 1 / 0)
+        assert asyncio.run(trigger.poll(AzureMLHook().get_conn())).run_id == run_key(context)

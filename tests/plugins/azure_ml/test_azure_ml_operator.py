@@ -1,4 +1,4 @@
-"""Azure ML jobs: asked for once under the run key, waited for without a worker, and told apart by how they end."""
+"""Azure ML jobs: submitted once with the run key, waited for without a worker, each with its own outcome."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from azure_ml.operators import LAST_LINES
 from azure_ml.operators.command import AzureMLCommandJobOperator
 from remote.run_keys import run_key
 from remote.runs import RemoteRunFailed, RemoteRunRefused
-from tests.support.cloud import Standins
-from tests.support.task_contexts import Ti, context_of
-from tests.support.triggers import Triggerer, deferred_by
+from tests.support.cloud.standins import Standins
+from tests.support.components.task_contexts import Ti, context_of
+from tests.support.components.triggers import Triggerer, deferred_by
 
 CHALLENGER = Asset("tests.challenger")
 FACTS = """echo '{"version": 7, "roc_auc": 0.75}'"""
@@ -37,7 +37,7 @@ def _environment(connected: Standins) -> None:
     environments.create_or_update(Environment(name="ml", version="1", image="mcr.microsoft.com/azureml/base:latest"))
 
 
-def made(command: str, **options: Any) -> AzureMLCommandJobOperator:
+def make_task(command: str, **options: Any) -> AzureMLCommandJobOperator:
     defaults: dict[str, Any] = {
         "task_id": "t",
         "command": command,
@@ -62,17 +62,17 @@ def jobs_of(cloud: Standins, ti: Ti) -> list[int]:
 
 
 class TestATaskThatEnds:
-    def test_returns_the_facts_and_hands_them_on(self, triggerer: Triggerer, connected: Standins, ti: Ti) -> None:
+    def test_returns_the_facts_and_emits_them(self, triggerer: Triggerer, connected: Standins, ti: Ti) -> None:
         context = context_with_events(ti)
-        facts = triggerer.run(lambda: made(f"echo started; {FACTS}"), context)
+        facts = triggerer.run(lambda: make_task(f"echo started; {FACTS}"), context)
         assert facts == {"version": 7, "roc_auc": 0.75}
         assert context["outlet_events"][CHALLENGER].extra == facts
         (entry,) = connected.ledger(run_key=run_key(context))
         assert (entry["service"], entry["outcome"]) == ("azure_ml", "Completed")
 
-    def test_is_a_job_that_is_called_like_its_run_key(self, connected: Standins, ti: Ti) -> None:
+    def test_is_a_job_named_by_its_run_key(self, connected: Standins, ti: Ti) -> None:
         context = context_with_events(ti)
-        deferred_by(made("echo {run_key}"), context)
+        deferred_by(make_task("echo {run_key}"), context)
         key = run_key(context)
         job = AzureMLHook().get_conn().jobs.get(key)
         assert (job.name, job.display_name, job.tags["run_key"]) == (key, key, key)
@@ -82,38 +82,38 @@ class TestATaskThatEnds:
 
     def test_links_to_the_studio_before_it_waits(self, connected: Standins, ti: Ti) -> None:
         context = context_with_events(ti)
-        deferred_by(made(FACTS), context)
+        deferred_by(make_task(FACTS), context)
         assert run_key(context) in ti.xcoms["remote_run_url"]
         assert ti.xcoms["remote_run_id"] == run_key(context)
 
-    def test_is_not_tried_again_when_the_stage_refused(self, triggerer: Triggerer, ti: Ti) -> None:
+    def test_is_not_retried_when_the_stage_refused(self, triggerer: Triggerer, ti: Ti) -> None:
         with pytest.raises(RemoteRunRefused, match=r"9 rows; 1000 are needed \(Azure ML run") as caught:
-            triggerer.run(lambda: made(REFUSE), context_with_events(ti))
+            triggerer.run(lambda: make_task(REFUSE), context_with_events(ti))
         assert isinstance(caught.value, AirflowFailException)
 
-    def test_tells_the_end_of_the_log_when_it_crashed(self, triggerer: Triggerer, ti: Ti) -> None:
+    def test_reports_the_end_of_the_log_when_it_crashed(self, triggerer: Triggerer, ti: Ti) -> None:
         context = context_with_events(ti)
         with pytest.raises(RemoteRunFailed) as caught:
-            triggerer.run(lambda: made(CRASH), context)
-        told = str(caught.value)
-        assert not isinstance(caught.value, AirflowFailException), "a crash may be tried again"
-        assert told.startswith(f"Azure ML run {run_key(context)} ended Failed: Execution failed.")
-        assert "exited with status code 3" in told
-        assert " The end of its log:\n27\n28\n" in told
-        assert "\n40\nValueError: no such column. Look at: https://" in told
-        assert len(told.splitlines()) == LAST_LINES + 1
-        assert not context["outlet_events"], "a crash hands nothing on"
+            triggerer.run(lambda: make_task(CRASH), context)
+        message = str(caught.value)
+        assert not isinstance(caught.value, AirflowFailException), "a crash is retryable"
+        assert message.startswith(f"Azure ML run {run_key(context)} ended Failed: Execution failed.")
+        assert "exited with status code 3" in message
+        assert " The end of its log:\n27\n28\n" in message
+        assert "\n40\nValueError: no such column. Look at: https://" in message
+        assert len(message.splitlines()) == LAST_LINES + 1
+        assert not context["outlet_events"], "a crash emits nothing"
 
-    def test_tells_when_azure_ml_ended_it(self, triggerer: Triggerer, ti: Ti) -> None:
+    def test_reports_that_azure_ml_ended_it(self, triggerer: Triggerer, ti: Ti) -> None:
         with pytest.raises(RemoteRunFailed, match=r"ended Canceled: .*limit of 1 seconds.*\. Look at"):
-            triggerer.run(lambda: made(SLOW, timeout=1), context_with_events(ti))
+            triggerer.run(lambda: make_task(SLOW, timeout=1), context_with_events(ti))
 
     def test_without_facts_returns_none_of_them(self, triggerer: Triggerer, ti: Ti) -> None:
-        assert triggerer.run(lambda: made("true"), context_with_events(ti)) == {}
+        assert triggerer.run(lambda: make_task("true"), context_with_events(ti)) == {}
 
     def test_names_a_compute_that_is_not_there(self, connected: Standins, ti: Ti) -> None:
         with pytest.raises(Exception, match="gpu-cluster"):
-            made(FACTS, compute="gpu-cluster").execute(context_with_events(ti))
+            make_task(FACTS, compute="gpu-cluster").execute(context_with_events(ti))
 
 
 class TestOneEffect:
@@ -128,42 +128,42 @@ class TestOneEffect:
         self, triggerer: Triggerer, connected: Standins, ti: Ti, gate: tuple[str, Any]
     ) -> None:
         command, file = gate
-        deferred_by(made(command), context_with_events(ti))  # and nobody hears of it
+        deferred_by(make_task(command), context_with_events(ti))  # the worker dies: no result is stored
         context = context_with_events(ti.retried())
-        deferred = deferred_by(made(command), context)
+        deferred = deferred_by(make_task(command), context)
         file.touch()
-        assert triggerer.finish(deferred, lambda: made(command), context)["version"] == 7
+        assert triggerer.finish(deferred, lambda: make_task(command), context)["version"] == 7
         assert jobs_of(connected, ti) == [1]
 
-    def test_a_job_that_ended_meanwhile_is_taken_without_waiting(
+    def test_a_job_that_ended_meanwhile_is_accepted_without_waiting(
         self, triggerer: Triggerer, connected: Standins, ti: Ti
     ) -> None:
-        triggerer.run(lambda: made(FACTS), context_with_events(ti))
+        triggerer.run(lambda: make_task(FACTS), context_with_events(ti))
         context = context_with_events(ti.retried())
-        assert made(FACTS).execute(context)["version"] == 7
-        assert context["outlet_events"][CHALLENGER].extra["version"] == 7, "what the first try could not hand on"
+        assert make_task(FACTS).execute(context)["version"] == 7
+        assert context["outlet_events"][CHALLENGER].extra["version"] == 7, "the first try could not emit it"
         assert jobs_of(connected, ti) == [1]
 
-    def test_after_a_failure_the_next_try_asks_for_the_next_generation(
+    def test_after_a_failure_the_next_try_submits_the_next_generation(
         self, triggerer: Triggerer, connected: Standins, ti: Ti
     ) -> None:
         with pytest.raises(RemoteRunFailed):
-            triggerer.run(lambda: made(CRASH), context_with_events(ti))
-        assert triggerer.run(lambda: made(FACTS), context_with_events(ti.retried()))["version"] == 7
+            triggerer.run(lambda: make_task(CRASH), context_with_events(ti))
+        assert triggerer.run(lambda: make_task(FACTS), context_with_events(ti.retried()))["version"] == 7
         assert jobs_of(connected, ti) == [1, 2]
 
     def test_a_cleared_task_runs_again(self, triggerer: Triggerer, connected: Standins, ti: Ti) -> None:
-        triggerer.run(lambda: made(FACTS), context_with_events(ti))
-        triggerer.run(lambda: made(FACTS), context_with_events(ti.cleared()))
+        triggerer.run(lambda: make_task(FACTS), context_with_events(ti))
+        triggerer.run(lambda: make_task(FACTS), context_with_events(ti.cleared()))
         assert jobs_of(connected, ti) == [1, 1]
 
     def test_two_workers_at_once_are_one_job(self, connected: Standins, ti: Ti) -> None:
-        """Azure ML keeps names unique: who comes second meets the first one's job."""
+        """Names are unique in Azure ML: the second submission finds the first one's job."""
         from concurrent.futures import ThreadPoolExecutor
 
         tries = [Ti(dag_id=ti.dag_id, task_id=ti.task_id) for _ in range(2)]
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda each: deferred_by(made(SLOW), context_with_events(each)), tries))
+            list(pool.map(lambda each: deferred_by(make_task(SLOW), context_with_events(each)), tries))
         assert jobs_of(connected, ti) == [1]
         AzureMLHook().cancel(tries[0].xcoms["remote_run_id"])
 
@@ -177,23 +177,23 @@ class TestAKill:
         return run.state
 
     def test_while_it_waits_cancels_the_job(self, triggerer: Triggerer, ti: Ti) -> None:
-        deferred = deferred_by(made(SLOW), context_with_events(ti))
+        deferred = deferred_by(make_task(SLOW), context_with_events(ti))
         triggerer.kill(deferred.trigger)
         assert self.ended(ti.xcoms["remote_run_id"]) == "Canceled"
         triggerer.kill(deferred.trigger)  # one that is over is no error
 
     def test_in_the_worker_cancels_the_job(self, ti: Ti) -> None:
-        operator = made(SLOW)
+        operator = make_task(SLOW)
         deferred_by(operator, context_with_events(ti))
         operator.on_kill()
         assert self.ended(ti.xcoms["remote_run_id"]) == "Canceled"
         operator.on_kill()
 
-    def test_before_anything_was_asked_does_nothing(self) -> None:
-        made(SLOW).on_kill()
+    def test_before_any_submission_does_nothing(self) -> None:
+        make_task(SLOW).on_kill()
 
 
 def test_a_log_is_empty_until_something_is_printed(ti: Ti) -> None:
     context = context_with_events(ti)
-    deferred_by(made("sleep 5"), context)
+    deferred_by(make_task("sleep 5"), context)
     assert AzureMLHook().read_history(run_key(context)) == ("", "")

@@ -1,7 +1,7 @@
-"""What a service does to its clients on a bad day, and what is left of it: one effect, and an honest end.
+"""Faults of a service: each still gives one effect, and a correct outcome.
 
-Every case runs through each service's own SDK against stand-ins whose faults are switched on. `make test` takes one of
-each kind, `make test-faults` all.
+Every case runs through each service's own SDK against stand-ins with faults switched on. `make test` runs one case of
+each kind, `make test-faults` all of them.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from mlops.services import data_factory
 from remote import operators, responses
 from remote.operators import RemoteCallRefused
 from remote.runs import RemoteRunFailed
-from tests.faults.faults import Faults, wait_for
-from tests.support.cloud import Standins
-from tests.support.remote_services import SERVICES, Service, prepare
-from tests.support.task_contexts import Ti, context_of
-from tests.support.triggers import Triggerer, deferred_by
+from tests.support.cloud.faults import Faults, wait_for
+from tests.support.cloud.standins import Standins
+from tests.support.components.remote_services import SERVICES, Service, prepare
+from tests.support.components.task_contexts import Ti, context_of
+from tests.support.components.triggers import Triggerer, deferred_by
 
 slow = pytest.mark.faults
 _prepared: list[str] = []
@@ -35,7 +35,7 @@ def _quick(connected: Standins, monkeypatch: pytest.MonkeyPatch) -> None:
     if connected.url not in _prepared:
         prepare(connected)
         _prepared.append(connected.url)
-    monkeypatch.setattr(responses, "OFTEN", 0.1)
+    monkeypatch.setattr(responses, "MIN_PAUSE", 0.1)
     monkeypatch.setattr(data_factory, "LISTED_WITHIN", 1.0)
 
 
@@ -50,8 +50,8 @@ def faults(connected: Standins) -> Iterator[Faults]:
 @pytest.fixture(params=SERVICES)
 def service(request: pytest.FixtureRequest, connected: Standins, ti: Ti) -> Service:
     ti.notes["refreshes_before"] = len(connected.ledger(service="power_bi"))
-    found: Service = SERVICES[request.param]
-    return found
+    service: Service = SERVICES[request.param]
+    return service
 
 
 def add(faults: Faults, route: tuple[str, str], do: dict[str, Any], **options: Any) -> int:
@@ -75,23 +75,23 @@ class TestASubmission:
             pytest.param(answer(500), id="500", marks=slow),
         ],
     )
-    def test_whose_reply_is_lost_is_not_repeated(
+    def test_whose_response_is_lost_is_not_repeated(
         self, service: Service, connected: Standins, triggerer: Triggerer, faults: Faults, ti: Ti, do: dict[str, Any]
     ) -> None:
-        """The work was begun; nobody heard of it. Neither an SDK nor the operator may ask for it again."""
+        """The work has begun, and no response came. Neither an SDK nor the operator may submit it again."""
         add(faults, service.submit, do, when="after")
         triggerer.run(service.make, context_of(ti))
         (entry,) = service.entries(connected, ti)
         assert entry["outcome"] in ("Succeeded", "SUCCESS", "Completed")
 
     @slow
-    def test_that_never_arrived_is_made_again(
+    def test_that_never_arrived_is_repeated(
         self, service: Service, connected: Standins, triggerer: Triggerer, faults: Faults, ti: Ti
     ) -> None:
         rule = add(faults, service.submit, {"reset": True}, times=2)
         triggerer.run(service.make, context_of(ti))
         assert len(service.entries(connected, ti)) == 1
-        assert len(faults.seen(rule)) == 3
+        assert len(faults.matches(rule)) == 3
 
     @pytest.mark.parametrize(
         ("status", "as_date"),
@@ -102,7 +102,7 @@ class TestASubmission:
             pytest.param(503, True, id="503-as-a-date", marks=slow),
         ],
     )
-    def test_that_is_told_to_wait_is_not_made_earlier(
+    def test_that_must_wait_is_not_repeated_earlier(
         self,
         service: Service,
         connected: Standins,
@@ -115,14 +115,14 @@ class TestASubmission:
         then = format_datetime(datetime.now(UTC) + timedelta(seconds=4), usegmt=True)
         rule = add(faults, service.submit, answer(status, {"Retry-After": then if as_date else "2"}))
         triggerer.run(service.make, context_of(ti))
-        first, second = times(faults.seen(rule))
+        first, second = times(faults.matches(rule))
         if as_date:
             assert second >= datetime.strptime(then, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
         else:
             assert second - first >= timedelta(seconds=2)
         assert len(service.entries(connected, ti)) == 1
 
-    def test_that_is_told_to_wait_long_waits_without_a_worker(self, service: Service, faults: Faults, ti: Ti) -> None:
+    def test_that_must_wait_long_waits_without_a_worker(self, service: Service, faults: Faults, ti: Ti) -> None:
         rule = add(faults, service.submit, answer(429, {"Retry-After": "60"}))
         before = datetime.now(UTC)
         with pytest.raises(TaskDeferred) as caught:
@@ -130,7 +130,7 @@ class TestASubmission:
         assert caught.value.method_name == "go_on"
         assert caught.value.kwargs == {"step": "begin", "failures": 1}
         assert caught.value.trigger.moment >= before + timedelta(seconds=60)
-        assert len(faults.seen(rule)) == 1
+        assert len(faults.matches(rule)) == 1
         faults.clear()
         again = service.make()
         resumed = partial(again.go_on, context_of(ti), event=None, **caught.value.kwargs)  # as Airflow does it
@@ -144,15 +144,15 @@ class TestASubmission:
         rule = add(faults, service.submit, answer(status, body=service.denied), times=None)
         with pytest.raises(RemoteCallRefused) as caught:
             service.make().execute(context_of(ti))
-        assert isinstance(caught.value, AirflowFailException), "no retry mends it"
-        told = str(caught.value)
+        assert isinstance(caught.value, AirflowFailException), "not retryable"
+        message = str(caught.value)
         for part in (str(status), "does not have authorization", service.role, "clear the task"):
-            assert part in told
-        assert len(faults.seen(rule)) == 1
+            assert part in message
+        assert len(faults.matches(rule)) == 1
         assert service.entries(connected, ti) == []
 
     @slow
-    def test_with_a_slow_reply_is_made_once(
+    def test_with_a_slow_response_is_sent_once(
         self, service: Service, connected: Standins, triggerer: Triggerer, faults: Faults, ti: Ti
     ) -> None:
         add(faults, service.submit, {"wait": 3}, when="after")
@@ -160,15 +160,15 @@ class TestASubmission:
         assert len(service.entries(connected, ti)) == 1
 
 
-class TestALook:
-    def test_that_is_told_to_wait_is_not_made_earlier(
+class TestAPoll:
+    def test_that_must_wait_is_not_repeated_earlier(
         self, service: Service, triggerer: Triggerer, faults: Faults, ti: Ti
     ) -> None:
         context = context_of(ti)
         deferred = deferred_by(service.make(), context)
-        rule = add(faults, service.look, answer(429, {"Retry-After": "2"}))
+        rule = add(faults, service.poll, answer(429, {"Retry-After": "2"}))
         triggerer.finish(deferred, service.make, context)
-        first, second, *_ = times(faults.seen(rule))
+        first, second, *_ = times(faults.matches(rule))
         assert second - first >= timedelta(seconds=2)
 
     @slow
@@ -178,29 +178,29 @@ class TestALook:
         context = context_of(ti)
         deferred = deferred_by(service.make(), context)
         for do in ({"reset": True}, answer(503), answer(500), answer(401), {"reset": True}):
-            add(faults, service.look, do)
+            add(faults, service.poll, do)
         triggerer.finish(deferred, service.make, context)
         assert len(service.entries(connected, ti)) == 1
 
 
-class TestALookOfTheWorker:
-    """A run that ends within seconds is over before another process could wait for it."""
+class TestAPollOfTheWorker:
+    """A run that ends within seconds ends before another process could wait for it."""
 
     @pytest.fixture(params=["data-factory", "databricks"])
     def service(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Service:
-        monkeypatch.setattr(operators, "WORTH", 30.0)  # a busy machine needs longer for what takes a second
+        monkeypatch.setattr(operators, "WORKER_POLL_TIME", 30.0)  # a busy machine needs longer for work of a second
         found: Service = SERVICES[request.param]
         return found
 
-    def test_takes_a_run_that_ends_at_once(self, service: Service, connected: Standins, ti: Ti) -> None:
+    def test_finishes_with_a_run_that_ends_at_once(self, service: Service, connected: Standins, ti: Ti) -> None:
         assert service.make().execute(context_of(ti))
         (entry,) = service.entries(connected, ti)
         assert entry["outcome"] in ("Succeeded", "SUCCESS")
 
-    def test_hands_over_a_run_that_does_not(
+    def test_hands_a_longer_run_to_the_trigger(
         self, service: Service, faults: Faults, ti: Ti, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(operators, "WORTH", 1.0)
+        monkeypatch.setattr(operators, "WORKER_POLL_TIME", 1.0)
         add(faults, service.submit, {"run": {"how": "never ends"}})
         operator = service.make()
         with pytest.raises(TaskDeferred) as deferred:
@@ -215,34 +215,34 @@ class TestALookOfTheWorker:
         self, service: Service, faults: Faults, ti: Ti, do: dict[str, Any]
     ) -> None:
         add(faults, service.submit, {"run": {"how": "never ends"}})
-        add(faults, service.look, do, skip=looks_of_attaching(service))
+        add(faults, service.poll, do, skip=polls_while_attaching(service))
         operator = service.make()
         with pytest.raises(TaskDeferred) as deferred:
             operator.execute(context_of(ti))
         assert deferred.value.method_name == "execute_complete"
         operator.on_kill()
 
-    def test_that_is_told_to_wait_is_not_made_earlier(
+    def test_that_must_wait_is_not_repeated_earlier(
         self, service: Service, connected: Standins, faults: Faults, ti: Ti
     ) -> None:
-        rule = add(faults, service.look, answer(429, {"Retry-After": "2"}), skip=looks_of_attaching(service))
+        rule = add(faults, service.poll, answer(429, {"Retry-After": "2"}), skip=polls_while_attaching(service))
         assert service.make().execute(context_of(ti))
-        (told,) = times(faults.hits(rule))
-        assert datetime.now(UTC) - told >= timedelta(seconds=2)
+        (first,) = times(faults.hits(rule))
+        assert datetime.now(UTC) - first >= timedelta(seconds=2)
         assert len(service.entries(connected, ti)) == 1
 
 
-def looks_of_attaching(service: Service) -> int:
-    """Databricks tells only the id of what was submitted: its operator asks how that is."""
+def polls_while_attaching(service: Service) -> int:
+    """Databricks returns only the id of a submission: its operator polls the run once."""
     return 1 if service.name == "databricks" else 0
 
 
 class TestARun:
-    def test_that_vanished_fails_and_is_asked_for_anew(
+    def test_that_vanished_fails_and_is_submitted_again(
         self, service: Service, connected: Standins, triggerer: Triggerer, faults: Faults, ti: Ti
     ) -> None:
         add(faults, service.submit, {"run": {"how": "vanishes", "seconds": 1}})
-        with pytest.raises(RemoteRunFailed, match=r"vanished.*the next try asks for the work anew"):
+        with pytest.raises(RemoteRunFailed, match=r"vanished.*the next try submits the work again"):
             triggerer.run(service.make, context_of(ti))
         triggerer.run(service.make, context_of(ti.retried()))
         first, second = service.entries(connected, ti)
@@ -251,7 +251,7 @@ class TestARun:
             assert first["run_key"].endswith("-g1")
             assert second["run_key"].endswith("-g2")
 
-    def test_that_never_ends_is_cancelled_when_its_time_is_over(
+    def test_that_never_ends_is_cancelled_after_its_deadline(
         self, service: Service, connected: Standins, triggerer: Triggerer, faults: Faults, ti: Ti
     ) -> None:
         add(faults, service.submit, {"run": {"how": "never ends"}})
@@ -264,11 +264,11 @@ class TestARun:
         assert entry["outcome"].lower().startswith("cancel")
 
     @slow
-    def test_that_failed_does_not_turn_green_when_it_is_met_again(
+    def test_that_failed_stays_failed_when_it_is_found_again(
         self, service: Service, connected: Standins, triggerer: Triggerer, faults: Faults, ti: Ti
     ) -> None:
         add(faults, service.submit, {"run": {"how": "fails", "seconds": 1}})
-        for _ in range(2):  # the same try twice, as a worker that is lost after the run has failed
+        for _ in range(2):  # the same try twice, as when a worker is lost after the run has failed
             with pytest.raises(RemoteRunFailed, match="ended F"):
                 triggerer.run(service.make, context_of(ti))
         assert len(service.entries(connected, ti)) == 1
@@ -276,7 +276,7 @@ class TestARun:
         assert len(service.entries(connected, ti)) == 2
 
     @slow
-    def test_is_cancelled_by_a_worker_that_is_killed_and_told_to_wait(
+    def test_is_cancelled_by_a_killed_worker_whose_request_must_wait(
         self, service: Service, connected: Standins, faults: Faults, ti: Ti
     ) -> None:
         add(faults, service.submit, {"run": {"how": "never ends"}})
@@ -284,30 +284,30 @@ class TestARun:
         deferred_by(operator, context_of(ti))
         rule = add(faults, service.cancel, answer(429, {"Retry-After": "2"}))
         operator.on_kill()
-        first, second, *_ = times(faults.seen(rule))
+        first, second, *_ = times(faults.matches(rule))
         assert second - first >= timedelta(seconds=2)
         (entry,) = ended(service, connected, ti)
         assert entry["outcome"].lower().startswith("cancel")
 
-    def test_is_cancelled_though_the_cancel_is_told_to_wait(
+    def test_is_cancelled_though_the_cancel_request_must_wait(
         self, service: Service, connected: Standins, triggerer: Triggerer, faults: Faults, ti: Ti
     ) -> None:
         add(faults, service.submit, {"run": {"how": "never ends"}})
         deferred = deferred_by(service.make(), context_of(ti))
         rule = add(faults, service.cancel, answer(429, {"Retry-After": "2"}))
         triggerer.kill(deferred.trigger)
-        first, second, *_ = times(faults.seen(rule))
+        first, second, *_ = times(faults.matches(rule))
         assert second - first >= timedelta(seconds=2)
         (entry,) = ended(service, connected, ti)
         assert entry["outcome"].lower().startswith("cancel")
 
 
 def ended(service: Service, cloud: Standins, ti: Ti) -> list[dict[str, Any]]:
-    """What was begun for a task, when all of it is over."""
+    """The ledger entries of a task, once all of its runs are over."""
 
-    def over() -> list[dict[str, Any]] | None:
+    def ended_entries() -> list[dict[str, Any]] | None:
         entries = service.entries(cloud, ti)
         return entries if all(entry["outcome"] for entry in entries) else None
 
-    found: list[dict[str, Any]] = wait_for(over, "the end of the task's runs", 20)
-    return found
+    entries: list[dict[str, Any]] = wait_for(ended_entries, "the end of the task's runs", 20)
+    return entries

@@ -1,4 +1,4 @@
-"""The one wait for remote work: what a look, a failed look, a deadline and a person's kill mean."""
+"""Waiting for remote work: what a poll, a failed poll, a deadline and a person's kill mean."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from remote import links, responses, runs, triggers
 from remote.links import RemoteRunLink, ReportLink, show_link
 from remote.runs import RemoteRun, RemoteRunFailed, RemoteRunRefused, facts_of, succeed_or_raise
-from tests.support.scripted_runs import DONE, FAILED, GOING, ScriptedTrigger, Service, services
-from tests.support.task_contexts import Ti, context_of
-from tests.support.triggers import events_of, rebuilt
+from tests.support.components.scripted_runs import DONE, FAILED, GOING, ScriptedTrigger, Service, services
+from tests.support.components.task_contexts import Ti, context_of
+from tests.support.components.triggers import events_of, rebuilt
 
 AWAY = ConnectionError("no route")
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("FIRST_LOOK", "LOOK_OFTEN", "LOOK_SELDOM"):
+    for name in ("FIRST_POLL", "MIN_POLL_PAUSE", "MAX_POLL_PAUSE"):
         monkeypatch.setattr(triggers, name, 0.0)
-    for name in ("OFTEN", "SELDOM"):
+    for name in ("MIN_PAUSE", "MAX_PAUSE"):
         monkeypatch.setattr(responses, name, 0.0)
 
 
 @pytest.fixture
 def service() -> Iterator[Callable[..., Service]]:
-    def make(*answers: RemoteRun | Exception, **options: int) -> Service:
-        services["r1"] = Service(list(answers), **options)
+    def make(*polled: RemoteRun | Exception, **options: int) -> Service:
+        services["r1"] = Service(list(polled), **options)
         return services["r1"]
 
     yield make
@@ -47,121 +47,119 @@ def trigger(seconds_left: float = 60) -> BaseTrigger:
 
 
 class TestTheTrigger:
-    def test_is_rebuilt_from_what_it_was_made_of(self) -> None:
+    def test_is_rebuilt_from_its_serialised_form(self) -> None:
         path, kwargs = ScriptedTrigger("r1", "scripted", 1893456000.5).serialize()
-        assert path == "tests.support.scripted_runs.ScriptedTrigger"
+        assert path == "tests.support.components.scripted_runs.ScriptedTrigger"
         assert kwargs == {"run_id": "r1", "conn_id": "scripted", "deadline": 1893456000.5}
         assert json.loads(json.dumps(kwargs)) == kwargs, "Airflow stores it as JSON"
         assert rebuilt(ScriptedTrigger(**kwargs)).serialize() == (path, kwargs)
 
     @pytest.mark.parametrize("end", [DONE, FAILED], ids=["succeeded", "failed"])
-    def test_tells_how_the_run_ended_once(self, service: Callable[..., Service], end: RemoteRun) -> None:
-        asked = service(GOING, GOING, end)
+    def test_reports_the_outcome_once(self, service: Callable[..., Service], end: RemoteRun) -> None:
+        remote = service(GOING, GOING, end)
         assert events_of(trigger()) == [TriggerEvent(asdict(end))]
-        assert (asked.looks, asked.cancels, asked.is_closed) == (3, 0, True)
+        assert (remote.polls, remote.cancels, remote.is_closed) == (3, 0, True)
 
-    def test_its_event_makes_the_same_run_again(self, service: Callable[..., Service]) -> None:
+    def test_its_event_restores_the_same_run(self, service: Callable[..., Service]) -> None:
         service(FAILED)
         (event,) = events_of(trigger())
         assert RemoteRun(**json.loads(json.dumps(event.payload))) == FAILED
 
-    def test_waits_before_its_first_look(
+    def test_waits_before_its_first_poll(
         self, service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """An event before the scheduler has seen the task defer makes Airflow retry a running task (#72716)."""
-        monkeypatch.setattr(triggers, "FIRST_LOOK", 0.3)
-        asked = service(DONE)
+        monkeypatch.setattr(triggers, "FIRST_POLL", 0.3)
+        remote = service(DONE)
 
-        async def look_early() -> int:
+        async def poll_early() -> int:
             events = trigger().run()
             first = asyncio.ensure_future(anext(events))
             await asyncio.sleep(0.15)
-            looks = asked.looks
+            polls = remote.polls
             await first
-            return looks
+            return polls
 
-        assert asyncio.run(look_early()) == 0
-        assert asked.looks == 1
+        assert asyncio.run(poll_early()) == 0
+        assert remote.polls == 1
 
-    def test_looks_less_often_as_time_goes_by(
-        self, service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_polls_less_often_over_time(self, service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch) -> None:
         pauses: list[float] = []
 
         async def note(seconds: float) -> None:
             pauses.append(seconds)
 
         monkeypatch.setattr(asyncio, "sleep", note)
-        for name, value in (("FIRST_LOOK", 2.0), ("LOOK_OFTEN", 1.0), ("LOOK_SELDOM", 3.0)):
+        for name, value in (("FIRST_POLL", 2.0), ("MIN_POLL_PAUSE", 1.0), ("MAX_POLL_PAUSE", 3.0)):
             monkeypatch.setattr(triggers, name, value)
         service(*[GOING] * 5, DONE)
         events_of(trigger())
         assert pauses == [2.0, 1.0, 1.5, 2.25, 3.0, 3.0]
 
 
-class TestALookThatFails:
-    def test_is_no_news_of_the_run(self, service: Callable[..., Service]) -> None:
-        asked = service(*[AWAY] * (triggers.PATIENCE - 1), DONE)
+class TestAFailedPoll:
+    def test_says_nothing_about_the_run(self, service: Callable[..., Service]) -> None:
+        remote = service(*[AWAY] * (triggers.MAX_FAILURES - 1), DONE)
         assert events_of(trigger()) == [TriggerEvent(asdict(DONE))]
-        assert asked.cancels == 0
+        assert remote.cancels == 0
 
-    def test_counts_anew_after_one_that_succeeds(self, service: Callable[..., Service]) -> None:
-        nearly = [AWAY] * (triggers.PATIENCE - 1)
+    def test_is_forgotten_after_one_that_succeeds(self, service: Callable[..., Service]) -> None:
+        nearly = [AWAY] * (triggers.MAX_FAILURES - 1)
         service(*nearly, GOING, *nearly, DONE)
         assert events_of(trigger()) == [TriggerEvent(asdict(DONE))]
 
-    def test_ends_the_wait_when_patience_is_over_and_leaves_the_run_alone(
-        self, service: Callable[..., Service]
-    ) -> None:
-        asked = service(AWAY)
+    def test_repeated_too_often_ends_the_wait_and_leaves_the_run_alone(self, service: Callable[..., Service]) -> None:
+        remote = service(AWAY)
         with pytest.raises(ConnectionError, match="no route"):
             events_of(trigger())
-        assert (asked.looks, asked.cancels, asked.is_closed) == (triggers.PATIENCE, 0, True)
+        assert (remote.polls, remote.cancels, remote.is_closed) == (triggers.MAX_FAILURES, 0, True)
 
     def test_is_no_reason_to_cancel_even_after_the_deadline(self, service: Callable[..., Service]) -> None:
-        asked = service(AWAY, AWAY, DONE)
+        remote = service(AWAY, AWAY, DONE)
         assert events_of(trigger(-1)) == [TriggerEvent(asdict(DONE))]
-        assert asked.cancels == 0
+        assert remote.cancels == 0
 
-    def test_may_be_the_connection_itself(self, service: Callable[..., Service]) -> None:
-        asked = service(GOING, DONE, connection_errors=triggers.PATIENCE - 1)
+    def test_may_be_a_failed_connection(self, service: Callable[..., Service]) -> None:
+        remote = service(GOING, DONE, connection_errors=triggers.MAX_FAILURES - 1)
         assert events_of(trigger()) == [TriggerEvent(asdict(DONE))]
-        assert (asked.opened, asked.closed) == (1, 1)
+        assert (remote.opened, remote.closed) == (1, 1)
 
-    def test_is_an_error_when_there_never_was_a_connection(self, service: Callable[..., Service]) -> None:
-        asked = service(DONE, connection_errors=10**6)
+    def test_without_any_connection_is_an_error(self, service: Callable[..., Service]) -> None:
+        remote = service(DONE, connection_errors=10**6)
         with pytest.raises(ConnectionError):
             events_of(trigger())
-        assert asked.looks == 0
+        assert remote.polls == 0
 
 
 class TestTheDeadline:
     def test_cancels_and_says_so(self, service: Callable[..., Service]) -> None:
-        asked = service(GOING)
+        remote = service(GOING)
         (event,) = events_of(trigger(-1))
         run = RemoteRun(**event.payload)
-        assert asked.cancels == 1
+        assert remote.cancels == 1
         assert run.failed
         assert (run.state, run.url) == ("timed out", GOING.url)
-        assert run.detail == "it was still Running when its time was over, and was cancelled"
+        assert run.detail == "it was still Running at its deadline, and was cancelled"
 
     def test_says_so_when_the_run_cannot_be_cancelled(self, service: Callable[..., Service]) -> None:
         service(GOING, uncancellable="only enhanced refreshes can be")
         (event,) = events_of(trigger(-1))
-        assert event.payload["detail"].endswith("over, and could not be cancelled (only enhanced refreshes can be)")
+        assert event.payload["detail"].endswith("deadline, and could not be cancelled (only enhanced refreshes can be)")
 
-    def test_is_not_for_a_run_that_has_ended(self, service: Callable[..., Service]) -> None:
-        asked = service(DONE)
+    def test_does_not_cancel_a_run_that_has_ended(self, service: Callable[..., Service]) -> None:
+        remote = service(DONE)
         assert events_of(trigger(-1)) == [TriggerEvent(asdict(DONE))]
-        assert asked.cancels == 0
+        assert remote.cancels == 0
 
-    def test_asks_again_when_cancelling_fails(self, service: Callable[..., Service]) -> None:
-        """A run left alive here would be attached to by the retry, and given all its time again."""
-        asked = service(GOING, cancel_errors=2)
+    def test_repeats_a_failed_cancel_request(self, service: Callable[..., Service]) -> None:
+        """The retry would attach to a run that is left alive here, and give it the whole time again."""
+        remote = service(GOING, cancel_errors=2)
         (event,) = events_of(trigger(-1))
-        assert (event.payload["state"], asked.cancels) == ("timed out", 3)
+        assert (event.payload["state"], remote.cancels) == ("timed out", 3)
 
-    def test_takes_the_end_that_comes_while_cancelling_fails(self, service: Callable[..., Service]) -> None:
+    def test_reports_the_outcome_of_a_run_that_ends_while_cancelling_fails(
+        self, service: Callable[..., Service]
+    ) -> None:
         service(GOING, DONE, cancel_errors=1)
         assert events_of(trigger(-1)) == [TriggerEvent(asdict(DONE))]
 
@@ -169,28 +167,28 @@ class TestTheDeadline:
 class TestARunThatIsNotFound:
     GONE = runs.RemoteRunGone("no such run")
 
-    def test_counts_as_vanished_after_some_looks(self, service: Callable[..., Service]) -> None:
-        asked = service(GOING, self.GONE)
+    def test_counts_as_vanished_after_some_polls(self, service: Callable[..., Service]) -> None:
+        remote = service(GOING, self.GONE)
         (event,) = events_of(trigger())
         run = RemoteRun(**event.payload)
-        assert (run.failed, run.state, asked.cancels) == (True, "vanished", 0)
-        assert "how it ended cannot be known" in run.detail
-        assert asked.looks == 1 + triggers.MISSED
+        assert (run.failed, run.state, remote.cancels) == (True, "vanished", 0)
+        assert "its outcome is unknown" in run.detail
+        assert remote.polls == 1 + triggers.MAX_MISSES
 
     def test_may_be_listed_late(self, service: Callable[..., Service]) -> None:
-        service(*[self.GONE] * (triggers.MISSED - 1), DONE)
+        service(*[self.GONE] * (triggers.MAX_MISSES - 1), DONE)
         assert events_of(trigger()) == [TriggerEvent(asdict(DONE))]
 
-    def test_is_not_one_whose_service_is_away(self, service: Callable[..., Service]) -> None:
+    def test_is_not_a_run_whose_service_is_unreachable(self, service: Callable[..., Service]) -> None:
         service(*[self.GONE, AWAY] * 8, DONE)
         assert events_of(trigger()) == [TriggerEvent(asdict(DONE))]
 
 
 class TestAPersonsKill:
     def test_cancels_the_run(self, service: Callable[..., Service]) -> None:
-        asked = service(GOING)
+        remote = service(GOING)
         asyncio.run(trigger().on_kill())
-        assert (asked.cancels, asked.is_closed) == (1, True)
+        assert (remote.cancels, remote.is_closed) == (1, True)
 
     @pytest.mark.parametrize(
         ("states", "cancels"),
@@ -202,40 +200,40 @@ class TestAPersonsKill:
             pytest.param({}, 1, id="dag-run-deleted"),
         ],
     )
-    def test_is_told_from_a_take_over_by_the_task_s_state(
+    def test_differs_from_a_takeover_by_the_task_s_state(
         self, service: Callable[..., Service], monkeypatch: pytest.MonkeyPatch, states: Any, cancels: int
     ) -> None:
-        """Airflow 3.3 calls `on_kill` for both. What it knows of the task is the one thing that differs."""
+        """Airflow 3.3 calls `on_kill` for both; only the task's state differs."""
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
         monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **_: states)
-        asked = service(GOING)
+        remote = service(GOING)
         waiting: Any = trigger()
         waiting.task_instance = SimpleNamespace(
             dag_id="churn_ingest", task_id="copy_files", run_id="run", map_index=-1, task=None
         )
         asyncio.run(waiting.on_kill())
-        assert asked.cancels == cancels
+        assert remote.cancels == cancels
 
-    def test_is_repeated_until_the_service_has_heard_it(self, service: Callable[..., Service]) -> None:
-        asked = service(GOING, cancel_errors=3)
+    def test_is_repeated_until_the_service_responds(self, service: Callable[..., Service]) -> None:
+        remote = service(GOING, cancel_errors=3)
         asyncio.run(trigger().on_kill())
-        assert asked.cancels == 4
+        assert remote.cancels == 4
 
-    def test_is_not_what_a_triggerer_going_down_is(self, service: Callable[..., Service]) -> None:
+    def test_differs_from_the_end_of_a_triggerer(self, service: Callable[..., Service]) -> None:
         """A cancelled wait (a restart, another triggerer takes over) leaves the run alone."""
-        asked = service(GOING)
+        remote = service(GOING)
 
-        async def go_down() -> None:
+        async def end_triggerer() -> None:
             waiting = asyncio.ensure_future(anext(trigger().run()))
             await asyncio.sleep(0.05)
             waiting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await waiting
 
-        asyncio.run(go_down())
-        assert asked.looks
-        assert (asked.cancels, asked.is_closed) == (0, True)
+        asyncio.run(end_triggerer())
+        assert remote.polls
+        assert (remote.cancels, remote.is_closed) == (0, True)
 
 
 class TestTheFactsOfALog:
@@ -246,7 +244,7 @@ class TestTheFactsOfALog:
             pytest.param("Traceback …\nValueError: no", {}, id="no-facts"),
             pytest.param('{"rows": 3}', {"rows": 3}, id="only-facts"),
             pytest.param('INFO: loading\n{"rows": 3}\n', {"rows": 3}, id="facts-last"),
-            pytest.param('{"rows": 3}\nINFO: connection closed\n', {"rows": 3}, id="a-library-speaks-after"),
+            pytest.param('{"rows": 3}\nINFO: connection closed\n', {"rows": 3}, id="a-library-logs-after"),
             pytest.param('{"rows": 1}\n{"rows": 2}', {"rows": 2}, id="the-last-of-two"),
             pytest.param('{"rows": 3}\n{"rows": 4', {"rows": 3}, id="a-line-cut-off"),
             pytest.param('[1]\n"text"\n3', {}, id="json-that-is-no-object"),
@@ -261,7 +259,7 @@ class TestTheOutcome:
     def test_is_the_facts_of_a_success(self) -> None:
         assert succeed_or_raise(DONE, {"rows": 3}) == {"rows": 3}
 
-    def test_names_service_run_state_reason_and_place(self) -> None:
+    def test_names_service_run_state_reason_and_page(self) -> None:
         with pytest.raises(RemoteRunFailed) as caught:
             succeed_or_raise(FAILED, {})
         assert str(caught.value) == "Scripted run r1 ended Failed: out of memory. Look at: https://example.org/r1"
@@ -274,7 +272,7 @@ class TestTheOutcome:
     def test_is_final_when_the_stage_refused(self) -> None:
         with pytest.raises(RemoteRunRefused, match=r"x\.csv is empty.*example\.org/r1") as caught:
             succeed_or_raise(FAILED, {"refused": "x.csv is empty: ask upstream to send it again"})
-        assert isinstance(caught.value, AirflowFailException), "the same again would be refused again"
+        assert isinstance(caught.value, AirflowFailException), "not retryable"
 
     def test_of_a_success_is_never_a_refusal(self) -> None:
         assert succeed_or_raise(DONE, {"refused": "no"}) == {"refused": "no"}

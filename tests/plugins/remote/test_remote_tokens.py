@@ -1,4 +1,4 @@
-"""A token that runs out while a run is waited for: the next look has a new one, and nobody notices."""
+"""A token that expires during a wait: the next poll gets a new one, and the wait goes on."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.cloud import Account, Standins
-from tests.support.component import triggerer_of, variables_of
-from tests.support.remote_services import SERVICES, prepare
-from tests.support.task_contexts import Ti, context_of
-from tests.support.triggers import Triggerer, deferred_by
+from tests.support.cloud.standins import Account, Standins
+from tests.support.components.airflow import triggerer_of, variables_of
+from tests.support.components.remote_services import SERVICES, prepare
+from tests.support.components.task_contexts import Ti, context_of
+from tests.support.components.triggers import Triggerer, deferred_by
 
-SECONDS = 3  # that a token is good for; Entra ID gives an hour
+SECONDS = 3  # lifetime of a token; Entra ID gives an hour
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""What a failed request says: which errors pass, which are refusals, and how long the service wants its client to wait."""
+"""What a failed request says: which errors are transient, which are refusals, and how long the client must wait."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from remote import responses
-from remote.responses import Answer, pause_after, read_answer
+from remote.responses import ErrorResponse, pause_after, read_response
 from remote.runs import RemoteRunFailed
-from tests.support.scripted_runs import FAILED
+from tests.support.components.scripted_runs import FAILED
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 
@@ -37,8 +37,8 @@ def of_requests(status: int, body: Any = None, **headers: str) -> requests.HTTPE
 
 def of_aiohttp(status: int, **headers: str) -> aiohttp.ClientResponseError:
     request = aiohttp.RequestInfo(URL("https://x"), "GET", CIMultiDictProxy(CIMultiDict()), URL("https://x"))
-    told = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
-    return aiohttp.ClientResponseError(request, (), status=status, message="Too Many Requests", headers=told)
+    fields = CIMultiDict({name.replace("_", "-"): value for name, value in headers.items()})
+    return aiohttp.ClientResponseError(request, (), status=status, message="Too Many Requests", headers=fields)
 
 
 def wrapped(cause: BaseException) -> DatabricksApiError:
@@ -59,9 +59,9 @@ class TestReading:
         ],
     )
     def test_finds_status_and_wait_in_every_library_s_errors(self, error: Exception) -> None:
-        answer = read_answer(error)
-        assert answer is not None
-        assert (answer.status, answer.wait) == (429, 7.0)
+        response = read_response(error)
+        assert response is not None
+        assert (response.status, response.wait) == (429, 7.0)
 
     def test_looks_into_tenacity_s_last_attempt(self) -> None:
         def fail() -> None:
@@ -69,7 +69,7 @@ class TestReading:
 
         with pytest.raises(tenacity.RetryError) as caught:
             tenacity.Retrying(stop=tenacity.stop_after_attempt(1))(fail)
-        assert read_answer(caught.value) == Answer(503, "", "503 Error", 2.0)
+        assert read_response(caught.value) == ErrorResponse(503, "", "503 Error", 2.0)
 
     @pytest.mark.parametrize(
         "body",
@@ -78,8 +78,8 @@ class TestReading:
             pytest.param({"error_code": "Denied", "message": "no role"}, id="databricks"),
         ],
     )
-    def test_tells_the_service_s_own_words(self, body: Any) -> None:
-        assert str(read_answer(of_requests(403, body))) == "403 Denied: no role"
+    def test_reports_the_service_s_own_message(self, body: Any) -> None:
+        assert str(read_response(of_requests(403, body))) == "403 Denied: no role"
 
     @pytest.mark.parametrize(
         "error",
@@ -93,10 +93,10 @@ class TestReading:
         ],
         ids=lambda error: type(error).__name__,
     )
-    def test_of_no_answer_knows_nothing(self, error: Exception) -> None:
-        assert read_answer(error) == Answer()
-        assert not Answer().refused
-        assert not Answer().not_done, "the work may have been done"
+    def test_without_a_response_knows_nothing(self, error: Exception) -> None:
+        assert read_response(error) == ErrorResponse()
+        assert not ErrorResponse().refused
+        assert not ErrorResponse().not_done, "the work may have been done"
 
     @pytest.mark.parametrize(
         "error",
@@ -109,8 +109,8 @@ class TestReading:
         ],
         ids=lambda error: type(error).__name__,
     )
-    def test_leaves_alone_what_is_no_failed_request(self, error: Exception) -> None:
-        assert read_answer(error) is None
+    def test_ignores_an_error_that_is_no_failed_request(self, error: Exception) -> None:
+        assert read_response(error) is None
 
 
 class TestTheWait:
@@ -137,42 +137,42 @@ class TestTheWait:
         ],
     )
     def test_is_what_the_service_says(self, headers: dict[str, str], seconds: float | None) -> None:
-        answer = read_answer(of_requests(503, **headers))
-        assert answer is not None
-        assert answer.wait == seconds
+        response = read_response(of_requests(503, **headers))
+        assert response is not None
+        assert response.wait == seconds
 
-    def test_as_a_date_counts_from_now_when_the_service_tells_no_time(self) -> None:
+    def test_as_a_date_counts_from_now_when_the_response_has_no_date(self) -> None:
         then = datetime.now(UTC) + timedelta(seconds=60)
-        answer = read_answer(of_requests(429, Retry_After=format_datetime(then, usegmt=True)))
-        assert answer is not None
-        assert answer.wait == pytest.approx(60, abs=3)
+        response = read_response(of_requests(429, Retry_After=format_datetime(then, usegmt=True)))
+        assert response is not None
+        assert response.wait == pytest.approx(60, abs=3)
 
 
 class TestPauses:
     @given(failures=st.integers(1, 100), wait=st.none() | st.floats(0, 10**6))
-    def test_are_never_shorter_than_asked_for_and_spread(self, failures: int, wait: float | None) -> None:
+    def test_are_never_shorter_than_demanded_and_spread(self, failures: int, wait: float | None) -> None:
         pause = pause_after(failures, wait)
         assert pause >= (wait or 0)
-        assert pause <= max(responses.SELDOM, wait or 0) + responses.SELDOM / 2
+        assert pause <= max(responses.MAX_PAUSE, wait or 0) + responses.MAX_PAUSE / 2
 
     def test_grow(self) -> None:
         assert [min(pause_after(n) for _ in range(50)) >= low for n, low in ((1, 1), (4, 3), (12, 30))] == [True] * 3
 
-    def test_last_about_eight_minutes_in_all(self) -> None:
-        total = sum(pause_after(n) for n in range(1, responses.PATIENCE))
+    def test_last_about_eight_minutes_in_total(self) -> None:
+        total = sum(pause_after(n) for n in range(1, responses.MAX_FAILURES))
         assert 5 * 60 < total < 12 * 60
 
 
-class TestWhatPasses:
+class TestAStatus:
     @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504])
-    def test_may_be_asked_again(self, status: int) -> None:
-        assert not Answer(status).refused
+    def test_is_retryable(self, status: int) -> None:
+        assert not ErrorResponse(status).refused
 
     @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 422])
-    def test_is_not_a_refusal(self, status: int) -> None:
-        assert Answer(status).refused
-        assert Answer(status).not_done
+    def test_is_a_refusal(self, status: int) -> None:
+        assert ErrorResponse(status).refused
+        assert ErrorResponse(status).not_done
 
     @pytest.mark.parametrize("status", [500, 502, 503, 504])
     def test_leaves_open_whether_the_work_was_done(self, status: int) -> None:
-        assert not Answer(status).not_done
+        assert not ErrorResponse(status).not_done

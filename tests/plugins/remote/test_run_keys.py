@@ -1,4 +1,4 @@
-"""Run keys: the same work has the same key, wanted again it has another, and no try starts more than it may."""
+"""Run keys: the same work has the same key, a new request has another, and a try starts at most one run."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remote.run_keys import MAX_LENGTH, attach_or_submit, forget, run_key
-from tests.support.task_contexts import Notes, Ti, context_of
+from tests.support.components.task_contexts import Notes, Ti, context_of
 
 FIRST = Ti()
 
 
 class TestTheKey:
-    def test_reads_as_what_is_to_be_done(self) -> None:
+    def test_names_the_work(self) -> None:
         assert re.fullmatch(r"churn_ingest-copy_files-1998-06-28-[0-9a-f]{10}-g1", run_key(context_of(FIRST)))
 
     def test_says_all_for_a_run_without_a_day(self) -> None:
         assert run_key(context_of(FIRST, day=None)).startswith("churn_ingest-copy_files-all-")
 
     def test_is_the_same_in_every_process_and_release(self) -> None:
-        """A key outlives the worker that made it: another way to make keys would ask for live work a second time."""
+        """A key outlives its worker and its release: keys of another form would submit running work a second time."""
         work = b"churn_ingest|copy_files|-1|asset__1998-06-28__a1b2|2026-11-21T06:00:01.000500+00:00|0"
         hashed = sha256(work).hexdigest()[:10]
         began = datetime(2026, 11, 21, 7, 0, 1, 500, timezone(timedelta(hours=1)))
@@ -42,7 +42,7 @@ class TestTheKey:
         assert run_key(context_of(FIRST.retried().retried())) == run_key(context_of(FIRST))
 
     @pytest.mark.parametrize("failed_before", [0, 1, 3], ids="cleared-after-{}-retries".format)
-    def test_is_another_after_a_clear(self, failed_before: int) -> None:
+    def test_differs_after_a_clear(self, failed_before: int) -> None:
         ti = FIRST
         for _ in range(failed_before):
             ti = ti.retried()
@@ -66,19 +66,19 @@ class TestTheKey:
             pytest.param(context_of(FIRST, began=datetime(2026, 1, 1, tzinfo=UTC)), id="namesake-in-a-lost-database"),
         ],
     )
-    def test_is_another_for_another(self, other: Any) -> None:
+    def test_differs_for_other_work(self, other: Any) -> None:
         assert run_key(other) != run_key(context_of(FIRST))
 
-    def test_is_another_for_another_generation(self) -> None:
+    def test_differs_for_each_generation(self) -> None:
         keys = {run_key(context_of(FIRST), generation) for generation in range(1, 12)}
         assert len(keys) == 11
 
-    def test_tells_long_names_apart_that_begin_alike(self) -> None:
+    def test_differs_for_long_names_with_the_same_beginning(self) -> None:
         one, two = (context_of(replace(FIRST, dag_id="d" * 80, task_id=f"{'t' * 80}{n}")) for n in (1, 2))
         assert run_key(one) != run_key(two)
 
-    def test_tells_names_apart_that_read_alike(self) -> None:
-        """`a-b` in Dag `c` and `b` in Dag `c-a` read the same; what is hashed does not."""
+    def test_differs_for_names_that_read_the_same(self) -> None:
+        """`a-b` in Dag `c` and `b` in Dag `c-a` read the same; their digests differ."""
         one = context_of(replace(FIRST, dag_id="c", task_id="a-b"))
         two = context_of(replace(FIRST, dag_id="c-a", task_id="b"))
         assert run_key(one) != run_key(two)
@@ -97,11 +97,11 @@ class TestTheKey:
         assert key.endswith(f"-g{generation}")
 
 
-def test_airflow_clears_as_these_tests_suppose(tmp_path: Path) -> None:
-    """What the keys read a clear from, `max_tries`, is Airflow's own doing; here Airflow does it."""
+def test_airflow_clears_as_these_tests_assume(tmp_path: Path) -> None:
+    """Run keys recognise a clear by `max_tries`, which Airflow sets; here Airflow itself clears a task."""
     database = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{tmp_path}/airflow.db"}
-    told = subprocess.run(
-        [sys.executable, "-m", "tests.support.airflow_clears", str(FIRST.retries), "1", "3"],
+    process = subprocess.run(
+        [sys.executable, "-m", "tests.support.components.airflow_clears", str(FIRST.retries), "1", "3"],
         env=os.environ | database,
         cwd=Path(__file__).parents[3],
         capture_output=True,
@@ -110,7 +110,7 @@ def test_airflow_clears_as_these_tests_suppose(tmp_path: Path) -> None:
     )
     after_one = FIRST.cleared()  # as it starts: one try more than when it was cleared
     after_three_more = after_one.retried().retried().cleared()
-    assert json.loads(told.stdout.splitlines()[-1]) == [
+    assert json.loads(process.stdout.splitlines()[-1]) == [
         [0, FIRST.max_tries],
         [after_one.try_number - 1, after_one.max_tries],
         [after_three_more.try_number - 1, after_three_more.max_tries],
@@ -122,53 +122,53 @@ class Remote:
     """A service that keeps runs by key and starts one only when there is none with that key."""
 
     states: dict[str, str] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     lose_replies: int = 0
     refuse_connections: int = 0
 
-    def ask(self, key: str) -> str:
+    def find_or_submit(self, key: str) -> str:
         if self.refuse_connections:
             self.refuse_connections -= 1
-            raise ConnectionError("before anything was done")
-        self.asked.append(key)
+            raise ConnectionError("before the work began")
+        self.requests.append(key)
         self.states.setdefault(key, "running")
         if self.lose_replies:
             self.lose_replies -= 1
-            raise ConnectionError("after the work was begun")
+            raise ConnectionError("after the work began")
         return key
 
     def failed(self, key: str) -> bool:
         return self.states[key] in ("failed", "cancelled")
 
     def attach(self, ti: Ti) -> str:
-        return attach_or_submit(context_of(ti), self.ask, self.failed)
+        return attach_or_submit(context_of(ti), self.find_or_submit, self.failed)
 
     def generations(self) -> list[int]:
         return [int(key.rpartition("-g")[2]) for key in self.states]
 
 
 class TestAttachOrSubmit:
-    def test_the_first_try_asks_once(self) -> None:
+    def test_the_first_try_submits_once(self) -> None:
         remote = Remote()
         assert remote.attach(FIRST) == run_key(context_of(FIRST))
-        assert remote.asked == [run_key(context_of(FIRST))]
+        assert remote.requests == [run_key(context_of(FIRST))]
 
-    def test_a_lost_reply_starts_nothing_twice(self) -> None:
+    def test_a_lost_response_starts_nothing_twice(self) -> None:
         remote = Remote(lose_replies=1)
         with pytest.raises(ConnectionError):
             remote.attach(FIRST)
         assert remote.attach(FIRST.retried()) == run_key(context_of(FIRST), 1)
         assert remote.generations() == [1]
 
-    def test_a_request_that_never_arrived_is_made_again_under_its_own_key(self) -> None:
+    def test_a_request_that_never_arrived_is_repeated_with_the_same_key(self) -> None:
         remote = Remote(refuse_connections=1)
         with pytest.raises(ConnectionError):
             remote.attach(FIRST)
         assert remote.attach(FIRST.retried()) == run_key(context_of(FIRST), 1)
 
     @pytest.mark.parametrize("state", ["running", "succeeded"])
-    def test_a_retry_takes_the_run_there_is(self, state: str) -> None:
-        """Also a finished one: the worker may have died between its end and noting it down."""
+    def test_a_retry_attaches_to_the_existing_run(self, state: str) -> None:
+        """Also to one that has ended: the worker may have died between its end and the record of it."""
         remote = Remote()
         first = remote.attach(FIRST)
         remote.states[first] = state
@@ -176,7 +176,7 @@ class TestAttachOrSubmit:
         assert remote.generations() == [1]
 
     @pytest.mark.parametrize("state", ["failed", "cancelled"])
-    def test_only_after_a_failure_comes_the_next_generation(self, state: str) -> None:
+    def test_only_a_failure_leads_to_the_next_generation(self, state: str) -> None:
         remote = Remote()
         remote.states[remote.attach(FIRST)] = state
         second = remote.attach(FIRST.retried())
@@ -184,7 +184,7 @@ class TestAttachOrSubmit:
         remote.states[second] = "succeeded"
         assert remote.attach(FIRST.retried().retried()) == second
 
-    def test_a_run_that_vanished_is_asked_for_under_the_next_key(self) -> None:
+    def test_a_run_that_vanished_is_submitted_with_the_next_key(self) -> None:
         remote, ti = Remote(), Ti(notes=Notes())
         first = remote.attach(ti)
         forget(context_of(ti), first)
@@ -200,7 +200,7 @@ class TestAttachOrSubmit:
         assert remote.attach(FIRST) == first
         assert remote.generations() == [1]
 
-    def test_a_cleared_task_wants_new_work(self) -> None:
+    def test_a_cleared_task_submits_new_work(self) -> None:
         remote = Remote()
         first = remote.attach(FIRST)
         remote.states[first] = "succeeded"
@@ -210,16 +210,16 @@ class TestAttachOrSubmit:
         assert remote.generations() == [1, 1]
 
     def test_there_are_never_more_runs_than_tries(self) -> None:
-        """Even when the tries before asked for nothing, and runs fail in the moment they start."""
+        """Even when earlier tries submitted nothing, and runs fail as soon as they start."""
         remote = Remote()
 
-        def ask(key: str) -> str:
-            remote.ask(key)
+        def submit_and_fail(key: str) -> str:
+            remote.find_or_submit(key)
             remote.states[key] = "failed"
             return key
 
         third = FIRST.retried().retried()
-        attach_or_submit(context_of(third), ask, remote.failed)
+        attach_or_submit(context_of(third), submit_and_fail, remote.failed)
         assert len(remote.states) == third.try_number
 
     @given(
@@ -231,7 +231,7 @@ class TestAttachOrSubmit:
             max_size=8,
         )
     )
-    def test_whatever_happens(self, history: list[tuple[str, str]]) -> None:
+    def test_any_history_of_tries(self, history: list[tuple[str, str]]) -> None:
         """Never two live runs, nothing after a success, never more runs than tries."""
         remote, ti = Remote(), FIRST
         for n, (reply, becomes) in enumerate(history):

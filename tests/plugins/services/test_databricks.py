@@ -1,4 +1,4 @@
-"""Stages on Databricks: asked for once, waited for without a worker, and told apart by how they end."""
+"""Stages on Databricks: submitted once, waited for without a worker, each with its own outcome."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from mlops.services.databricks import DatabricksStageOperator
 from mlops.tasks.stages import stage_task
 from remote.run_keys import run_key
 from remote.runs import RemoteRunFailed, RemoteRunRefused
-from tests.support.cloud import Standins
-from tests.support.empty_registry import EmptyRegistry
-from tests.support.task_contexts import Ti, context_of
-from tests.support.triggers import Triggerer, deferred_by
+from tests.support.cloud.empty_registry import EmptyRegistry
+from tests.support.cloud.standins import Standins
+from tests.support.components.task_contexts import Ti, context_of
+from tests.support.components.triggers import Triggerer, deferred_by
 
 DAYS = ["--source", "cdnow", "--from", "1998-06-01", "--to", "1998-06-03"]
 LIST = ["land", *DAYS, "--list"]  # succeeds, and writes nothing
-WRITE = ["land", *DAYS]  # crashes: the cluster's landing container is not there
+WRITE = ["land", *DAYS]  # crashes: the cluster's landing container does not exist
 REFUSED = ["land", "--source", "nowhere"]
 SKIPPED = ["score", "--day", "1998-06-28", "--run-key", "{run_key}"]  # there is no champion
 SLOW = ["promote", "--version", "1", "--run-key", "{run_key}"]  # as long as the registry does not answer; then refused
 
 
-def made(*stages: list[str], **options: Any) -> DatabricksStageOperator:
-    lines = {f"stage_{n}": stage for n, stage in enumerate(stages, 1)}
-    defaults: dict[str, Any] = {"task_id": "t", "stages": lines, "cluster": "churn-jobs", "timeout": 60}
+def make_task(*stages: list[str], **options: Any) -> DatabricksStageOperator:
+    stages_by_name = {f"stage_{n}": stage for n, stage in enumerate(stages, 1)}
+    defaults: dict[str, Any] = {"task_id": "t", "stages": stages_by_name, "cluster": "churn-jobs", "timeout": 60}
     return DatabricksStageOperator(**defaults | options)
 
 
@@ -42,7 +42,7 @@ def runs_of(cloud: Standins, ti: Ti) -> list[int]:
 
 class TestATaskThatEnds:
     def test_returns_the_facts_of_each_stage(self, connected: Standins, triggerer: Triggerer, ti: Ti) -> None:
-        facts = triggerer.run(lambda: made(LIST, [*LIST[:-1], "--list"]), context_of(ti))
+        facts = triggerer.run(lambda: make_task(LIST, [*LIST[:-1], "--list"]), context_of(ti))
         days = ["1998-06-01", "1998-06-02", "1998-06-03"]
         assert facts == {name: {"source": "cdnow", "days": days} for name in ("stage_1", "stage_2")}
         assert runs_of(connected, ti) == [1]
@@ -50,37 +50,37 @@ class TestATaskThatEnds:
         assert entry["outcome"] == "SUCCESS"
 
     def test_links_to_the_run_before_it_waits(self, connected: Standins, ti: Ti) -> None:
-        deferred_by(made(LIST), context_of(ti))
+        deferred_by(make_task(LIST), context_of(ti))
         assert ti.xcoms["remote_run_url"].startswith("https://127.0.0.1")
         assert ti.xcoms["remote_run_id"] in ti.xcoms["remote_run_url"]
 
-    def test_skips_when_a_stage_did(self, connected: Standins, triggerer: Triggerer, ti: Ti) -> None:
+    def test_skips_when_a_stage_skipped(self, connected: Standins, triggerer: Triggerer, ti: Ti) -> None:
         with pytest.raises(AirflowSkipException, match="stage_2: no champion yet"):
-            triggerer.run(lambda: made(LIST, SKIPPED), context_of(ti))
+            triggerer.run(lambda: make_task(LIST, SKIPPED), context_of(ti))
 
-    def test_is_not_tried_again_when_a_stage_refused(self, connected: Standins, triggerer: Triggerer, ti: Ti) -> None:
+    def test_is_not_retried_when_a_stage_refused(self, connected: Standins, triggerer: Triggerer, ti: Ti) -> None:
         with pytest.raises(RemoteRunRefused, match=r"no source 'nowhere'.*Databricks run \d+: https://") as caught:
-            triggerer.run(lambda: made(REFUSED, LIST), context_of(ti))
+            triggerer.run(lambda: make_task(REFUSED, LIST), context_of(ti))
         assert isinstance(caught.value, AirflowFailException)
 
-    def test_tells_which_stage_crashed_and_why(self, connected: Standins, triggerer: Triggerer, ti: Ti) -> None:
+    def test_reports_which_stage_crashed_and_why(self, connected: Standins, triggerer: Triggerer, ti: Ti) -> None:
         with pytest.raises(RemoteRunFailed) as caught:
-            triggerer.run(lambda: made(LIST, WRITE, LIST), context_of(ti))
-        told = str(caught.value)
+            triggerer.run(lambda: make_task(LIST, WRITE, LIST), context_of(ti))
+        message = str(caught.value)
         assert not isinstance(caught.value, AirflowFailException), "a crash may be tried again"
         for part in ("Databricks run", "stage stage_2:", "ContainerNotFound", "Look at: https://127.0.0.1"):
-            assert part in told
+            assert part in message
 
-    def test_tells_when_databricks_ended_it(
+    def test_reports_that_databricks_ended_it(
         self, connected: Standins, triggerer: Triggerer, ti: Ti, registry: EmptyRegistry
     ) -> None:
         registry.answering.clear()
         with pytest.raises(RemoteRunFailed, match="TIMEDOUT"):
-            triggerer.run(lambda: made(SLOW, timeout=1), context_of(ti))
+            triggerer.run(lambda: make_task(SLOW, timeout=1), context_of(ti))
 
     def test_names_a_cluster_that_is_not_there(self, connected: Standins, triggerer: Triggerer, ti: Ti) -> None:
         with pytest.raises(Exception, match="no-such-cluster"):
-            triggerer.run(lambda: made(LIST, cluster="no-such-cluster"), context_of(ti))
+            triggerer.run(lambda: make_task(LIST, cluster="no-such-cluster"), context_of(ti))
 
 
 class TestOneEffect:
@@ -88,55 +88,57 @@ class TestOneEffect:
         self, connected: Standins, triggerer: Triggerer, ti: Ti, registry: EmptyRegistry
     ) -> None:
         registry.answering.clear()
-        deferred_by(made(SLOW), context_of(ti))  # and nobody hears of it
+        deferred_by(make_task(SLOW), context_of(ti))  # the worker dies: no result is stored
         again = ti.retried()
-        deferred = deferred_by(made(SLOW), context_of(again))
+        deferred = deferred_by(make_task(SLOW), context_of(again))
         assert again.xcoms["remote_run_id"] == ti.xcoms["remote_run_id"]
         registry.answering.set()
         with pytest.raises(RemoteRunRefused, match="churn version 1 is not in the registry"):
-            triggerer.finish(deferred, lambda: made(SLOW), context_of(again))
+            triggerer.finish(deferred, lambda: make_task(SLOW), context_of(again))
         assert runs_of(connected, ti) == [1]
 
-    def test_a_run_that_ended_meanwhile_is_taken_without_waiting(
+    def test_a_run_that_ended_meanwhile_is_accepted_without_waiting(
         self, connected: Standins, triggerer: Triggerer, ti: Ti
     ) -> None:
-        triggerer.run(lambda: made(LIST), context_of(ti))
+        triggerer.run(lambda: make_task(LIST), context_of(ti))
         again = context_of(ti.retried())
-        assert made(LIST).execute(again)["stage_1"]["source"] == "cdnow"
+        assert make_task(LIST).execute(again)["stage_1"]["source"] == "cdnow"
         assert runs_of(connected, ti) == [1]
 
-    def test_after_a_failure_the_next_try_asks_for_the_next_generation(
+    def test_after_a_failure_the_next_try_submits_the_next_generation(
         self, connected: Standins, triggerer: Triggerer, ti: Ti
     ) -> None:
         for number, generations in ((1, [1]), (2, [1, 2])):
             with pytest.raises(RemoteRunFailed):
-                triggerer.run(lambda: made(WRITE), context_of(replace(ti, try_number=number)))
+                triggerer.run(lambda: make_task(WRITE), context_of(replace(ti, try_number=number)))
             assert runs_of(connected, ti) == generations
 
     def test_a_cleared_task_runs_again(self, connected: Standins, triggerer: Triggerer, ti: Ti) -> None:
-        triggerer.run(lambda: made(LIST), context_of(ti))
-        triggerer.run(lambda: made(LIST), context_of(ti.cleared()))
+        triggerer.run(lambda: make_task(LIST), context_of(ti))
+        triggerer.run(lambda: make_task(LIST), context_of(ti.cleared()))
         assert runs_of(connected, ti) == [1, 1]
 
 
 class TestADay:
     @pytest.mark.parametrize("day", [None, "", "yesterday", "1998-06-31", "1998-06-28T00:00:00"])
-    def test_is_needed_and_nothing_is_asked_for_without_one(self, connected: Standins, ti: Ti, day: str | None) -> None:
+    def test_is_required_and_nothing_is_submitted_without_one(
+        self, connected: Standins, ti: Ti, day: str | None
+    ) -> None:
         before = len(connected.ledger())
         with pytest.raises(AirflowFailException, match=r"partition key .*YYYY-MM-DD is needed.*backfill"):
-            made(LIST).execute(context_of(ti, day=day))
+            make_task(LIST).execute(context_of(ti, day=day))
         assert len(connected.ledger()) == before
 
-    def test_is_not_needed_for_many(self, connected: Standins, ti: Ti) -> None:
-        assert deferred_by(made(LIST, per_day=False), context_of(ti, day=None))
+    def test_is_not_required_for_a_task_of_many_days(self, connected: Standins, ti: Ti) -> None:
+        assert deferred_by(make_task(LIST, per_day=False), context_of(ti, day=None))
 
 
 class TestAKill:
     def state(self, cloud: Standins, run_id: str) -> str:
         with cloud.http() as http:
             headers = {"Authorization": "Bearer dapi-of-the-tests"}
-            told = http.get("/api/2.2/jobs/runs/get", params={"run_id": run_id}, headers=headers).raise_for_status()
-        state = told.json()["state"]
+            response = http.get("/api/2.2/jobs/runs/get", params={"run_id": run_id}, headers=headers).raise_for_status()
+        state = response.json()["state"]
         return str(state.get("result_state") or state["life_cycle_state"])
 
     def ended(self, cloud: Standins, run_id: str) -> str:
@@ -150,23 +152,25 @@ class TestAKill:
         self, connected: Standins, triggerer: Triggerer, ti: Ti, registry: EmptyRegistry
     ) -> None:
         registry.answering.clear()
-        deferred = deferred_by(made(SLOW), context_of(ti))
+        deferred = deferred_by(make_task(SLOW), context_of(ti))
         triggerer.kill(deferred.trigger)
         assert self.ended(connected, ti.xcoms["remote_run_id"]) == "CANCELED"
         again = ti.cleared()
-        deferred = deferred_by(made(LIST), context_of(again))
-        assert triggerer.finish(deferred, lambda: made(LIST), context_of(again)), "cleared, it is wanted anew"
+        deferred = deferred_by(make_task(LIST), context_of(again))
+        assert triggerer.finish(deferred, lambda: make_task(LIST), context_of(again)), (
+            "a cleared task submits its work again"
+        )
         assert runs_of(connected, ti) == [1, 1]
 
     def test_in_the_worker_cancels_the_run(self, connected: Standins, ti: Ti, registry: EmptyRegistry) -> None:
         registry.answering.clear()
-        operator = made(SLOW)
+        operator = make_task(SLOW)
         deferred_by(operator, context_of(ti))
         operator.on_kill()
         assert self.ended(connected, ti.xcoms["remote_run_id"]) == "CANCELED"
 
-    def test_before_anything_was_asked_does_nothing(self, connected: Standins) -> None:
-        made(LIST).on_kill()
+    def test_before_any_submission_does_nothing(self, connected: Standins) -> None:
+        make_task(LIST).on_kill()
 
 
 class TestStagesOfAModel:

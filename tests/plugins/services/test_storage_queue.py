@@ -1,4 +1,4 @@
-"""Blob-created events on a storage queue: each wakes Airflow, and is deleted only when its event is stored."""
+"""Blob-created events on a storage queue: each wakes Airflow, and its message is deleted once its event is stored."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome, SharedSt
 from mlops.scheduling.assets import QUEUE_CONN_ID, assets_of
 from mlops.services import storage_queue
 from mlops.services.storage_queue import BATCH, StorageQueueTrigger
-from tests.support.cloud import KEY, Account
-from tests.support.triggers import rebuilt
+from tests.support.cloud.standins import KEY, Account
+from tests.support.components.triggers import rebuilt
 
 CLEAN = AdvanceOutcome(acked=1, failed=0)
 SUBJECT = "/blobServices/default/containers/landing/blobs/transactions/1998-06-28/a.csv"
@@ -25,7 +25,7 @@ SUBJECT = "/blobServices/default/containers/landing/blobs/transactions/1998-06-2
 
 @pytest.fixture
 def queue(new_account: Callable[[], Account], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A storage queue that the Connection of the landing queue leads to."""
+    """The storage queue of the Connection of the landing queue."""
     account = new_account()
     client = account.queue("landed")
     client.create_queue()
@@ -37,45 +37,45 @@ def queue(new_account: Callable[[], Account], monkeypatch: pytest.MonkeyPatch) -
         "extra": {"queue": "landed"},
     }
     monkeypatch.setenv(f"AIRFLOW_CONN_{QUEUE_CONN_ID.upper()}", json.dumps(connection))
-    monkeypatch.setattr(storage_queue, "IDLE", 0.05)
+    monkeypatch.setattr(storage_queue, "IDLE_PAUSE", 0.05)
     return client
 
 
 def event(subject: str = SUBJECT) -> str:
     """A blob-created event as Event Grid puts it into a storage queue."""
-    told = {"eventType": "Microsoft.Storage.BlobCreated", "subject": subject, "data": {"contentLength": 3}}
-    return base64.b64encode(json.dumps(told).encode()).decode()
+    body = {"eventType": "Microsoft.Storage.BlobCreated", "subject": subject, "data": {"contentLength": 3}}
+    return base64.b64encode(json.dumps(body).encode()).decode()
 
 
-def left(queue: Any) -> int:
+def count_messages(queue: Any) -> int:
     """Messages in the queue, hidden ones included."""
     return int(queue.get_queue_properties().approximate_message_count)
 
 
 def drain(count: int, outcome: AdvanceOutcome | None = CLEAN, trigger: StorageQueueTrigger | None = None) -> list[Any]:
     """The first `count` raw events of the stream, each advanced with `outcome` (None: never advanced)."""
-    made = trigger or StorageQueueTrigger(QUEUE_CONN_ID)
+    watcher = trigger or StorageQueueTrigger(QUEUE_CONN_ID)
 
     async def work() -> list[Any]:
-        producer = made.create_shared_stream_producer(made.serialize()[1])
+        producer = watcher.create_shared_stream_producer(watcher.serialize()[1])
         stream = producer.open_stream()
-        found: list[Any] = []
+        events: list[Any] = []
         try:
-            while len(found) < count:
+            while len(events) < count:
                 raw, payload = await anext(stream)
-                found.append(raw)
+                events.append(raw)
                 if outcome is not None:
                     await producer.advance([AdvanceItem(payload, outcome)])
         finally:
             await stream.aclose()  # type: ignore[attr-defined]
             await producer.aclose()
-        return found
+        return events
 
     return asyncio.run(asyncio.wait_for(work(), 20))
 
 
-class TestWhatWakes:
-    def test_tells_which_blobs(self, queue: Any) -> None:
+class TestAWakeUp:
+    def test_lists_the_blobs(self, queue: Any) -> None:
         queue.send_message(event())
         assert drain(1) == [[SUBJECT]]
 
@@ -91,26 +91,26 @@ class TestWhatWakes:
             pytest.param("", id="empty"),
         ],
     )
-    def test_also_an_unreadable_message_and_it_does_not_stay(self, queue: Any, content: str) -> None:
-        """A message only says "look": what cannot be read is still a reason to, once."""
+    def test_comes_from_an_unreadable_message_too_which_is_deleted(self, queue: Any, content: str) -> None:
+        """A message only says that something changed, so an unreadable one wakes Airflow too, once."""
         queue.send_message(content)
         queue.send_message(event())
         (batch,) = drain(1)
         assert sorted(batch) == sorted(["unreadable message", SUBJECT])
-        assert left(queue) == 0
+        assert count_messages(queue) == 0
 
-    def test_takes_many_at_once(self, queue: Any) -> None:
+    def test_covers_many_messages_at_once(self, queue: Any) -> None:
         for n in range(BATCH + 3):
             queue.send_message(event(f"blob {n}"))
         first, second = drain(2)
         assert (len(first), len(second)) == (BATCH, 3)
         assert {*first, *second} == {f"blob {n}" for n in range(BATCH + 3)}
 
-    def test_comes_later_too(self, queue: Any) -> None:
+    def test_comes_from_a_later_message(self, queue: Any) -> None:
         async def work() -> Any:
             waiting = asyncio.ensure_future(anext(StorageQueueTrigger(QUEUE_CONN_ID).run()))
             await asyncio.sleep(0.3)
-            assert not waiting.done(), "an empty queue wakes nobody"
+            assert not waiting.done(), "an empty queue fires no event"
             await asyncio.to_thread(queue.send_message, event())
             return await waiting
 
@@ -124,23 +124,23 @@ class TestAMessage:
             pytest.param(CLEAN, 0, id="deleted-when-stored"),
             pytest.param(None, 1, id="kept-when-the-triggerer-died"),
             pytest.param(AdvanceOutcome(acked=1, failed=1), 1, id="kept-when-one-of-two-failed"),
-            pytest.param(AdvanceOutcome(acked=0, failed=0), 1, id="kept-when-nobody-heard"),
+            pytest.param(AdvanceOutcome(acked=0, failed=0), 1, id="kept-without-a-subscriber"),
             pytest.param(AdvanceOutcome(acked=0, failed=0, rejected=1), 1, id="kept-when-rejected"),
         ],
     )
     def test_is(self, queue: Any, outcome: AdvanceOutcome | None, stays: int) -> None:
         queue.send_message(event())
         drain(1, outcome)
-        assert left(queue) == stays
+        assert count_messages(queue) == stays
 
-    def test_that_was_kept_comes_again(self, queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_that_was_kept_is_delivered_again(self, queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(storage_queue, "HIDDEN", 1)
         queue.send_message(event())
         drain(1, outcome=None)
         assert drain(1) == [[SUBJECT]]
-        assert left(queue) == 0
+        assert count_messages(queue) == 0
 
-    def test_that_somebody_else_deleted_is_no_error(self, queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_that_is_deleted_already_is_no_error(self, queue: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         queue.send_message(event())
 
         async def work() -> None:
@@ -174,11 +174,11 @@ class TestInTheTriggerer:
                 assert await anext(stream) == TriggerEvent({"blobs": [SUBJECT]})
                 seqs.append(manager.bind_pending_event(trigger_id=n, key=key))
                 going_on.append(asyncio.ensure_future(anext(stream)))
-            counts.append(await asyncio.to_thread(left, queue))
+            counts.append(await asyncio.to_thread(count_messages, queue))
             for seq in seqs:
                 manager.confirm_persisted([seq])
                 await asyncio.sleep(0.5)
-                counts.append(await asyncio.to_thread(left, queue))
+                counts.append(await asyncio.to_thread(count_messages, queue))
             for waiting in going_on:
                 waiting.cancel()
             await manager.stop_all()
@@ -190,6 +190,6 @@ class TestInTheTriggerer:
         assert StorageQueueTrigger("a").shared_stream_key() != StorageQueueTrigger("b").shared_stream_key()
 
     def test_models_watch_the_same_queue(self) -> None:
-        """One message is to wake all of them: Airflow keeps equal triggers as one."""
+        """One message wakes all of them: Airflow stores equal triggers once."""
         stored = {model: assets_of(model).noticed.watchers[0].trigger.serialize() for model in ("churn", "margin")}
         assert stored["churn"] == stored["margin"]

@@ -1,4 +1,4 @@
-"""Who may answer, and what counts as a rejection: looked up again after the answer, whatever the API server let through."""
+"""Who may answer, and what counts as a rejection. The role is checked again after the answer, whatever the API server allows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskAwaitingInput
 
 from mlops.tasks import approval
-from mlops.tasks.approval import RoleApprovalOperator, people
+from mlops.tasks.approval import RoleApprovalOperator, users_with
 
 ROLES = {"ml-approvers": ["alice", "bob"], "others": ["victor"], "empty": []}
 QUESTION = {"roles": ["ml-approvers"], "hours": 24, "subject": "version 7?", "body": "{{ not.rendered }}"}
@@ -39,16 +39,20 @@ def test_without_roles_nobody_is_asked(question: Any) -> None:
     assert task(question).execute({}) is None
 
 
-def test_those_with_the_role_are_asked_as_long_as_the_config_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict[str, Any] = {}
+def test_people_with_the_role_are_asked_for_as_long_as_the_config_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    question: dict[str, Any] = {}
     monkeypatch.setattr(
-        "airflow.providers.standard.operators.hitl.upsert_hitl_detail", lambda **given: asked.update(given)
+        "airflow.providers.standard.operators.hitl.upsert_hitl_detail", lambda **details: question.update(details)
     )
     with pytest.raises(TaskAwaitingInput) as waits:
         task().execute({"task_instance": type("Ti", (), {"id": "1"})()})
-    assert [user["id"] for user in asked["assigned_users"]] == ["alice", "bob"]
-    assert (asked["defaults"], asked["subject"], asked["body"]) == (["Reject"], "version 7?", "{{ not.rendered }}")
-    assert list(asked["params"]) == ["comment"]
+    assert [user["id"] for user in question["assigned_users"]] == ["alice", "bob"]
+    assert (question["defaults"], question["subject"], question["body"]) == (
+        ["Reject"],
+        "version 7?",
+        "{{ not.rendered }}",
+    )
+    assert list(question["params"]) == ["comment"]
     assert waits.value.timeout is not None
     assert waits.value.timeout.total_seconds() == 24 * 3600
 
@@ -62,11 +66,11 @@ def test_those_with_the_role_are_asked_as_long_as_the_config_says(monkeypatch: p
             id="rejected-with-a-comment",
         ),
         pytest.param(
-            answer("victor"), False, "victor", "victor approved it and has not the role ml-approvers",
+            answer("victor"), False, "victor", "victor approved it and does not have the role ml-approvers",
             id="approved-by-somebody-without-the-role",
         ),
         pytest.param(
-            answer("victor", "Reject"), False, "victor", "victor rejected it and has not the role ml-approvers",
+            answer("victor", "Reject"), False, "victor", "victor rejected it and does not have the role ml-approvers",
             id="rejected-by-somebody-without-the-role",
         ),
         pytest.param(
@@ -79,10 +83,10 @@ def test_those_with_the_role_are_asked_as_long_as_the_config_says(monkeypatch: p
         ),
     ],
 )  # fmt: skip
-def test_what_an_answer_comes_to(event: dict[str, Any], approved: bool, person: str | None, why: str) -> None:
-    told = task().execute_complete({}, event)
-    assert (told["approved"], told["person"], told["reasons"]) == (approved, person, [why])
-    assert told["at"] == "2026-11-03T10:00:00+00:00"
+def test_the_result_of_an_answer(event: dict[str, Any], approved: bool, person: str | None, why: str) -> None:
+    result = task().execute_complete({}, event)
+    assert (result["approved"], result["person"], result["reasons"]) == (approved, person, [why])
+    assert result["at"] == "2026-11-03T10:00:00+00:00"
 
 
 def test_an_option_that_was_not_offered_is_refused() -> None:
@@ -90,20 +94,20 @@ def test_an_option_that_was_not_offered_is_refused() -> None:
         task().execute_complete({}, answer("alice", "Maybe"))
 
 
-@pytest.mark.parametrize("roles", [["empty"], ["ml-aprovers"]], ids=["a-role-of-nobody", "a-role-that-is-not-known"])
-def test_nobody_with_the_role_fails_instead_of_asking_everybody(roles: list[str]) -> None:
-    """Airflow lets everybody answer when no user is named."""
+@pytest.mark.parametrize("roles", [["empty"], ["ml-aprovers"]], ids=["a-role-without-users", "an-unknown-role"])
+def test_a_role_without_users_fails_instead_of_asking_everybody(roles: list[str]) -> None:
+    """Airflow lets everybody answer when the task names no user."""
     with pytest.raises(AirflowFailException, match="names nobody with the role"):
-        people(roles)
+        users_with(roles)
 
 
 @pytest.mark.parametrize("extra", [{}, {"roles": ["alice"]}, {"roles": {"ml-approvers": "alice"}}])
-def test_a_connection_that_cannot_be_read_is_told(monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any]) -> None:
+def test_a_malformed_connection_is_reported(monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any]) -> None:
     monkeypatch.setenv("AIRFLOW_CONN_APPROVERS", json.dumps({"conn_type": "generic", "extra": extra}))
     with pytest.raises(AirflowFailException, match="its extra must be"):
-        people(["ml-approvers"])
+        users_with(["ml-approvers"])
 
 
 def test_several_roles_are_one_list() -> None:
-    assert people(["ml-approvers", "others"]) == ["alice", "bob", "victor"]
+    assert users_with(["ml-approvers", "others"]) == ["alice", "bob", "victor"]
     assert approval.CONN_ID == "approvers"

@@ -1,4 +1,4 @@
-"""The warm cluster forks safely: every library it preloads works in its forks, again and again."""
+"""The warm cluster forks safely: every preloaded library works in its forks, repeatedly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from standins.compute.pool import Compute, Work, pool
+from standins.compute.pool import Compute
+from standins.compute.work import Status, Work
 from standins.core.cloud import Cloud, Settings
 
 USES = {
@@ -74,20 +75,20 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compute]:
         cloud = Cloud(
             Settings(tmp_path_factory.mktemp("state"), 1, 2, *"tcsudak", "http://127.0.0.1:9/a", "http://127.0.0.1:9/a")
         )
-        made = cloud.one(Compute)
-        made.start()
+        compute = cloud.shared(Compute)
+        compute.start()
         deadline = time.monotonic() + 120
-        while not made.is_warm:
-            assert time.monotonic() < deadline, (made.folder.parent / "warm.log").read_text()
+        while not compute.is_warm:
+            assert time.monotonic() < deadline, (compute.folder.parent / "warm.log").read_text()
             time.sleep(0.1)
-        yield made
+        yield compute
         cloud.close()
 
 
-def finish(made: Compute, run: str, seconds: float = 60) -> pool.Status:
+def finish(compute: Compute, run: str, seconds: float = 60) -> Status:
     deadline = time.monotonic() + seconds
-    while (status := made.status(run)).state != "ended":
-        assert time.monotonic() < deadline, f"{run} hangs: {made.output(run).decode()}"
+    while (status := compute.status(run)).state != "ended":
+        assert time.monotonic() < deadline, f"{run} hangs: {compute.output(run).decode()}"
         time.sleep(0.01)
     return status
 
@@ -132,7 +133,7 @@ def test_forks_draw_different_random_numbers_and_file_names(warm: Compute, tmp_p
     assert not set(drawn[0]) & set(drawn[1])
 
 
-def test_a_fork_sees_nothing_of_the_stand_in(warm: Compute, tmp_path: Path) -> None:
+def test_a_fork_has_no_modules_streams_or_session_of_the_server(warm: Compute, tmp_path: Path) -> None:
     path = tmp_path / "look.py"
     path.write_text(
         "import os, sys\n"

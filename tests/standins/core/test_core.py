@@ -1,26 +1,16 @@
-"""State, ledger, errors and the process itself: what every stand-in is built on."""
+"""Documents, ledger and settings: the base of every stand-in."""
 
 from __future__ import annotations
 
-import json
-import signal
-import socket
-import ssl
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
-from cryptography import x509
 
 from standins.core.cloud import Settings, SettingsError
 from standins.core.database import Database
 from standins.core.documents import Documents
 from standins.core.ledger import Ledger
-from standins.server import certificates
 
 
 @pytest.fixture
@@ -29,16 +19,16 @@ def database(tmp_path: Path) -> Database:
 
 
 class TestDocuments:
-    def test_what_is_not_there_is_none(self, database: Database) -> None:
+    def test_a_missing_document_is_none(self, database: Database) -> None:
         assert Documents(database).get("run", "1") is None
 
-    def test_create_leaves_what_is_there(self, database: Database) -> None:
+    def test_create_does_not_change_an_existing_document(self, database: Database) -> None:
         documents = Documents(database)
         assert documents.create("run", "1", {"n": 1})
         assert not documents.create("run", "1", {"n": 2})
         assert documents.get("run", "1") == {"n": 1}
 
-    def test_update_of_nothing_names_it(self, database: Database) -> None:
+    def test_update_of_a_missing_document_names_it(self, database: Database) -> None:
         with pytest.raises(KeyError, match="no run 7"):
             Documents(database).update("run", "7", lambda doc: doc)
 
@@ -87,7 +77,7 @@ class TestDocuments:
 
 
 class TestLedger:
-    def test_a_repeated_request_points_at_the_first(self, database: Database) -> None:
+    def test_a_repeated_request_refers_to_the_first(self, database: Database) -> None:
         ledger = Ledger(database)
         first = ledger.record("databricks", "submit", "features", "k1", "r1", {"a": 1}, asked_by="c")
         again = ledger.record("databricks", "submit", "features", "k1", "r1", {"a": 1}, first=first)
@@ -115,96 +105,3 @@ class TestSettings:
     def test_every_missing_variable_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match=r"STANDINS_CLIENT_SECRET.*AZURE_STORAGE_QUEUE_ENDPOINT"):
             Settings.from_environment(tmp_path, 1, 2, {"STANDINS_TENANT_ID": "t"})
-
-
-class TestCertificates:
-    def test_the_authority_stays_and_a_bad_leaf_is_made_anew(self, tmp_path: Path) -> None:
-        ca, leaf, key = certificates.ensure(tmp_path)
-        before, leaf_before = ca.read_bytes(), leaf.read_bytes()
-        assert certificates.ensure(tmp_path)[1].read_bytes() == leaf_before
-        key.unlink()
-        certificates.ensure(tmp_path)
-        assert ca.read_bytes() == before
-        assert leaf.read_bytes() != leaf_before
-
-    def test_keys_are_for_their_owner_only(self, tmp_path: Path) -> None:
-        certificates.ensure(tmp_path)
-        for name in ("ca-key.pem", "server-key.pem"):
-            assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
-
-    def test_the_authority_can_sign_for_these_names_only(self, tmp_path: Path) -> None:
-        ca = x509.load_pem_x509_certificate(certificates.ensure(tmp_path)[0].read_bytes())
-        names = ca.extensions.get_extension_for_class(x509.NameConstraints)
-        assert names.critical
-        allowed = [name.value for name in names.value.permitted_subtrees or []]
-        assert "management.azure.com" in allowed
-        assert "pypi.org" not in allowed
-
-
-class TestProcess:
-    def test_health(self, bare_cloud: Any) -> None:
-        with bare_cloud.http() as http:
-            assert http.get("/health").json() == {"status": "ok"}
-
-    @pytest.mark.parametrize(
-        ("method", "path"),
-        [
-            pytest.param("GET", "/no/such/path", id="unknown-path"),
-            pytest.param("DELETE", "/health", id="unknown-method-of-a-known-path"),
-            pytest.param("PROPFIND", "/health", id="unheard-of-method"),
-        ],
-    )
-    def test_what_is_not_implemented_says_so(self, bare_cloud: Any, method: str, path: str) -> None:
-        with bare_cloud.http() as http:
-            answer = http.request(method, path)
-        assert answer.status_code == 501
-        message = f"{method} {path} is not implemented by this stand-in"
-        assert answer.json() == {"error": {"code": "NotImplemented", "message": message}}
-
-    def test_the_certificate_passes_a_strict_check(self, bare_cloud: Any) -> None:
-        context = ssl.create_default_context(cafile=str(bare_cloud.ca))
-        context.verify_flags |= ssl.VERIFY_X509_STRICT  # what Python 3.13 does by default
-        with (
-            socket.create_connection(("127.0.0.1", bare_cloud.port), timeout=5) as raw,
-            context.wrap_socket(raw, server_hostname="management.azure.com") as secure,
-        ):
-            assert secure.version() == "TLSv1.3"
-
-    def test_without_the_authority_nobody_trusts_it(self, bare_cloud: Any) -> None:
-        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
-            httpx.get(f"{bare_cloud.url}/health", trust_env=False)
-
-    def test_the_ledger_is_a_page_for_people(self, bare_cloud: Any) -> None:
-        with bare_cloud.http() as http:
-            answer = http.get("/ledger")
-        assert answer.headers["content-type"].startswith("text/html")
-        assert "<table>" in answer.text
-
-    def test_sigterm_stops_everything_soon(self, standins_of: Callable[..., Any], nowhere: Any) -> None:
-        cloud = standins_of(nowhere)
-        idle = socket.create_connection(("127.0.0.1", cloud.proxy_port))  # an open tunnel must not hold it up
-        began = time.monotonic()
-        assert cloud.stop(signal.SIGTERM) == 0
-        assert time.monotonic() - began < 20  # an open tunnel has no end of its own
-        idle.close()
-
-    def test_a_taken_port_is_named(self, standins_of: Callable[..., Any], nowhere: Any, bare_cloud: Any) -> None:
-        cloud = standins_of(nowhere)
-        cloud.stop()
-        cloud.port = bare_cloud.port
-        with pytest.raises(RuntimeError, match=f"{bare_cloud.port} cannot be listened on"):
-            cloud.start()
-
-    def test_what_was_signed_before_a_kill_is_good_after_it(
-        self, standins_of: Callable[..., Any], nowhere: Any
-    ) -> None:
-        cloud = standins_of(nowhere)
-        token, ca = cloud.token(), cloud.ca.read_bytes()
-        cloud.stop(signal.SIGKILL)
-        cloud.start()
-        with cloud.http() as http:
-            headers = {"Authorization": f"Bearer {token}"}
-            answer = http.get("/subscriptions?api-version=2022-12-01", headers=headers)
-        assert answer.status_code == 200
-        assert cloud.ca.read_bytes() == ca
-        assert json.loads((cloud.state / "address.json").read_text())["port"] == cloud.port

@@ -1,4 +1,4 @@
-"""The Copy activity beyond the ingest pipeline: Delta tables, dependencies, flat memory, storage that fails."""
+"""The Copy activity beyond the ingest pipeline: Delta tables, dependencies, constant memory, storage that fails."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class Api:
         self.http.headers["Authorization"] = f"Bearer {cloud.token()}"
 
     def __call__(self, method: str, path: str, body: Json | None = None) -> Json:
-        answer = self.http.request(method, f"{FACTORY}{path}?api-version=2018-06-01", json=body)
-        assert answer.status_code == 200, answer.text
-        found: Json = answer.json() if answer.content else {}
-        return found
+        response = self.http.request(method, f"{FACTORY}{path}?api-version=2018-06-01", json=body)
+        assert response.status_code == 200, response.text
+        body: Json = response.json() if response.content else {}
+        return body
 
     def start(self, pipeline: str, parameters: Json | None = None) -> str:
         return str(self("POST", f"/pipelines/{pipeline}/createRun", parameters or {})["runId"])
@@ -62,13 +62,13 @@ class Api:
 
 @pytest.fixture
 def api(cloud: Any) -> Iterator[Api]:
-    made = Api(cloud)
-    made("PUT", "", {"location": "westeurope"})
+    api = Api(cloud)
+    api("PUT", "", {"location": "westeurope"})
     for folder, collection in (("linkedService", "linkedservices"), ("dataset", "datasets"), ("pipeline", "pipelines")):
         for file in sorted((JSON / folder).glob("*.json")):
-            made("PUT", f"/{collection}/{file.stem}", json.loads(file.read_text()))
-    yield made
-    made.http.close()
+            api("PUT", f"/{collection}/{file.stem}", json.loads(file.read_text()))
+    yield api
+    api.http.close()
 
 
 def ingest(table: str) -> Json:
@@ -95,8 +95,8 @@ class TestDelta:
         return table
 
     def rows(self, api: Api, table: str) -> list[Json]:
-        found = DeltaTable(f"az://lake/raw/{table}", storage_options=api.cloud.account.delta_options())
-        rows: list[Json] = found.to_pyarrow_table().sort_by("id").to_pylist()
+        delta_table = DeltaTable(f"az://lake/raw/{table}", storage_options=api.cloud.account.delta_options())
+        rows: list[Json] = delta_table.to_pyarrow_table().sort_by("id").to_pylist()
         return rows
 
     def test_files_of_different_columns_become_one_table(self, api: Api, pipeline: str) -> None:
@@ -116,7 +116,7 @@ class TestDelta:
             api.run(pipeline, ingest(pipeline))
         assert [row["id"] for row in self.rows(api, pipeline)] == ["1", "1"]
 
-    def test_a_copy_taken_up_again_adds_nothing(self, account: Any, tmp_path: Path) -> None:
+    def test_a_resumed_copy_adds_no_rows(self, account: Any, tmp_path: Path) -> None:
         for name in ("landing", "lake"):
             account.container(name)
         account.container("landing").upload_blob("t/a.csv", b"id\n1\n2\n")
@@ -144,17 +144,19 @@ class TestDelta:
 
 class TestDependencies:
     def waits(self, api: Api, name: str, activities: list[tuple[str, Json, Json]]) -> tuple[Json, dict[str, Json]]:
-        made = [
+        definitions = [
             {
                 "name": activity,
                 "type": "Wait",
                 "typeProperties": inner,
-                "dependsOn": [{"activity": on, "dependencyConditions": [how]} for on, how in needs.items()],
+                "dependsOn": [
+                    {"activity": on, "dependencyConditions": [condition]} for on, condition in depends_on.items()
+                ],
             }
-            for activity, inner, needs in activities
+            for activity, inner, depends_on in activities
         ]
         parameters = {"zero": {"type": "Int", "defaultValue": 0}, "bad": {"type": "String", "defaultValue": "x"}}
-        api("PUT", f"/pipelines/{name}", {"properties": {"activities": made, "parameters": parameters}})
+        api("PUT", f"/pipelines/{name}", {"properties": {"activities": definitions, "parameters": parameters}})
         return api.run(name)
 
     def test_in_order(self, api: Api, table: str) -> None:
@@ -162,7 +164,7 @@ class TestDependencies:
         assert run["status"] == "Succeeded"
         assert ended["a"]["activityRunEnd"] <= ended["b"]["activityRunStart"]
 
-    def test_what_needed_a_success_is_skipped_after_a_failure(self, api: Api, table: str) -> None:
+    def test_activities_that_need_a_success_are_skipped_after_a_failure(self, api: Api, table: str) -> None:
         chain = [("a", BAD, {}), ("b", GOOD, {"a": "Succeeded"}), ("c", GOOD, {"b": "Succeeded"})]
         run, ended = self.waits(api, table, chain)
         assert run["status"] == "Failed"
@@ -173,16 +175,16 @@ class TestDependencies:
             "c": "Skipped",
         }
 
-    def test_a_failure_that_is_handled_is_none(self, api: Api, table: str) -> None:
+    def test_a_run_with_a_handled_failure_succeeds(self, api: Api, table: str) -> None:
         run, ended = self.waits(api, table, [("a", BAD, {}), ("b", GOOD, {"a": "Failed"})])
         assert (run["status"], ended["b"]["status"]) == ("Succeeded", "Succeeded")
 
-    def test_completed_follows_both(self, api: Api, table: str) -> None:
+    def test_completed_is_met_by_a_failure(self, api: Api, table: str) -> None:
         _, ended = self.waits(api, table, [("a", BAD, {}), ("b", GOOD, {"a": "Completed"})])
         assert ended["b"]["status"] == "Succeeded"
 
 
-def test_memory_stays_flat_on_a_large_file(api: Api, table: str) -> None:
+def test_memory_stays_constant_for_a_large_file(api: Api, table: str) -> None:
     line = b",".join(b"value of column %d" % n for n in range(10)) + b"\n"
     header = b",".join(b"c%d" % n for n in range(10)) + b"\n"
     rows = 1_000_000
@@ -206,7 +208,7 @@ def test_memory_stays_flat_on_a_large_file(api: Api, table: str) -> None:
     assert peak - before < 150e6
 
 
-def test_a_container_that_is_not_there_fails_with_its_reason(
+def test_a_missing_container_fails_the_run_with_the_reason(
     standins_of: Callable[..., Any], account: Any, table: str
 ) -> None:
     api = Api(standins_of(account))

@@ -13,25 +13,25 @@ FACTORY = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/rg/providers/Microsoft.
 
 @pytest.fixture
 def pipeline(bare_cloud: Any, table: str) -> Callable[..., str]:
-    """Deploys a pipeline of Wait activities, each with its seconds; gives its name."""
+    """Deploys a pipeline of Wait activities with the given seconds; returns its name."""
 
     def deploy(*seconds: Any) -> str:
         activities = [
             {
                 "name": f"hold_{n}",
                 "type": "Wait",
-                "typeProperties": {"waitTimeInSeconds": wanted},
+                "typeProperties": {"waitTimeInSeconds": duration},
                 "dependsOn": [{"activity": f"hold_{n - 1}", "dependencyConditions": ["Succeeded"]}] if n else [],
             }
-            for n, wanted in enumerate(seconds)
+            for n, duration in enumerate(seconds)
         ]
         parameters = {"run_key": {"type": "String", "defaultValue": ""}}
         body = {"properties": {"activities": activities, "parameters": parameters}}
         with bare_cloud.http() as http:
             headers = {"Authorization": f"Bearer {bare_cloud.token()}"}
             for path, definition in (("", {"location": "westeurope"}), (f"/pipelines/{table}", body)):
-                address = f"{FACTORY}{path}?api-version=2018-06-01"
-                http.put(address, json=definition, headers=headers).raise_for_status()
+                url = f"{FACTORY}{path}?api-version=2018-06-01"
+                http.put(url, json=definition, headers=headers).raise_for_status()
         return table
 
     return deploy

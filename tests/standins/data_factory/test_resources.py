@@ -26,19 +26,19 @@ def definition(path: str) -> Json:
 
 @pytest.fixture
 def call(bare_cloud: Any) -> Callable[..., Any]:
-    """Calls the management API below the factory, which is there with all definitions of include/datafactory."""
+    """Calls the management API of a factory that has all definitions of include/datafactory."""
     headers = {"Authorization": f"Bearer {bare_cloud.token()}"}
 
     def request(method: str, path: str, body: Json | None = None, version: str = "2018-06-01", **more: str) -> Any:
         with bare_cloud.http() as http:
-            address = path if path.startswith("/subscriptions") else f"{FACTORY}{path}"
-            return http.request(method, f"{address}?api-version={version}", json=body, headers=headers | more)
+            url = path if path.startswith("/subscriptions") else f"{FACTORY}{path}"
+            return http.request(method, f"{url}?api-version={version}", json=body, headers=headers | more)
 
     request("PUT", "", {"location": "westeurope"})
     for folder, collection in (("linkedService", "linkedservices"), ("dataset", "datasets"), ("pipeline", "pipelines")):
         for file in sorted((JSON / folder).glob("*.json")):
-            answer = request("PUT", f"/{collection}/{file.stem}", json.loads(file.read_text()))
-            assert answer.status_code == 200, answer.text
+            response = request("PUT", f"/{collection}/{file.stem}", json.loads(file.read_text()))
+            assert response.status_code == 200, response.text
     return request
 
 
@@ -57,7 +57,7 @@ COPY: list[str | int] = [*FIRST, "typeProperties"]
 
 
 @pytest.mark.parametrize(
-    ("path", "keys", "value", "what"),
+    ("path", "keys", "value", "feature"),
     [
         pytest.param("pipeline/ingest", [*FIRST, "type"], "ForEach", "activity type 'ForEach'", id="activity-type"),
         pytest.param("pipeline/ingest", ["concurrency"], 1, "property 'concurrency'", id="pipeline-property"),
@@ -98,16 +98,18 @@ COPY: list[str | int] = [*FIRST, "typeProperties"]
         pytest.param("linkedService/storage", ["type"], "Sftp", "linked service type 'Sftp'", id="linked-service"),
     ],
 )
-def test_not_implemented(call: Callable[..., Any], path: str, keys: list[str | int], value: Any, what: str) -> None:
+def test_an_unsupported_definition_is_not_implemented(
+    call: Callable[..., Any], path: str, keys: list[str | int], value: Any, feature: str
+) -> None:
     collection = {"pipeline": "pipelines", "dataset": "datasets", "linkedService": "linkedservices"}
-    answer = call("PUT", f"/{collection[path.partition('/')[0]]}/x", changed(f"{path}.json", keys, value))
-    assert answer.status_code == 501
-    assert answer.json()["error"]["code"] == "NotImplemented"
-    assert what in answer.json()["error"]["message"]
+    response = call("PUT", f"/{collection[path.partition('/')[0]]}/x", changed(f"{path}.json", keys, value))
+    assert response.status_code == 501
+    assert response.json()["error"]["code"] == "NotImplemented"
+    assert feature in response.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
-    ("keys", "value", "told"),
+    ("keys", "value", "message"),
     [
         pytest.param(
             [*FIRST, "inputs", 0, "referenceName"], "nothing", "invalid reference 'nothing'", id="unknown-dataset"
@@ -139,20 +141,22 @@ def test_not_implemented(call: Callable[..., Any], path: str, keys: list[str | i
         ),
     ],
 )
-def test_refused_as_the_service_does(call: Callable[..., Any], keys: list[str | int], value: Any, told: str) -> None:
-    answer = call("PUT", "/pipelines/x", changed("pipeline/ingest.json", keys, value))
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "BadRequest")
-    assert told in answer.json()["error"]["message"]
+def test_an_invalid_definition_is_refused_as_by_the_service(
+    call: Callable[..., Any], keys: list[str | int], value: Any, message: str
+) -> None:
+    response = call("PUT", "/pipelines/x", changed("pipeline/ingest.json", keys, value))
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "BadRequest")
+    assert message in response.json()["error"]["message"]
 
 
 class TestResources:
-    def test_a_factory_that_is_not_there(self, call: Callable[..., Any]) -> None:
-        answer = call("GET", FACTORY.replace("/adf", "/other"))
-        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "ResourceNotFound")
+    def test_an_unknown_factory(self, call: Callable[..., Any]) -> None:
+        response = call("GET", FACTORY.replace("/adf", "/other"))
+        assert (response.status_code, response.json()["error"]["code"]) == (404, "ResourceNotFound")
 
     def test_another_subscription(self, call: Callable[..., Any]) -> None:
-        answer = call("GET", FACTORY.replace(SUBSCRIPTION, "0000"))
-        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "SubscriptionNotFound")
+        response = call("GET", FACTORY.replace(SUBSCRIPTION, "0000"))
+        assert (response.status_code, response.json()["error"]["code"]) == (404, "SubscriptionNotFound")
 
     @pytest.mark.parametrize(
         ("version", "code"),
@@ -162,26 +166,26 @@ class TestResources:
         ],
     )
     def test_api_version(self, call: Callable[..., Any], version: str, code: str) -> None:
-        answer = call("GET", "/pipelines", version=version)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (400, code)
+        response = call("GET", "/pipelines", version=version)
+        assert (response.status_code, response.json()["error"]["code"]) == (400, code)
 
-    def test_what_was_put_is_there(self, call: Callable[..., Any]) -> None:
+    def test_get_returns_the_stored_definition(self, call: Callable[..., Any]) -> None:
         doc = call("GET", "/pipelines/ingest").json()
         assert doc["properties"] == definition("pipeline/ingest.json")["properties"]
         assert doc["id"] == f"{FACTORY}/pipelines/ingest"
         assert doc["type"] == "Microsoft.DataFactory/factories/pipelines"
 
-    def test_an_etag_holds_as_long_as_nothing_changes(self, call: Callable[..., Any]) -> None:
+    def test_an_etag_stays_until_the_definition_changes(self, call: Callable[..., Any]) -> None:
         etag = call("GET", "/datasets/csv_files").json()["etag"]
         assert call("PUT", "/datasets/csv_files", definition("dataset/csv_files.json")).json()["etag"] == etag
         assert call("GET", "/datasets/csv_files", **{"If-None-Match": etag}).status_code == 304
         other = changed("dataset/csv_files.json", ["description"], "another")
         assert call("PUT", "/datasets/csv_files", other, **{"If-Match": "wrong"}).status_code == 412
 
-    def test_what_is_used_cannot_be_deleted(self, call: Callable[..., Any]) -> None:
-        answer = call("DELETE", "/datasets/csv_files")
-        assert answer.status_code == 400
-        assert "referenced by ingest" in answer.json()["error"]["message"]
+    def test_a_referenced_resource_cannot_be_deleted(self, call: Callable[..., Any]) -> None:
+        response = call("DELETE", "/datasets/csv_files")
+        assert response.status_code == 400
+        assert "referenced by ingest" in response.json()["error"]["message"]
 
     def test_deleting_twice_is_no_error(self, call: Callable[..., Any]) -> None:
         call("PUT", "/pipelines/gone", definition("pipeline/ingest.json"))
@@ -220,5 +224,5 @@ class TestExpressions:
             evaluate(text, self.SCOPE)
 
     def test_names(self) -> None:
-        found = list(expressions.names({"a": ["@concat(dataset().x, 'y')", "@{pipeline().RunId}"]}))
-        assert found == [("dataset", "x"), ("pipeline", "RunId")]
+        names = list(expressions.names({"a": ["@concat(dataset().x, 'y')", "@{pipeline().RunId}"]}))
+        assert names == [("dataset", "x"), ("pipeline", "RunId")]

@@ -18,14 +18,14 @@ from azure.core.exceptions import HttpResponseError, ResourceNotFoundError
 from azure.mgmt.datafactory import DataFactoryManagementClient
 from azure.mgmt.datafactory.models import RunQueryFilter
 
-from tests.support.cloud import CLIENT
-from tests.support.data_factory_client import DAY, JSON, WHERE, DataFactory, activities, connect, deploy, window
+from tests.support.cloud.data_factory_client import DAY, JSON, WHERE, DataFactory, activities, connect, deploy, window
+from tests.support.cloud.standins import CLIENT
 
-pytest_plugins = ["tests.support.data_factory_client"]
+pytest_plugins = ["tests.support.cloud.data_factory_client"]
 
 
 class TestBadFiles:
-    def test_ragged_rows_are_left_out_and_logged(self, factory: DataFactory) -> None:
+    def test_ragged_rows_are_skipped_and_logged(self, factory: DataFactory) -> None:
         factory.land("a.csv", b"id,amount\n1,10\n2\n3,30,3\n4,40\n")
         run, ended = factory.run()
         output = ended["copy_csv"].output
@@ -39,7 +39,7 @@ class TestBadFiles:
         assert f"source '{source}' with row number 3: found fewer columns" in log[0]["Message"]
         assert f"source '{source}' with row number 4: found more columns" in log[1]["Message"]
 
-    def test_an_empty_file_gives_no_rows_and_no_columns_but_its_own(self, factory: DataFactory) -> None:
+    def test_an_empty_file_has_no_rows_and_only_the_added_column(self, factory: DataFactory) -> None:
         factory.land("a.csv", b"")
         factory.land("b.jsonl", b"\n")
         run, ended = factory.run()
@@ -52,13 +52,13 @@ class TestBadFiles:
         }
 
     @pytest.mark.parametrize("content", [b"id,amount\n", b"id,amount", b"\xef\xbb\xbfid,amount\r\n"])
-    def test_a_header_alone_gives_its_columns(self, factory: DataFactory, content: bytes) -> None:
+    def test_a_file_with_only_a_header_has_its_columns(self, factory: DataFactory, content: bytes) -> None:
         factory.land("a.csv", content)
         factory.run()
         written = factory.bronze()[f"csv/{DAY}/a.parquet"]
         assert (written.num_rows, written.column_names) == (0, ["id", "amount", "_file"])
 
-    def test_a_truncated_parquet_file_fails_its_activity_alone(self, factory: DataFactory) -> None:
+    def test_a_truncated_parquet_file_fails_only_its_activity(self, factory: DataFactory) -> None:
         sink = io.BytesIO()
         pq.write_table(pa.table({"id": list(range(1000))}), sink)
         factory.land("a.parquet", sink.getvalue()[:-100])
@@ -73,10 +73,10 @@ class TestBadFiles:
         assert list(factory.bronze()) == [f"csv/{DAY}/b.parquet"]
 
     @pytest.mark.parametrize(
-        ("name", "content", "code", "told"),
+        ("name", "content", "code", "message"),
         [
             pytest.param("a.jsonl", b'{"id": 1}\n{"id": \n', "JsonInvalidDataFormat", "row number 2", id="broken-json"),
-            pytest.param("a.jsonl", b"[1, 2]\n", "JsonInvalidDataFormat", "found list", id="json-but-no-object"),
+            pytest.param("a.jsonl", b"[1, 2]\n", "JsonInvalidDataFormat", "found list", id="json-but-not-an-object"),
             pytest.param("a.jsonl", b'{"id": NaN}\n', "JsonInvalidDataFormat", "NaN", id="not-a-number"),
             pytest.param("a.csv", b"id,,x\n1,2,3\n", "DelimitedTextColumnNameNotAllowNull", "index 1", id="no-name"),
             pytest.param("a.csv", b"id,id\n1,2\n", "UserErrorDuplicateColumnName", "'id'", id="same-name-twice"),
@@ -84,20 +84,26 @@ class TestBadFiles:
                 "a.csv", b"id;x\n1;2\n", "ParquetInvalidColumnName", "another delimiter", id="wrong-delimiter"
             ),
             pytest.param("a.csv", b'id,x\n1,"2\n', "DelimitedTextBadDataDetected", "quote", id="quote-never-closed"),
-            pytest.param("a.csv", b'id\n1\n"2\n3\n', "DelimitedTextBadDataDetected", "quote", id="of-one-column"),
+            pytest.param(
+                "a.csv",
+                b'id\n1\n"2\n3\n',
+                "DelimitedTextBadDataDetected",
+                "quote",
+                id="quote-never-closed-in-one-column",
+            ),
             pytest.param("a.csv", b'"id,x\n1,2\n', "DelimitedTextBadDataDetected", "quote", id="quote-in-the-header"),
-            pytest.param("a.parquet", b"", "ParquetInvalidFile", "not a valid Parquet file", id="parquet-of-no-bytes"),
+            pytest.param("a.parquet", b"", "ParquetInvalidFile", "not a valid Parquet file", id="empty-parquet"),
         ],
     )
     def test_a_file_that_cannot_be_read_fails_with_its_name(
-        self, factory: DataFactory, name: str, content: bytes, code: str, told: str
+        self, factory: DataFactory, name: str, content: bytes, code: str, message: str
     ) -> None:
         factory.land(name, content)
         run, _ = factory.run()
         assert run.status == "Failed"
         assert f"ErrorCode={code}," in run.message
         assert f"landing/{factory.table}/{DAY}/{name}" in run.message
-        assert told in run.message
+        assert message in run.message
 
 
 class TestFormats:
@@ -142,7 +148,7 @@ class TestFormats:
 
 
 class TestFolders:
-    def test_one_day_takes_that_day_only(self, factory: DataFactory) -> None:
+    def test_a_run_for_one_day_copies_only_that_day(self, factory: DataFactory) -> None:
         factory.land("a.csv", b"id\n1\n", "1998-06-27")
         factory.land("a.csv", b"id\n2\n", DAY)
         _, ended = factory.run(DAY)
@@ -155,7 +161,7 @@ class TestFolders:
         factory.run("*")
         assert list(factory.bronze()) == ["csv/1998-06-27/a.parquet", f"csv/{DAY}/a.parquet"]
 
-    def test_no_file_at_all_is_success_with_no_rows(self, factory: DataFactory) -> None:
+    def test_without_files_the_run_succeeds_with_no_rows(self, factory: DataFactory) -> None:
         run, ended = factory.run()
         assert run.status == "Succeeded"
         assert {name: a.output["rowsCopied"] for name, a in ended.items()} == {
@@ -166,7 +172,7 @@ class TestFolders:
         }
         assert factory.bronze() == {}
 
-    def test_the_same_day_twice_gives_the_same_files(self, factory: DataFactory) -> None:
+    def test_a_repeated_day_writes_the_same_files(self, factory: DataFactory) -> None:
         factory.land("a.csv", b"id\n1\n")
         factory.run()
         before = factory.bronze()
@@ -175,7 +181,7 @@ class TestFolders:
 
 
 class TestRuns:
-    def test_the_ledger_has_who_what_key_and_outcome(self, factory: DataFactory) -> None:
+    def test_the_ledger_has_caller_subject_run_key_and_outcome(self, factory: DataFactory) -> None:
         key = f"key-{uuid.uuid4().hex}"
         factory.land("a.csv", b"id\n1\n2\n")
         run, _ = factory.run(key=key)
@@ -183,7 +189,7 @@ class TestRuns:
         assert (entry["remote_id"], entry["subject"], entry["asked_by"]) == (run.run_id, "adf-tests/ingest", CLIENT)
         assert (entry["outcome"], entry["detail"]) == ("Succeeded", "1 files, 2 rows copied, 0 skipped")
 
-    def test_a_run_has_a_page_for_people(self, factory: DataFactory) -> None:
+    def test_a_run_has_an_html_page(self, factory: DataFactory) -> None:
         factory.land("a.csv", b"id\n1\n")
         run, _ = factory.run(key="<key>")
         with factory.cloud.http() as http:
@@ -196,12 +202,12 @@ class TestRuns:
     def test_runs_are_found_by_pipeline_and_window(self, factory: DataFactory) -> None:
         key = f"key-{uuid.uuid4().hex}"
         run, _ = factory.run(key=key)
-        asked = window()
-        asked.filters = [RunQueryFilter(operand="PipelineName", operator="Equals", values_property=["ingest"])]
-        found = factory.client.pipeline_runs.query_by_factory(*WHERE, asked).value
-        assert [r.run_id for r in found if r.parameters["run_key"] == key] == [run.run_id]
-        asked.last_updated_before = datetime.now(UTC) - timedelta(minutes=59)
-        assert factory.client.pipeline_runs.query_by_factory(*WHERE, asked).value == []
+        query = window()
+        query.filters = [RunQueryFilter(operand="PipelineName", operator="Equals", values_property=["ingest"])]
+        runs = factory.client.pipeline_runs.query_by_factory(*WHERE, query).value
+        assert [r.run_id for r in runs if r.parameters["run_key"] == key] == [run.run_id]
+        query.last_updated_before = datetime.now(UTC) - timedelta(minutes=59)
+        assert factory.client.pipeline_runs.query_by_factory(*WHERE, query).value == []
 
     def test_an_ended_run_cannot_be_cancelled(self, factory: DataFactory) -> None:
         run, _ = factory.run()
@@ -209,7 +215,7 @@ class TestRuns:
             factory.client.pipeline_runs.cancel(*WHERE, run.run_id)
 
     @pytest.mark.parametrize(
-        ("parameters", "told"),
+        ("parameters", "message"),
         [
             pytest.param({"table": "t"}, "'folder' is not provided", id="missing"),
             pytest.param({"x": 1}, "do not correspond to any parameters defined in the pipeline: 'x'", id="unknown"),
@@ -220,24 +226,24 @@ class TestRuns:
             ),
         ],
     )
-    def test_bad_parameters_start_nothing(self, factory: DataFactory, parameters: dict[str, Any], told: str) -> None:
+    def test_bad_parameters_start_nothing(self, factory: DataFactory, parameters: dict[str, Any], message: str) -> None:
         before = len(factory.cloud.ledger())
-        with pytest.raises(HttpResponseError, match=told) as refused:
+        with pytest.raises(HttpResponseError, match=message) as refused:
             factory.client.pipelines.create_run(*WHERE, "ingest", parameters)
         assert refused.value.status_code == 400
         assert len(factory.cloud.ledger()) == before
 
-    def test_a_run_that_is_not_there(self, factory: DataFactory) -> None:
+    def test_an_unknown_run(self, factory: DataFactory) -> None:
         with pytest.raises(ResourceNotFoundError, match="pipeline run 'x' could not be found"):
             factory.client.pipeline_runs.get(*WHERE, "x")
 
-    def test_a_pipeline_that_is_not_there(self, factory: DataFactory) -> None:
+    def test_an_unknown_pipeline(self, factory: DataFactory) -> None:
         with pytest.raises(ResourceNotFoundError, match="does not exist"):
             factory.client.pipelines.create_run(*WHERE, "x")
 
 
 def slow_pipeline(client: DataFactoryManagementClient, seconds: int) -> str:
-    """A pipeline that waits, then copies csv; its name."""
+    """Deploy a pipeline that waits, then copies CSV files; returns its name."""
     definition = json.loads((JSON / "pipeline" / "ingest.json").read_text())["properties"]
     copy = next(a for a in definition["activities"] if a["name"] == "copy_csv")
     copy["dependsOn"] = [{"activity": "hold", "dependencyConditions": ["Succeeded"]}]
@@ -249,7 +255,7 @@ def slow_pipeline(client: DataFactoryManagementClient, seconds: int) -> str:
 
 
 class TestInterruption:
-    def test_cancel_while_waiting_starts_nothing_more(self, factory: DataFactory) -> None:
+    def test_cancel_during_a_wait_starts_no_further_activity(self, factory: DataFactory) -> None:
         name = slow_pipeline(factory.client, 60)
         parameters = {"table": factory.table, "folder": DAY, "copy_log": "l", "run_key": "k"}
         run_id = factory.client.pipelines.create_run(*WHERE, name, parameters).run_id
@@ -259,7 +265,7 @@ class TestInterruption:
         ended = activities(factory.client, run_id)
         assert {name: a.status for name, a in ended.items()} == {"hold": "Cancelled"}
 
-    def test_cancel_in_the_middle_of_a_copy(self, factory: DataFactory) -> None:
+    def test_cancel_during_a_copy(self, factory: DataFactory) -> None:
         row = json.dumps({f"column{n}": f"value {n}" for n in range(20)}).encode() + b"\n"
         factory.land("big.jsonl", row * 150_000)  # seconds of work
         run_id = factory.start()
@@ -276,7 +282,7 @@ class TestInterruption:
         assert entry["outcome"] == "Cancelled"
 
     @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-    def test_a_run_goes_on_after_a_restart(
+    def test_a_run_resumes_after_a_restart(
         self,
         standins_of: Callable[..., Any],
         account: Any,

@@ -17,7 +17,7 @@ from airflow.providers.databricks.operators.databricks import DatabricksSubmitRu
 from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
 from airflow.sdk.exceptions import AirflowException, TaskDeferred
 
-from tests.support.cloud import DATABRICKS_TOKEN, Account, Standins
+from tests.support.cloud.standins import DATABRICKS_TOKEN, Account, Standins
 
 CONN = "databricks_default"
 
@@ -35,19 +35,19 @@ def databricks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standins]:
 def connection(databricks: Standins, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in databricks.client_variables().items():
         monkeypatch.setenv(name, value)
-    # aiohttp reads SSL_CERT_FILE when it is imported, which in a triggerer is after it is set and here is before.
+    # aiohttp reads SSL_CERT_FILE at import: a triggerer sets it before the import, this test after it.
     context = ssl.create_default_context(cafile=str(databricks.ca))
     monkeypatch.setattr("aiohttp.connector._SSL_CONTEXT_VERIFIED", context)
-    told = {
+    settings = {
         "conn_type": "databricks", "host": "127.0.0.1", "schema": "https", "port": databricks.port,
         "password": DATABRICKS_TOKEN,
     }  # fmt: skip
-    monkeypatch.setenv("AIRFLOW_CONN_DATABRICKS_DEFAULT", json.dumps(told))
-    monkeypatch.setenv("AIRFLOW_CONN_DATABRICKS_WRONG", json.dumps(told | {"password": "wrong"}))
+    monkeypatch.setenv("AIRFLOW_CONN_DATABRICKS_DEFAULT", json.dumps(settings))
+    monkeypatch.setenv("AIRFLOW_CONN_DATABRICKS_WRONG", json.dumps(settings | {"password": "wrong"}))
 
 
-class Pushed:
-    """The one thing of a task instance that the operator uses: what it pushes."""
+class TaskInstance:
+    """The only part of a task instance that the operator uses: the values it pushes."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
@@ -58,7 +58,7 @@ class Pushed:
 
 def operator(*parameters: str, **more: Any) -> DatabricksSubmitRunOperator:
     return DatabricksSubmitRunOperator(
-        task_id="ask",
+        task_id="submit",
         tasks=[
             {
                 "task_key": "main",
@@ -75,12 +75,12 @@ def operator(*parameters: str, **more: Any) -> DatabricksSubmitRunOperator:
 
 
 def defer(task: DatabricksSubmitRunOperator) -> tuple[DatabricksExecutionTrigger, dict[str, Any]]:
-    """Run the operator until it defers: its trigger, rebuilt from what is stored of it, and what it pushed."""
-    pushed = Pushed()
+    """Run the operator until it defers; returns its trigger, rebuilt from its stored form, and the pushed values."""
+    task_instance = TaskInstance()
     with pytest.raises(TaskDeferred) as deferred:
-        task.execute({"ti": pushed})
+        task.execute({"ti": task_instance})
     _, stored = deferred.value.trigger.serialize()
-    return DatabricksExecutionTrigger(**json.loads(json.dumps(stored))), pushed.values
+    return DatabricksExecutionTrigger(**json.loads(json.dumps(stored))), task_instance.values
 
 
 async def first_event(trigger: DatabricksExecutionTrigger) -> dict[str, Any]:
@@ -98,10 +98,10 @@ def test_the_deferrable_operator_succeeds_with_the_run(databricks: Standins) -> 
     assert pushed["run_page_url"].startswith(databricks.url)
     (entry,) = databricks.ledger(run_key="airflow-succeeds")
     assert (entry["remote_id"], entry["outcome"]) == (str(pushed["run_id"]), "SUCCESS")
-    assert entry["request"]["timeout_seconds"] == "120"  # the operator makes every number a string
+    assert entry["request"]["timeout_seconds"] == "120"  # the operator sends every number as a string
 
 
-def test_the_deferrable_operator_raises_with_the_tasks_error() -> None:
+def test_the_deferrable_operator_raises_the_error_of_the_task() -> None:
     task = operator("nonsense")
     trigger, _ = defer(task)
     event = asyncio.run(first_event(trigger))
@@ -110,12 +110,12 @@ def test_the_deferrable_operator_raises_with_the_tasks_error() -> None:
         task.execute_complete({}, event)
 
 
-def test_asking_again_with_the_token_attaches_to_the_same_run(databricks: Standins) -> None:
+def test_a_second_submission_with_the_token_attaches_to_the_same_run(databricks: Standins) -> None:
     runs = [defer(operator("--help", idempotency_token="airflow-again"))[1]["run_id"]]
     hook = DatabricksHook(CONN)
     while not hook.get_run_state(runs[0]).is_terminal:
         time.sleep(0.1)
-    again = Pushed()
+    again = TaskInstance()
     operator("--help", idempotency_token="airflow-again").execute({"ti": again})  # ended already: no deferral
     assert again.values["run_id"] == runs[0]
     assert [e["outcome"] for e in databricks.ledger(run_key="airflow-again")] == ["SUCCESS", "already asked"]
@@ -140,21 +140,21 @@ def test_killing_the_trigger_cancels_the_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "ask",
+    "get_run",
     [
         pytest.param(lambda hook: hook.get_run(1), id="sync"),
-        pytest.param(lambda hook: asyncio.run(ask_async(hook)), id="async"),
+        pytest.param(lambda hook: asyncio.run(get_run_async(hook)), id="async"),
     ],
 )
-def test_errors_reach_the_hook_as_they_are(ask: Callable[[DatabricksHook], Any]) -> None:
+def test_errors_reach_the_hook_with_their_status(get_run: Callable[[DatabricksHook], Any]) -> None:
     with pytest.raises(DatabricksApiError) as raised:
-        ask(DatabricksHook(CONN))
+        get_run(DatabricksHook(CONN))
     assert raised.value.http_status_code == 400
     with pytest.raises(DatabricksApiError) as raised:
-        ask(DatabricksHook("databricks_wrong"))
+        get_run(DatabricksHook("databricks_wrong"))
     assert raised.value.http_status_code == 403
 
 
-async def ask_async(hook: DatabricksHook) -> Any:
+async def get_run_async(hook: DatabricksHook) -> Any:
     async with hook:
         return await hook.a_get_run(1)

@@ -1,4 +1,4 @@
-"""Databricks refuses what is asked wrongly, in the service's own words; jobs, clusters and restarts."""
+"""Databricks: invalid requests are refused with the service's own messages; jobs, clusters and restarts."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from databricks.sdk.errors import DatabricksError, InvalidParameterValue, Permis
 from databricks.sdk.errors import NotImplemented as NotImplementedThere
 from databricks.sdk.service import compute, jobs
 
-from tests.support.cloud import DATABRICKS_TOKEN, Account, Standins
-from tests.support.databricks_client import CLUSTER, WHEEL_HELP, connect, ended, results, running, submit
+from tests.support.cloud.databricks_client import CLUSTER, WHEEL_HELP, connect, ended, results, running, submit
+from tests.support.cloud.standins import DATABRICKS_TOKEN, Account, Standins
 
-pytest_plugins = ["tests.support.databricks_client"]
+pytest_plugins = ["tests.support.cloud.databricks_client"]
 
 
 @pytest.mark.parametrize(
@@ -31,11 +31,13 @@ pytest_plugins = ["tests.support.databricks_client"]
         pytest.param({"Authorization": "Bearer dapi-wrong"}, 403, "Invalid access token.", id="wrong-token"),
     ],
 )
-def test_who_has_no_token_is_refused(workspace: Standins, headers: dict[str, str], status: int, message: str) -> None:
+def test_a_request_without_a_valid_token_is_refused(
+    workspace: Standins, headers: dict[str, str], status: int, message: str
+) -> None:
     with workspace.http() as http:
-        answer = http.get("/api/2.2/jobs/list", headers=headers)
-    assert (answer.status_code, answer.json()["error_code"]) == (status, status)
-    assert answer.json()["message"].startswith(message)
+        response = http.get("/api/2.2/jobs/list", headers=headers)
+    assert (response.status_code, response.json()["error_code"]) == (status, status)
+    assert response.json()["message"].startswith(message)
 
 
 def test_the_sdk_understands_the_refusal(workspace: Standins, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +45,7 @@ def test_the_sdk_understands_the_refusal(workspace: Standins, monkeypatch: pytes
         list(connect(workspace, monkeypatch, "dapi-wrong").jobs.list())
 
 
-def test_an_entra_token_for_databricks_is_good_and_others_are_not(workspace: Standins) -> None:
+def test_an_entra_token_for_databricks_is_accepted_and_others_are_not(workspace: Standins) -> None:
     with workspace.http() as http:
         codes = {
             resource: http.get(
@@ -58,9 +60,9 @@ def test_an_expired_entra_token_is_refused(standins_of: Callable[..., Standins],
     cloud = standins_of(nowhere, STANDINS_TOKEN_SECONDS="-1")
     with cloud.http() as http:
         token = cloud.token("2ff814a6-3304-4ab8-85cb-cd0e6f879c1d")
-        answer = http.get("/api/2.2/jobs/list", headers={"Authorization": f"Bearer {token}"})
-    assert answer.status_code == 403
-    assert "expired" in answer.json()["message"]
+        response = http.get("/api/2.2/jobs/list", headers={"Authorization": f"Bearer {token}"})
+    assert response.status_code == 403
+    assert "expired" in response.json()["message"]
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_an_expired_entra_token_is_refused(standins_of: Callable[..., Standins],
         ),
         pytest.param(
             {"tasks": [{**WHEEL_HELP, "existing_cluster_id": CLUSTER}], "timeout_seconds": "soon"},
-            "timeout_seconds must be a number; found 'soon'", id="timeout-no-number",
+            "timeout_seconds must be a number; found 'soon'", id="timeout-not-a-number",
         ),
         pytest.param(
             {"tasks": [{**WHEEL_HELP, "existing_cluster_id": CLUSTER}], "idempotency_token": "x" * 65},
@@ -121,7 +123,7 @@ def test_a_bad_submission_is_refused_and_starts_nothing(
         pytest.param("GET", "/api/2.0/sql/warehouses", None, "GET /api/2.0/sql/warehouses", id="sql-warehouses"),
     ],
 )  # fmt: skip
-def test_what_is_not_implemented_says_so(
+def test_an_unimplemented_feature_returns_501_with_its_name(
     client: WorkspaceClient, method: str, path: str, body: dict[str, Any] | None, what: str
 ) -> None:
     with pytest.raises(NotImplementedThere, match=what):
@@ -135,17 +137,17 @@ def test_an_unknown_run_is_named(client: WorkspaceClient, call: str) -> None:
     assert isinstance(raised.value, InvalidParameterValue) or type(raised.value).__name__ == "ResourceDoesNotExist"
 
 
-def test_a_body_that_is_no_json_is_refused(workspace: Standins) -> None:
+def test_a_body_that_is_not_json_is_refused(workspace: Standins) -> None:
     headers = {"Authorization": f"Bearer {DATABRICKS_TOKEN}"}
     with workspace.http() as http:
-        answer = http.post("/api/2.2/jobs/runs/submit", content=b"{", headers=headers)
-    assert (answer.status_code, answer.json()["error_code"]) == (400, "MALFORMED_REQUEST")
+        response = http.post("/api/2.2/jobs/runs/submit", content=b"{", headers=headers)
+    assert (response.status_code, response.json()["error_code"]) == (400, "MALFORMED_REQUEST")
 
 
 def test_a_job_is_stored_changed_run_and_removed(
     client: WorkspaceClient, script: Callable[..., dict[str, Any]]
 ) -> None:
-    asked = {
+    settings = {
         "name": "nightly-job",
         "parameters": [{"name": "day", "default": "2020-01-01"}],
         "tasks": [
@@ -153,7 +155,7 @@ def test_a_job_is_stored_changed_run_and_removed(
              **script("import sys; print(sys.argv[1:]); sys.exit(sys.argv[1] == 'fail')", "{{job.parameters.day}}")}
         ],
     }  # fmt: skip
-    job_id = int(client.api_client.do("POST", "/api/2.2/jobs/create", body=asked)["job_id"])
+    job_id = int(client.api_client.do("POST", "/api/2.2/jobs/create", body=settings)["job_id"])
     assert [job.settings.name for job in client.jobs.list(name="nightly-job")] == ["nightly-job"]
     first = client.jobs.run_now(job_id).result(timeout=timedelta(seconds=30))
     assert client.jobs.get_run_output(first.tasks[0].run_id).logs == "['2020-01-01']\n"
@@ -170,7 +172,7 @@ def test_a_job_is_stored_changed_run_and_removed(
         client.jobs.get(job_id)
 
 
-def test_clusters_that_exist_are_told(client: WorkspaceClient) -> None:
+def test_existing_clusters_are_listed(client: WorkspaceClient) -> None:
     assert CLUSTER in [cluster.cluster_id for cluster in client.clusters.list()]
     assert client.clusters.get(CLUSTER).state is compute.State.RUNNING
     with pytest.raises(DatabricksError, match="Cluster gone does not exist"):
@@ -178,7 +180,7 @@ def test_clusters_that_exist_are_told(client: WorkspaceClient) -> None:
     assert client.current_user.me().user_name
 
 
-def test_a_killed_stand_in_finds_its_runs_again(
+def test_a_restarted_server_finds_its_runs_again(
     standins_of: Callable[..., Standins], account: Account, monkeypatch: pytest.MonkeyPatch,
     script: Callable[..., dict[str, Any]], tmp_path: Path,
 ) -> None:  # fmt: skip
@@ -202,9 +204,9 @@ def test_a_killed_stand_in_finds_its_runs_again(
     cloud.start()
     client = connect(cloud, monkeypatch)
     assert results(ended(client, finishes)) == {"a": "SUCCESS"}
-    vanished = ended(client, lost)
-    assert results(vanished) == {"a": "FAILED"}
-    assert vanished.tasks[0].status.termination_details.code is jobs.TerminationCodeCode.DRIVER_ERROR
+    lost_run = ended(client, lost)
+    assert results(lost_run) == {"a": "FAILED"}
+    assert lost_run.tasks[0].status.termination_details.code is jobs.TerminationCodeCode.DRIVER_ERROR
     go.touch()
     run = ended(client, live)
     assert results(run) == {"waits": "SUCCESS", "then": "SUCCESS"}

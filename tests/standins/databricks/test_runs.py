@@ -1,4 +1,4 @@
-"""Databricks runs as databricks-sdk and plain HTTP see them: they really execute."""
+"""Databricks runs through databricks-sdk and plain HTTP: they really execute."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from databricks.sdk import WorkspaceClient
 from databricks.sdk.errors import InvalidParameterValue
 from databricks.sdk.service import jobs
 
-from tests.support.cloud import DATABRICKS_TOKEN, Standins
-from tests.support.databricks_client import CLUSTER, WHEEL_HELP, ended, gone, results, running, submit
+from tests.support.cloud.databricks_client import CLUSTER, WHEEL_HELP, ended, gone, results, running, submit
+from tests.support.cloud.standins import DATABRICKS_TOKEN, Standins
 
-pytest_plugins = ["tests.support.databricks_client"]
+pytest_plugins = ["tests.support.cloud.databricks_client"]
 
 
 def test_a_wheel_task_really_runs(client: WorkspaceClient, workspace: Standins) -> None:
@@ -45,7 +45,7 @@ def test_a_wheel_task_really_runs(client: WorkspaceClient, workspace: Standins) 
     assert entry["remote_id"] == str(run.run_id)
 
 
-def test_a_failing_task_tells_its_error(
+def test_a_failing_task_reports_its_error(
     client: WorkspaceClient, workspace: Standins, script: Callable[..., dict[str, Any]]
 ) -> None:
     run_id = submit(client, {"task_key": "bad", **script("print('begun')\nraise ValueError('row 7: amount is text')")})
@@ -107,7 +107,7 @@ def test_a_timeout_ends_the_run(client: WorkspaceClient, script: Callable[..., d
     assert gone(int(client.jobs.get_run_output(run.tasks[0].run_id).logs.split()[0]))
 
 
-def test_cancel_ends_grandchildren_and_what_has_not_begun(
+def test_cancel_ends_grandchildren_and_tasks_that_have_not_started(
     client: WorkspaceClient, script: Callable[..., dict[str, Any]]
 ) -> None:
     spawns = (
@@ -132,10 +132,10 @@ def test_cancel_ends_grandchildren_and_what_has_not_begun(
     assert (run.state.life_cycle_state.value, run.state.result_state.value) == ("TERMINATED", "CANCELED")
     assert results(run) == {"busy": "CANCELED", "next": "CANCELED"}
     assert all(gone(int(pid)) for pid in pids)
-    client.jobs.cancel_run(run_id)  # again: nothing happens
+    client.jobs.cancel_run(run_id)  # a second time: no effect
 
 
-def test_one_token_is_one_run_even_when_asked_at_once(
+def test_one_token_is_one_run_even_for_concurrent_requests(
     client: WorkspaceClient, workspace: Standins, script: Callable[..., dict[str, Any]]
 ) -> None:
     task = {"task_key": "once", **script("import time; time.sleep(0.5)", "--run-key", "another-key")}
@@ -154,14 +154,14 @@ def test_one_token_is_one_run_even_when_asked_at_once(
         submit(client, task, idempotency_token="raced")
 
 
-def test_the_run_key_of_a_run_without_token_is_its_tasks(
+def test_the_run_key_of_a_run_without_token_is_that_of_its_task(
     client: WorkspaceClient, workspace: Standins, script: Callable[..., dict[str, Any]]
 ) -> None:
     ended(client, submit(client, {"task_key": "a", **script("", "--run-key=of-the-task")}))
     assert len(workspace.ledger(run_key="of-the-task")) == 1
 
 
-def test_a_wheel_from_blob_storage_is_what_the_task_runs(client: WorkspaceClient, workspace: Standins) -> None:
+def test_a_task_runs_its_wheel_from_blob_storage(client: WorkspaceClient, workspace: Standins) -> None:
     container = workspace.account.container("wheels")
     uri = f"abfss://wheels@{workspace.account.name}.dfs.core.windows.net/"
 
@@ -196,10 +196,10 @@ def test_a_wheel_from_blob_storage_is_what_the_task_runs(client: WorkspaceClient
     assert printed == ["shopkit 1.0 ['--day=2020-01-01']\n", "shopkit 2.0 ['--day=2020-01-01']\n"]
 
 
-def test_a_wheel_that_is_not_there_is_an_installation_error(client: WorkspaceClient) -> None:
+def test_a_missing_wheel_is_an_installation_error(client: WorkspaceClient) -> None:
     run = ended(client, submit(client, {**WHEEL_HELP, "libraries": [{"whl": "dbfs:/mnt/wheels/none.whl"}]}))
     assert run.tasks[0].status.termination_details.code is jobs.TerminationCodeCode.LIBRARY_INSTALLATION_ERROR
-    assert "no blob 'none.whl'" in client.jobs.get_run_output(run.tasks[0].run_id).error
+    assert "has no blob 'none.whl'" in client.jobs.get_run_output(run.tasks[0].run_id).error
 
 
 def test_a_script_from_blob_storage_runs(client: WorkspaceClient, workspace: Standins) -> None:
@@ -209,7 +209,7 @@ def test_a_script_from_blob_storage_runs(client: WorkspaceClient, workspace: Sta
     assert client.jobs.get_run_output(run.tasks[0].run_id).logs == "hello there\n"
 
 
-def test_a_get_takes_its_arguments_from_the_body_and_numbers_as_text(
+def test_a_get_accepts_arguments_in_the_body_and_numbers_as_text(
     client: WorkspaceClient, workspace: Standins, script: Callable[..., dict[str, Any]]
 ) -> None:
     run_id = submit(client, {"task_key": "a", **script("")})
@@ -246,8 +246,8 @@ def test_runs_are_listed_newest_first_in_pages(client: WorkspaceClient, script: 
     ids = [submit(client, {"task_key": "a", **script("")}, run_name=f"listed-{n}") for n in range(3)]
     for run_id in ids:
         ended(client, run_id)
-    found = [run for run in client.jobs.list_runs(completed_only=True, limit=2) if run.run_id in ids]
-    assert [run.run_id for run in found] == ids[::-1]
+    listed = [run.run_id for run in client.jobs.list_runs(completed_only=True, limit=2) if run.run_id in ids]
+    assert listed == ids[::-1]
     assert not [run for run in client.jobs.list_runs(active_only=True) if run.run_id in ids]
 
 
@@ -256,7 +256,7 @@ def test_the_runs_page_shows_states_and_output_without_a_token(
 ) -> None:
     run = ended(client, submit(client, {"task_key": "shown", **script("print('<b>for people</b>')")}))
     with workspace.http() as http:
-        answer = http.get(run.run_page_url)
-    assert answer.status_code == 200
+        response = http.get(run.run_page_url)
+    assert response.status_code == 200
     for part in ("shown", "SUCCESS", "&lt;b&gt;for people&lt;/b&gt;"):
-        assert part in answer.text
+        assert part in response.text

@@ -1,4 +1,4 @@
-"""Entra ID: who gets a token, for what, and what a bad one meets."""
+"""Entra ID: which requests get a token, for which audience, and how invalid tokens are refused."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ GOOD = {
 )
 def test_refused(bare_cloud: Any, tenant: str, change: dict[str, str], status: int, error: str, code: int) -> None:
     with bare_cloud.http() as http:
-        answer = http.post(f"/{tenant}/oauth2/v2.0/token", data=GOOD | change)
-    body = answer.json()
-    assert (answer.status_code, body["error"], body["error_codes"]) == (status, error, [code])
+        response = http.post(f"/{tenant}/oauth2/v2.0/token", data=GOOD | change)
+    body = response.json()
+    assert (response.status_code, body["error"], body["error_codes"]) == (status, error, [code])
     assert body["error_description"].startswith(f"AADSTS{code}: ")
 
 
 def test_another_grant_is_not_implemented(bare_cloud: Any) -> None:
     with bare_cloud.http() as http:
-        answer = http.post(f"/{TENANT}/oauth2/v2.0/token", data=GOOD | {"grant_type": "password"})
-    assert answer.status_code == 501
+        response = http.post(f"/{TENANT}/oauth2/v2.0/token", data=GOOD | {"grant_type": "password"})
+    assert response.status_code == 501
 
 
 @pytest.mark.parametrize("resource", [ARM, f"{ARM}/", "https://analysis.windows.net/powerbi/api"])
-def test_the_audience_is_the_resource_asked_for(bare_cloud: Any, resource: str) -> None:
+def test_the_audience_is_the_requested_resource(bare_cloud: Any, resource: str) -> None:
     with bare_cloud.http() as http:
         keys = jwt.PyJWKSet.from_dict(http.get(f"/{TENANT}/discovery/v2.0/keys").json())
     token = bare_cloud.token(resource)
@@ -58,7 +58,7 @@ def test_the_audience_is_the_resource_asked_for(bare_cloud: Any, resource: str) 
     assert 3500 < claims["exp"] - time.time() < 3600
 
 
-def test_version_1_takes_a_resource(bare_cloud: Any) -> None:
+def test_version_1_accepts_a_resource(bare_cloud: Any) -> None:
     form = GOOD | {"resource": "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d"}
     with bare_cloud.http() as http:
         body = http.post(f"/{TENANT}/oauth2/token", data=form).json()
@@ -67,7 +67,7 @@ def test_version_1_takes_a_resource(bare_cloud: Any) -> None:
     assert claims["aud"] == "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d"
 
 
-def _ask(cloud: Any, token: str | None) -> Any:
+def _list_subscriptions(cloud: Any, token: str | None) -> Any:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     with cloud.http() as http:
         return http.get("/subscriptions?api-version=2022-12-01", headers=headers)
@@ -75,29 +75,29 @@ def _ask(cloud: Any, token: str | None) -> Any:
 
 class TestBadTokens:
     def test_none(self, bare_cloud: Any) -> None:
-        answer = _ask(bare_cloud, None)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "AuthenticationFailed")
-        assert f'authorization_uri="https://login.microsoftonline.com/{TENANT}"' in answer.headers["www-authenticate"]
+        response = _list_subscriptions(bare_cloud, None)
+        assert (response.status_code, response.json()["error"]["code"]) == (401, "AuthenticationFailed")
+        assert f'authorization_uri="https://login.microsoftonline.com/{TENANT}"' in response.headers["www-authenticate"]
 
     def test_wrong_audience(self, bare_cloud: Any) -> None:
-        answer = _ask(bare_cloud, bare_cloud.token("https://storage.azure.com"))
-        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "InvalidAuthenticationTokenAudience")
-        assert "https://storage.azure.com" in answer.json()["error"]["message"]
+        response = _list_subscriptions(bare_cloud, bare_cloud.token("https://storage.azure.com"))
+        assert (response.status_code, response.json()["error"]["code"]) == (401, "InvalidAuthenticationTokenAudience")
+        assert "https://storage.azure.com" in response.json()["error"]["message"]
 
     def test_forged(self, bare_cloud: Any) -> None:
         claims = {"aud": ARM, "iss": "x", "exp": time.time() + 60}
         forged = jwt.encode(claims, "a secret of thirty-two characters", "HS256")
-        answer = _ask(bare_cloud, forged)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "InvalidAuthenticationToken")
+        response = _list_subscriptions(bare_cloud, forged)
+        assert (response.status_code, response.json()["error"]["code"]) == (401, "InvalidAuthenticationToken")
 
     def test_expired(self, standins_of: Callable[..., Any], nowhere: Any) -> None:
         cloud = standins_of(nowhere, STANDINS_TOKEN_SECONDS="10")
         token = cloud.token()
-        assert _ask(cloud, token).status_code == 200
+        assert _list_subscriptions(cloud, token).status_code == 200
         time.sleep(10.2)
-        answer = _ask(cloud, token)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (401, "ExpiredAuthenticationToken")
-        assert 'error="invalid_token"' in answer.headers["www-authenticate"]
+        response = _list_subscriptions(cloud, token)
+        assert (response.status_code, response.json()["error"]["code"]) == (401, "ExpiredAuthenticationToken")
+        assert 'error="invalid_token"' in response.headers["www-authenticate"]
 
 
 class TestAzureIdentity:
@@ -106,7 +106,7 @@ class TestAzureIdentity:
         for name, value in bare_cloud.client_variables().items():
             monkeypatch.setenv(name, value)
 
-    def test_gets_a_token_by_the_real_names(self) -> None:
+    def test_gets_a_token_under_the_real_host_names(self) -> None:
         token = ClientSecretCredential(TENANT, CLIENT, SECRET).get_token(f"{ARM}/.default")
         assert jwt.decode(token.token, options={"verify_signature": False})["aud"] == ARM
 

@@ -1,4 +1,4 @@
-"""Event Grid: blobs that land become messages in a storage queue, at least once, restarts included."""
+"""Event Grid: every landed blob becomes a message in a storage queue, at least once, also across restarts."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 
-def receive(account: Any, wanted: int, seconds: float = 10) -> list[dict[str, Any]]:
-    """Take messages until there are `wanted`; then look once more that no further one comes."""
-    queue, found = account.queue("landed"), []
+def receive(account: Any, count: int, seconds: float = 10) -> list[dict[str, Any]]:
+    """Receive messages until there are `count` of them."""
+    queue, events = account.queue("landed"), []
     deadline = time.monotonic() + seconds
-    while len(found) < wanted and time.monotonic() < deadline:
-        found += take(queue)
+    while len(events) < count and time.monotonic() < deadline:
+        events += take(queue)
         time.sleep(0.1)
-    return found
+    return events
 
 
 def take(queue: Any) -> list[dict[str, Any]]:
@@ -39,12 +39,12 @@ def names(events: list[dict[str, Any]]) -> list[str]:
     return sorted(event["subject"].rpartition("/blobs/")[2] for event in events)
 
 
-def test_nothing_is_made_where_nothing_is(standins_of: Callable[..., Any], account: Any) -> None:
+def test_a_missing_container_or_queue_is_not_created(standins_of: Callable[..., Any], account: Any) -> None:
     cloud = standins_of(account)
     time.sleep(1.5)
     with pytest.raises(Exception, match="QueueNotFound"):
         account.queue("landed").get_queue_properties()
-    # Container and queue may come later, in any order: what is there by then is told.
+    # Container and queue may be created later, in any order: events are sent for existing blobs.
     account.container("landing").upload_blob("a", b"x")
     account.queue("landed").create_queue()
     assert names(receive(account, 1)) == ["a"]
@@ -75,7 +75,7 @@ def test_the_schema_is_event_grids(standins_of: Callable[..., Any], account: Any
     }
 
 
-def test_a_blob_written_again_is_told_again(standins_of: Callable[..., Any], account: Any, landing: Any) -> None:
+def test_a_rewritten_blob_is_a_new_event(standins_of: Callable[..., Any], account: Any, landing: Any) -> None:
     standins_of(account)
     landing.upload_blob("a", b"1")
     (first,) = receive(account, 1)
@@ -95,7 +95,7 @@ def test_a_restart_loses_nothing(
     cloud = standins_of(account)
     landing.upload_blob("before", b"x")
     assert names(receive(account, 1)) == ["before"]
-    time.sleep(0.3)  # sent is noted right after it is sent
+    time.sleep(0.3)  # an event is recorded as sent right after it is sent
     cloud.stop(number)
     landing.upload_blob("meanwhile", b"x")
     cloud.start()
@@ -105,8 +105,8 @@ def test_a_restart_loses_nothing(
 
 
 def test_many_files_at_once_all_arrive(standins_of: Callable[..., Any], account: Any, landing: Any) -> None:
-    wanted = [f"t/1998-01-{n:02}/a.csv" for n in range(1, 32)] + [f"t/1998-02-{n:02}/a.csv" for n in range(1, 29)]
-    for name in wanted:
+    blobs = [f"t/1998-01-{n:02}/a.csv" for n in range(1, 32)] + [f"t/1998-02-{n:02}/a.csv" for n in range(1, 29)]
+    for name in blobs:
         landing.upload_blob(name, b"x")
     standins_of(account)
-    assert names(receive(account, len(wanted))) == wanted
+    assert names(receive(account, len(blobs))) == blobs

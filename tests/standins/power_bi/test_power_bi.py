@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.power_bi_client import AUDIENCE, DATASET, GROUP, PATH, write_scores
+from tests.support.cloud.power_bi_client import AUDIENCE, DATASET, GROUP, PATH, write_scores
 
 
 class Api:
@@ -35,12 +35,12 @@ class Api:
 
 @pytest.fixture
 def api(cloud: Any) -> Api:
-    """The shared cloud with scores in its lake and no refresh going on."""
+    """The shared cloud with scores in its lake and no refresh in progress."""
     write_scores(cloud.account)
-    found = Api(cloud)
-    if found.http.get(f"{PATH}/refreshes").json()["value"]:
-        found.wait()
-    return found
+    api = Api(cloud)
+    if api.http.get(f"{PATH}/refreshes").json()["value"]:
+        api.wait()
+    return api
 
 
 class TestRefused:
@@ -48,42 +48,44 @@ class TestRefused:
         ("resource", "status", "code"),
         [
             pytest.param("https://management.azure.com", 403, "PowerBINotAuthorizedException", id="wrong-audience"),
-            pytest.param(None, 401, "PowerBINotAuthorizedException", id="no-token-of-ours"),
+            pytest.param(None, 401, "PowerBINotAuthorizedException", id="forged-token"),
         ],
     )
     def test_token(self, cloud: Any, resource: str | None, status: int, code: str) -> None:
-        answer = Api(cloud, cloud.token(resource) if resource else "x").post()
-        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+        response = Api(cloud, cloud.token(resource) if resource else "x").post()
+        assert (response.status_code, response.json()["error"]["code"]) == (status, code)
 
-    def test_an_expired_token_is_403_as_power_bi_has_it(self, standins_of: Callable[..., Any], nowhere: Any) -> None:
+    def test_an_expired_token_is_403_with_the_code_of_power_bi(
+        self, standins_of: Callable[..., Any], nowhere: Any
+    ) -> None:
         cloud = standins_of(nowhere, STANDINS_TOKEN_SECONDS="-10")
-        answer = Api(cloud).post()
-        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "TokenExpired")
+        response = Api(cloud).post()
+        assert (response.status_code, response.json()["error"]["code"]) == (403, "TokenExpired")
 
-    def test_a_dataset_that_is_not_there(self, api: Api) -> None:
-        answer = api.post(path=PATH.replace(DATASET, "other"))
-        assert (answer.status_code, answer.json()["error"]["code"]) == (404, "PowerBIEntityNotFound")
+    def test_an_unknown_dataset(self, api: Api) -> None:
+        response = api.post(path=PATH.replace(DATASET, "other"))
+        assert (response.status_code, response.json()["error"]["code"]) == (404, "PowerBIEntityNotFound")
 
     def test_an_option_that_is_not_implemented(self, api: Api) -> None:
         assert api.post({"type": "Full", "objects": [{"table": "x"}]}).status_code == 501
 
-    def test_a_second_refresh_while_one_goes_on(self, api: Api) -> None:
+    def test_a_second_refresh_while_one_is_in_progress(self, api: Api) -> None:
         before = len(api.cloud.ledger(service="power_bi"))
         assert api.post().status_code == 202
-        answer = api.post()
-        assert answer.status_code == 400
+        response = api.post()
+        assert response.status_code == 400
         message = "Invalid dataset refresh request. Another refresh request is already executing"
-        assert answer.json()["error"] == {"code": "InvalidRequest", "message": message}
+        assert response.json()["error"] == {"code": "InvalidRequest", "message": message}
         assert len(api.cloud.ledger(service="power_bi")) == before + 1
         api.wait()
 
 
 class TestRefresh:
-    def test_imports_the_table_and_takes_its_time(self, api: Api) -> None:
+    def test_imports_the_table_and_takes_the_minimum_duration(self, api: Api) -> None:
         began = time.monotonic()
-        answer = api.post({"notifyOption": "NoNotification"})
-        assert (answer.status_code, answer.content) == (202, b"")
-        refresh_id = answer.headers["RequestId"]
+        response = api.post({"notifyOption": "NoNotification"})
+        assert (response.status_code, response.content) == (202, b"")
+        refresh_id = response.headers["RequestId"]
         assert api.http.get(f"{PATH}/refreshes/{refresh_id}").status_code == 202
         ended = api.wait()
         assert time.monotonic() - began >= 1.5
@@ -110,14 +112,14 @@ class TestRefresh:
         assert api.wait()["status"] == "Cancelled"
         assert api.http.delete(f"{PATH}/refreshes/{refresh_id}").status_code == 400
 
-    def test_cannot_be_cancelled_when_it_is_no_enhanced_one(self, api: Api) -> None:
+    def test_cannot_be_cancelled_when_it_is_not_enhanced(self, api: Api) -> None:
         refresh_id = api.post().headers["RequestId"]
-        answer = api.http.delete(f"{PATH}/refreshes/{refresh_id}")
-        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "InvalidRequest")
+        response = api.http.delete(f"{PATH}/refreshes/{refresh_id}")
+        assert (response.status_code, response.json()["error"]["code"]) == (400, "InvalidRequest")
         assert api.wait()["status"] == "Completed"
 
     @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-    def test_goes_on_after_a_restart(self, standins_of: Callable[..., Any], account: Any, number: int) -> None:
+    def test_resumes_after_a_restart(self, standins_of: Callable[..., Any], account: Any, number: int) -> None:
         write_scores(account)
         cloud = standins_of(account)
         api = Api(cloud)

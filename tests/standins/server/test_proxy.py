@@ -1,4 +1,4 @@
-"""The CONNECT proxy: the cloud's names and nothing else."""
+"""The CONNECT proxy: it forwards the host names of the cloud and refuses all others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 
-def _say(cloud: Any, request: bytes) -> bytes:
+def _send(cloud: Any, request: bytes) -> bytes:
     with socket.create_connection(("127.0.0.1", cloud.proxy_port), timeout=5) as connection:
         connection.sendall(request)
         return connection.recv(65536)
@@ -21,21 +21,21 @@ def _say(cloud: Any, request: bytes) -> bytes:
         pytest.param("example.com:443", id="another-host"),
         pytest.param("127.0.0.1:443", id="this-machine"),
         pytest.param("management.azure.com:22", id="another-port"),
-        pytest.param("management.azure.com.example.com:443", id="a-host-that-starts-alike"),
+        pytest.param("management.azure.com.example.com:443", id="a-host-with-the-same-beginning"),
     ],
 )
 def test_forbidden(bare_cloud: Any, target: str) -> None:
-    answer = _say(bare_cloud, f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
-    assert answer.startswith(b"HTTP/1.1 403 Forbidden\r\n")
-    assert b"It has: login.microsoftonline.com:443" in answer
+    response = _send(bare_cloud, f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode())
+    assert response.startswith(b"HTTP/1.1 403 Forbidden\r\n")
+    assert b"Its names: login.microsoftonline.com:443" in response
 
 
 def test_plain_requests_are_not_implemented(bare_cloud: Any) -> None:
-    assert _say(bare_cloud, b"GET http://management.azure.com/ HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 501 ")
+    assert _send(bare_cloud, b"GET http://management.azure.com/ HTTP/1.1\r\n\r\n").startswith(b"HTTP/1.1 501 ")
 
 
-def test_an_endless_head_is_cut_off(bare_cloud: Any) -> None:
-    assert _say(bare_cloud, b"CONNECT " + b"x" * 40_000).startswith(b"HTTP/1.1 400 ")
+def test_a_head_without_end_is_refused(bare_cloud: Any) -> None:
+    assert _send(bare_cloud, b"CONNECT " + b"x" * 40_000).startswith(b"HTTP/1.1 400 ")
 
 
 @pytest.mark.parametrize(
