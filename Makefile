@@ -20,11 +20,11 @@ down:  ## stop every service; leaves no process behind
 	@sh local/bootstrap.sh run
 	@$(PY) -m local down
 
-status:  ## what runs, where, since when, how much memory
+status:  ## a table of the services: state, port, uptime, memory, log
 	@sh local/bootstrap.sh run
 	@$(PY) -m local status
 
-test:  ## every test but the slow ones of test-faults; ARGS='tests/ml -k gate' chooses
+test:  ## all tests except the slow ones of test-faults; ARGS='tests/ml -k gate' selects some
 	@sh local/bootstrap.sh all
 	@$(PY) -m pytest -n 2 --no-loadscope-reorder -m 'not faults' $(ARGS)
 
@@ -32,16 +32,16 @@ test-loop:  ## only the tests that run whole days through the whole machine
 	@sh local/bootstrap.sh all
 	@$(PY) -m pytest -m loop $(ARGS)
 
-test-faults:  ## only the tests that kill, break and delay every part of the whole machine
+test-faults:  ## only the tests that kill, break and delay parts of the whole machine
 	@sh local/bootstrap.sh all
-	@$(PY) -m pytest -n 2 --no-loadscope-reorder -m faults $(ARGS)
+	@$(PY) -m pytest -n 2 --no-loadscope-reorder -m faults --unconfined $(ARGS)
 
-lint:  ## style, types, and who may import whom
+lint:  ## style, types, and import rules
 	@sh local/bootstrap.sh all
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
 
-bench:  ## measurements; ARGS chooses
+bench:  ## benchmarks; ARGS selects some
 	@sh local/bootstrap.sh all
 	@$(PY) -m bench $(ARGS)

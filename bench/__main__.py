@@ -1,4 +1,4 @@
-"""`make bench ARGS=features`: one measurement, or all of them; each prints ratios against a peer in the same run."""
+"""`make bench ARGS=features`: one benchmark, or all; each prints ratios to a reference measured in the same run."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 KNOWN = sorted(file.stem for file in Path(__file__).parent.glob("[!_]*.py"))
 
-asked = sys.argv[1:] or KNOWN
-if unknown := set(asked) - set(KNOWN):
-    sys.exit(f"no bench {', '.join(sorted(unknown))}; there are: {', '.join(KNOWN)}")
-for name in asked:
+requested = sys.argv[1:] or KNOWN
+if unknown := set(requested) - set(KNOWN):
+    sys.exit(f"no benchmark {', '.join(sorted(unknown))}; choose from: {', '.join(KNOWN)}")
+for name in requested:
     sys.argv = [name]
     runpy.run_module(f"bench.{name}", run_name="__main__")

@@ -1,9 +1,9 @@
-"""Features of one day over generated transactions: the engine against a plain pandas groupby, as a ratio.
+"""Features of one day over generated transactions: the ratio of the engine's time to that of a plain pandas groupby.
 
     python bench/features.py [--customers 100000] [--repeats 3]
 
-Both start from the same `customer_days` in memory and give one row per customer. pandas computes the same
-columns the way a notebook would; its result is held against the engine's before anything is timed.
+Both start from the same `customer_days` in memory and return one row per customer. pandas computes the same
+columns as a notebook would; its result is compared with the engine's before the measurement.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from ml.engine import open_engine
 AS_OF = date(2024, 12, 31)
 
 
-def generated(customers: int, seed: int = 0) -> pa.Table:
+def generate_days(customers: int, seed: int = 0) -> pa.Table:
     """A year of `customer_days`: twenty days of purchases per customer."""
     random = np.random.default_rng(seed)
     size = customers * 20
     ids = np.char.add("C", np.char.zfill(np.arange(customers).astype(str), 7))
     keys = np.unique(random.integers(0, customers, size) * 366 + random.integers(0, 366, size))
-    who, ago = keys // 366, keys % 366
-    day = np.datetime64(AS_OF, "D") - ago
+    customer, days_ago = keys // 366, keys % 366
+    day = np.datetime64(AS_OF, "D") - days_ago
     amount = np.round(random.lognormal(3, 1, len(keys)), 2)
     online = random.integers(0, 2, len(keys))
     categories = pa.array([["candles"], ["garden", "toys"], ["gifts", "kitchen", "toys"]])
     return pa.table(
         {
-            "customer_id": pa.array(ids).take(pa.array(who)),
+            "customer_id": pa.array(ids).take(pa.array(customer)),
             "day": pa.array(day),
             "month": pa.array(day.astype("datetime64[M]").astype("datetime64[D]")),
             "orders": np.ones(len(keys), np.int64),
@@ -53,8 +53,8 @@ def generated(customers: int, seed: int = 0) -> pa.Table:
 
 
 def with_engine(days: pa.Table) -> pd.DataFrame:
-    found = open_engine("duckdb").run("features", {"customer_days": days}, {"as_of": AS_OF, "active_days": 90})
-    return found.to_pandas()
+    features = open_engine("duckdb").run("features", {"customer_days": days}, {"as_of": AS_OF, "active_days": 90})
+    return features.to_pandas()
 
 
 def with_pandas(days: pa.Table) -> pd.DataFrame:
@@ -65,7 +65,7 @@ def with_pandas(days: pa.Table) -> pd.DataFrame:
         frame[f"orders_{window}d"] = frame["orders"].where(recent, 0)
         frame[f"amount_{window}d"] = frame["amount"].where(recent, 0.0)
     grouped = frame.groupby("customer_id", sort=True)
-    out = grouped.agg(
+    features = grouped.agg(
         recency_days=("age", "min"),
         tenure_days=("age", "max"),
         orders=("orders", "sum"),
@@ -82,31 +82,33 @@ def with_pandas(days: pa.Table) -> pd.DataFrame:
         returns=("returns", "sum"),
     )
     exploded = frame[["customer_id", "categories"]].explode("categories")
-    out["categories"] = exploded.groupby("customer_id")["categories"].nunique()
+    features["categories"] = exploded.groupby("customer_id")["categories"].nunique()
     latest = frame[frame["country"].notna()].sort_values("day", kind="stable")
-    out["country"] = latest.groupby("customer_id")["country"].last()
-    out["mean_order_amount"] = out["purchase_amount"] / out["orders"]
-    out["amount_per_month"] = out["amount"] / out["active_months"]
-    out["amount_trend"] = out["amount_30d"] - (out["amount_90d"] - out["amount_30d"]) / 2
-    out["online_preference_ratio"] = out["online_orders"] / (out["online_orders"] + out["store_orders"])
-    out["active"] = out["recency_days"] < 90
-    return out.drop(columns="purchase_amount").reset_index()
+    features["country"] = latest.groupby("customer_id")["country"].last()
+    features["mean_order_amount"] = features["purchase_amount"] / features["orders"]
+    features["amount_per_month"] = features["amount"] / features["active_months"]
+    features["amount_trend"] = features["amount_30d"] - (features["amount_90d"] - features["amount_30d"]) / 2
+    features["online_preference_ratio"] = features["online_orders"] / (
+        features["online_orders"] + features["store_orders"]
+    )
+    features["active"] = features["recency_days"] < 90
+    return features.drop(columns="purchase_amount").reset_index()
 
 
-def agree(one: pd.DataFrame, other: pd.DataFrame) -> None:
-    """Raise AssertionError where the two differ by more than what adding doubles loses."""
-    columns = [column for column in one.columns if column != "as_of"]
-    pd.testing.assert_frame_equal(one[columns], other[columns], check_dtype=False, rtol=1e-9, atol=1e-7)
+def assert_equal(engine: pd.DataFrame, pandas: pd.DataFrame) -> None:
+    """Raise AssertionError when the two differ by more than the rounding of sums of doubles."""
+    columns = [column for column in engine.columns if column != "as_of"]
+    pd.testing.assert_frame_equal(engine[columns], pandas[columns], check_dtype=False, rtol=1e-9, atol=1e-7)
 
 
 def seconds(work: Callable[[pa.Table], pd.DataFrame], days: pa.Table, repeats: int) -> float:
-    """The median of `repeats` runs."""
-    taken = []
+    """The median duration of `repeats` runs."""
+    durations = []
     for _ in range(repeats):
         start = time.perf_counter()
         work(days)
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+        durations.append(time.perf_counter() - start)
+    return statistics.median(durations)
 
 
 def main() -> None:
@@ -114,8 +116,8 @@ def main() -> None:
     parser.add_argument("--customers", type=int, default=100_000)
     parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
-    days = generated(args.customers)
-    agree(with_engine(days), with_pandas(days))
+    days = generate_days(args.customers)
+    assert_equal(with_engine(days), with_pandas(days))
     engine, pandas = (seconds(work, days, args.repeats) for work in (with_engine, with_pandas))
     print(f"{days.num_rows} customer-days of {args.customers} customers, medians of {args.repeats}:")
     print(f"DuckDB {engine:.2f} s, pandas {pandas:.2f} s; pandas takes {pandas / engine:.1f} times as long")

@@ -15,21 +15,21 @@ from local.settings import Settings, from_environment, load_secrets, write_priva
 
 
 def migrate(settings: Settings) -> None:
-    """Bring the database to the installed version; nothing to do where its own comment says that it is there."""
-    wanted = f"migrated by apache-airflow-core {version('apache-airflow-core')}"
+    """Migrate the database to the installed version, unless the database's comment says that it has this version."""
+    marker = f"migrated by apache-airflow-core {version('apache-airflow-core')}"
     connection = postgres.connect(settings, "airflow")
     with connection, connection.cursor() as cursor:
         cursor.execute("SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'airflow'")
-        if cursor.fetchone() == (wanted,):
+        if cursor.fetchone() == (marker,):
             return
     command = [str(Path(sys.executable).with_name("airflow")), "db", "migrate"]
     subprocess.run(command, check=True, env={**environment.basics(), **environment.airflow(settings)})
     with connection, connection.cursor() as cursor:
-        cursor.execute(sql.SQL("COMMENT ON DATABASE airflow IS {}").format(sql.Literal(wanted)))
+        cursor.execute(sql.SQL("COMMENT ON DATABASE airflow IS {}").format(sql.Literal(marker)))
 
 
 def write_password(settings: Settings) -> None:
-    """Give Airflow's simple login manager the generated password; by itself it would make up and print one."""
+    """Give Airflow's simple login manager the generated password; otherwise it would generate and print its own."""
     passwords = {"admin": load_secrets(settings)["airflow_admin_password"]}
     write_private(
         Path(environment.airflow(settings)["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"]), json.dumps(passwords)

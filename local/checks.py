@@ -1,4 +1,4 @@
-"""Is it ready? Each check asks the service itself and says in words what is missing."""
+"""Readiness checks. Each one asks the service itself and returns what is missing, as a sentence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from local.unit import Check
 
-_SECONDS = 10.0  # a small machine at work can take this long
+_SECONDS = 10.0  # a small busy machine can take this long
 
 
 def fetch(url: str, ca_file: Path | None = None) -> bytes:
@@ -26,12 +26,12 @@ def fetch(url: str, ca_file: Path | None = None) -> bytes:
     return content
 
 
-def http(url: str, answers: Callable[[], object] | None = None) -> Check:
-    """Ready when a GET of `url` succeeds; `answers` replaces the plain GET, and raises OSError when it does not."""
+def http(url: str, request: Callable[[], object] | None = None) -> Check:
+    """Ready when a GET of `url` succeeds; `request` replaces the plain GET and raises OSError when it fails."""
 
     def check(_started: float) -> str | None:
         try:
-            answers() if answers else fetch(url)
+            request() if request else fetch(url)
         except (OSError, ValueError) as error:
             return f"{url} does not answer: {error}"
         return None
@@ -45,7 +45,7 @@ def https(url: str, ca_file: Path) -> Check:
 
 
 def listening(*urls: str) -> Check:
-    """Ready when every URL is answered at all, be it with an HTTP error: a service that wants signed requests."""
+    """Ready when every URL responds at all, even with an HTTP error, as a service does that accepts only signed requests."""
 
     def check(_started: float) -> str | None:
         for url in urls:
@@ -61,16 +61,16 @@ def listening(*urls: str) -> Check:
 
 
 def heartbeat(url: str, component: str) -> Check:
-    """Ready when Airflow's health report has the component healthy by a heartbeat newer than this start.
+    """Ready when Airflow's health report shows the component as healthy with a heartbeat newer than this start.
 
-    Older ones do not count: after a crash the report goes on saying healthy for half a minute.
+    Older heartbeats do not count: for half a minute after a crash the report still shows the component as healthy.
     """
 
     def check(started: float) -> str | None:
         try:
             report: dict[str, Any] = json.loads(fetch(url))[component]
         except (OSError, ValueError, KeyError) as error:
-            return f"{url} says nothing of the {component}: {error}"
+            return f"{url} does not report the {component}: {error}"
         latest = report.get(f"latest_{component}_heartbeat")
         if report.get("status") != "healthy" or not latest:
             return f"{url} reports the {component} {report.get('status')}"

@@ -1,4 +1,4 @@
-"""The container that MLflow's server keeps artifacts in: `python -m local.containers`, before that server starts."""
+"""Creates the container for the MLflow server's artifacts: `python -m local.containers`, before that server starts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ml.storage.stores import container_client
 
 
 def main() -> None:
-    """Create it where it is missing; that it exists is no error."""
+    """Create the container when it does not exist."""
     try:
         container_client("mlflow").create_container()
     except ResourceExistsError:

@@ -1,7 +1,7 @@
 """The environment that decides which cloud answers: here, the local one.
 
-One code path: Dags, operators and `python -m ml` know no local mode. They find Azure's services through these
-variables and Airflow's Connections, which in production name the real ones.
+One code path: Dags, operators and `python -m ml` have no local mode. They find Azure's services through these
+variables and Airflow's Connections, which name the real services in production.
 """
 
 from __future__ import annotations
@@ -25,30 +25,31 @@ LANDED_QUEUE = "landed"
 POWERBI_GROUP = "f089354e-8366-4e18-aea3-4cb4a3a50b48"
 POWERBI_DATASET = "cfafbeb1-8037-4d0c-896e-a46fb27ff229"
 
-# What services take over from the shell that starts them; anything else would make two machines out of one.
+# Variables that services inherit from the shell that starts them. With any other variable, the machine would depend on
+# the shell that started it.
 _INHERITED = ("HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR")
 
 
 def basics() -> dict[str, str]:
-    """What any process of the machine needs, and nothing of the shell that happened to start it."""
-    kept = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    """The variables that every process of the machine needs, and no others of the shell that starts it."""
+    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
-    return {"LANG": "C.UTF-8", **kept, "PATH": path, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
+    return {"LANG": "C.UTF-8", **inherited, "PATH": path, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1"}
 
 
 def commit() -> str:
-    """The commit of this checkout, "-dirty" when files differ from it; "unknown" without git. Models remember it."""
+    """The commit of this checkout, "-dirty" when files differ from it; "unknown" without git. Model versions record it."""
     try:
-        told = subprocess.run(
+        result = subprocess.run(
             ["git", "describe", "--always", "--abbrev=40", "--dirty"], cwd=REPOSITORY, capture_output=True, text=True
         )
     except FileNotFoundError:
         return "unknown"
-    return told.stdout.strip() or "unknown"
+    return result.stdout.strip() or "unknown"
 
 
 def storage(settings: Settings) -> dict[str, str]:
-    """Blob and Queue Storage, and the tracking server, without anybody phoning home: what a cluster's identity would reach."""
+    """Blob and Queue Storage and the tracking server: what a cluster's identity can reach. Telemetry is off."""
     key = load_secrets(settings)["storage_key"]
     blob, queue = f"{settings.url('blob')}/{ACCOUNT}", f"{settings.url('queue')}/{ACCOUNT}"
     connection = {
@@ -76,7 +77,7 @@ def storage(settings: Settings) -> dict[str, str]:
 
 
 def standins(settings: Settings) -> dict[str, str]:
-    """Whom the stand-ins let in, and where the data is that they work on."""
+    """The credentials that the stand-ins accept, and where the data is that they work on."""
     secrets = load_secrets(settings)
     return {
         "STANDINS_TENANT_ID": secrets["tenant_id"],
@@ -92,7 +93,7 @@ def standins(settings: Settings) -> dict[str, str]:
 
 
 def connections(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Airflow's Connections by id. Pointing these at a real subscription is all that a deployment changes."""
+    """Airflow's Connections by id. A deployment only points these at a real subscription."""
     secrets = load_secrets(settings)
     principal = {"login": secrets["client_id"], "password": secrets["client_secret"]}
     subscription = {"tenantId": secrets["tenant_id"], "subscriptionId": secrets["subscription_id"]}
@@ -104,7 +105,7 @@ def connections(settings: Settings) -> dict[str, dict[str, Any]]:
                 **subscription,
                 "resource_group_name": RESOURCE_GROUP,
                 "factory_name": FACTORY,
-                "monitor_url": settings.url("standins", "https"),  # where links to runs lead; Azure's own by default
+                "monitor_url": settings.url("standins", "https"),  # base of the links to runs; Azure's own by default
             },
         },
         "azure_ml_default": {
@@ -140,7 +141,7 @@ def connections(settings: Settings) -> dict[str, dict[str, Any]]:
 
 
 def cloud(settings: Settings) -> dict[str, str]:
-    """How every client reaches Azure's names here: through the stand-ins' proxy, trusting their authority."""
+    """How every client reaches Azure's names here: through the stand-ins' proxy, with trust in their authority."""
     return {
         "HTTPS_PROXY": settings.url("proxy"),
         "NO_PROXY": "localhost,127.0.0.1",
@@ -151,13 +152,13 @@ def cloud(settings: Settings) -> dict[str, str]:
 
 
 def airflow(settings: Settings) -> dict[str, str]:
-    """Airflow's own configuration, each value that is not Airflow's default with its reason."""
+    """Airflow's own configuration; each value that differs from Airflow's default has its reason."""
     secrets = load_secrets(settings)
     home = settings.run_dir / "airflow"
     database = f"airflow:{secrets['postgres_airflow_password']}@127.0.0.1:{settings.ports['postgres']}/airflow"
     options = {
         "CORE__EXECUTOR": "mlops.executor.WatchedLocalExecutor",
-        "CORE__PARALLELISM": "6",  # tasks mostly wait for remote work; more only crowd two cores
+        "CORE__PARALLELISM": "6",  # tasks mostly wait for remote work; more would only compete for two cores
         "CORE__DAGS_FOLDER": str(REPOSITORY / "dags"),
         "CORE__PLUGINS_FOLDER": str(REPOSITORY / "plugins"),
         "CORE__LOAD_EXAMPLES": "False",
@@ -175,7 +176,7 @@ def airflow(settings: Settings) -> dict[str, str]:
         "API__SECRET_KEY": secrets["airflow_secret_key"],
         "API_AUTH__JWT_SECRET": secrets["airflow_jwt_secret"],
         "DAG_PROCESSOR__PARSING_PROCESSES": "1",
-        "DAG_PROCESSOR__REFRESH_INTERVAL": "5",  # the default leaves a new file unseen for five minutes
+        "DAG_PROCESSOR__REFRESH_INTERVAL": "5",  # with the default, a new file is not read for five minutes
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
         "LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         "LOGGING__COLORED_CONSOLE_LOG": "False",
@@ -187,22 +188,23 @@ def airflow(settings: Settings) -> dict[str, str]:
 
 
 def overrides(settings: Settings) -> dict[str, str]:
-    """Lines NAME=value of `airflow.env` in the state directory: what this one machine's Airflow is told otherwise.
+    """Lines NAME=value of `airflow.env` in the state directory: they override this machine's Airflow environment.
 
-    For a proxy in front of a service, shorter time-outs in a test, an option to be tried. Read when the machine comes up.
+    For a proxy in front of a service, shorter time-outs in a test, or an option to be tried. Read when the machine starts.
+    Raises SettingsError on a line of another form.
     """
     path = settings.run_dir / "airflow.env"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    told = [line.partition("=") for line in lines if line.strip() and not line.startswith("#")]
-    if wrong := [name for name, equals, _ in told if not equals or not name.isidentifier()]:
-        raise SettingsError(f"{path}: {wrong[0]!r} is no line NAME=value.")
-    return {name: value for name, _, value in told}
+    assignments = [line.partition("=") for line in lines if line.strip() and not line.startswith("#")]
+    if invalid := [name for name, equals, _ in assignments if not equals or not name.isidentifier()]:
+        raise SettingsError(f"{path}: {invalid[0]!r} is not a line NAME=value.")
+    return {name: value for name, _, value in assignments}
 
 
 def full(settings: Settings) -> dict[str, str]:
-    """What every Airflow component, and the shell of a person who works here, gets."""
-    made = {"RUN_DIR": str(settings.run_dir), **storage(settings), **cloud(settings), **airflow(settings)}
-    return made | overrides(settings)
+    """The variables of every Airflow component and of a user's shell."""
+    variables = {"RUN_DIR": str(settings.run_dir), **storage(settings), **cloud(settings), **airflow(settings)}
+    return variables | overrides(settings)
 
 
 def exports(variables: Mapping[str, str]) -> str:

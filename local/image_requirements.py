@@ -1,8 +1,8 @@
 """requirements.txt of the Airflow image, from uv.lock: `python -m local.image_requirements > requirements.txt`.
 
-The image is Astro Runtime, which brings Airflow and refuses a requirements.txt that names it. So the file has what
-`ml[airflow]` needs at the versions of the lock, for the image's Python, less everything that Airflow itself brings:
-that is the image's to choose. A test holds the file in step with the lock and the Dockerfile.
+The image is Astro Runtime, which brings Airflow and refuses a requirements.txt that names it. So the file lists what
+`ml[airflow]` needs at the versions of the lock, for the image's Python, without everything that Airflow itself brings:
+the image determines those versions. A test checks the file against the lock and the Dockerfile.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Package = dict[str, Any]
 
 
 def image_python(dockerfile: str) -> str:
-    """The Python version of the base image, from its tag. Raises ValueError when the tag does not tell."""
-    found = IMAGE.search(dockerfile)
-    if found is None:
-        raise ValueError(f"Dockerfile: found no line such as {IMAGE.pattern}")
-    return found[1]
+    """The Python version of the base image, from its tag. Raises ValueError when the tag does not name it."""
+    match = IMAGE.search(dockerfile)
+    if match is None:
+        raise ValueError(f"Dockerfile: no line matches {IMAGE.pattern}")
+    return match[1]
 
 
 def pinned(lock: dict[str, Any], python: str) -> list[str]:
@@ -55,36 +55,40 @@ def _closure(lock: dict[str, Any], roots: list[Package], machine: dict[str, str]
     by_name: dict[str, list[Package]] = {}
     for package in lock["package"]:
         by_name.setdefault(package["name"], []).append(package)
-    found: dict[str, Package] = {}
-    seen: set[tuple[str, str]] = set()
-    todo = list(roots)
-    while todo:
-        wanted = todo.pop()
-        package = _choose(by_name[wanted["name"]], wanted)
-        found[package["name"]] = package
-        for extra in ("", *wanted.get("extra", ())):
-            if (package["name"], extra) not in seen:
-                seen.add((package["name"], extra))
-                needed = package.get("optional-dependencies", {}).get(extra, []) if extra else _plain(package)
-                todo += [one for one in needed if _applies(one, machine)]
-    return found
+    closure: dict[str, Package] = {}
+    visited: set[tuple[str, str]] = set()  # name and extra
+    requirements = list(roots)
+    while requirements:
+        requirement = requirements.pop()
+        package = _choose(by_name[requirement["name"]], requirement)
+        closure[package["name"]] = package
+        for extra in ("", *requirement.get("extra", ())):
+            if (package["name"], extra) not in visited:
+                visited.add((package["name"], extra))
+                requirements += [each for each in _dependencies(package, extra) if _applies(each, machine)]
+    return closure
 
 
-def _plain(package: Package) -> Iterable[Package]:
-    needed: list[Package] = package.get("dependencies", [])
-    return needed
+def _dependencies(package: Package, extra: str) -> Iterable[Package]:
+    """The requirements of an extra; of the package itself when `extra` is empty."""
+    dependencies: list[Package] = (
+        package.get("optional-dependencies", {}).get(extra, []) if extra else package.get("dependencies", [])
+    )
+    return dependencies
 
 
-def _choose(candidates: list[Package], wanted: Package) -> Package:
-    """The lock names the version where it holds several of one package."""
-    chosen = [one for one in candidates if one["version"] == wanted.get("version", one["version"])]
-    if len(chosen) != 1:
-        raise ValueError(f"uv.lock: {len(chosen)} packages match {wanted}; exactly one is needed")
-    return chosen[0]
+def _choose(candidates: list[Package], requirement: Package) -> Package:
+    """The package that a requirement means; the lock names the version where it has several of one package."""
+    matches = [
+        package for package in candidates if package["version"] == requirement.get("version", package["version"])
+    ]
+    if len(matches) != 1:
+        raise ValueError(f"uv.lock: {len(matches)} packages match {requirement}; exactly one is needed")
+    return matches[0]
 
 
-def _applies(needed: Package, machine: dict[str, str]) -> bool:
-    return "marker" not in needed or Marker(needed["marker"]).evaluate(machine)
+def _applies(requirement: Package, machine: dict[str, str]) -> bool:
+    return "marker" not in requirement or Marker(requirement["marker"]).evaluate(machine)
 
 
 def render() -> str:

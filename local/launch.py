@@ -1,9 +1,10 @@
-"""Become a service: the last steps before `exec`, in the process that will be the service.
+"""Starts a service: the last steps before `exec`, in the process that becomes the service.
 
     python -I launch.py [--unprivileged] <death signal> <parent pid> <directory> <command> …
 
-It asks the kernel for a signal when the supervisor dies, so that no service outlives it, and gives up root where
-the service refuses it. This happens here, not between fork and exec of the supervisor, because that one has threads.
+It requests a signal from the kernel for when the supervisor dies, so that no service outlives it, and gives up root
+where the service refuses to run as root. This does not happen between fork and exec of the supervisor, because the
+supervisor has threads.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def _permitted() -> int:
 
 
 def _keep_one(capability: int) -> None:
-    """Keep a single capability, also for what is executed."""
+    """Keep a single capability, also after exec."""
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     mask = 1 << capability
     _call("capset", header, (ctypes.c_uint32 * 6)(mask, mask, mask, 0, 0, 0))
@@ -42,7 +43,7 @@ def _keep_one(capability: int) -> None:
 
 
 def _unshare_user() -> None:
-    """Be nobody in a user namespace of our own, where the real nobody cannot be had."""
+    """Become nobody in a new user namespace, where this process cannot become the real nobody."""
     uid, gid = os.geteuid(), os.getegid()
     _call("unshare", _CLONE_NEWUSER)
     for path, text in (("setgroups", "deny"), ("uid_map", f"{NOBODY} {uid} 1"), ("gid_map", f"{NOBODY} {gid} 1")):
@@ -50,10 +51,10 @@ def _unshare_user() -> None:
 
 
 def give_up_root(needed: tuple[str, ...]) -> None:
-    """Stop being root, and still reach the `needed` files.
+    """Give up root, and still be able to reach the `needed` files.
 
-    As nobody, where nobody may pass the folders above them. Otherwise (a clone below a private home) as nobody with
-    the one capability to pass folders; in a container with a single user, as nobody of a user namespace.
+    Become nobody, where nobody may traverse the folders above them. Otherwise (a clone below a private home) become
+    nobody with the one capability to traverse folders; in a container with a single user, nobody of a user namespace.
     """
     try:
         os.setgroups([])
@@ -77,14 +78,14 @@ def give_up_root(needed: tuple[str, ...]) -> None:
 def main(arguments: list[str]) -> None:
     unprivileged = arguments[0] == "--unprivileged"
     death_signal, parent, directory, *command = arguments[1:] if unprivileged else arguments
-    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the supervisor blocks what it waits for
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])  # the supervisor blocks the signals that it waits for
     os.chdir(directory)
     if unprivileged and os.geteuid() == 0:
         give_up_root((command[0], directory))
-    # Last, because the kernel forgets it when the user changes.
+    # Last, because the kernel clears it when the user changes.
     _call("prctl", _PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
     if os.getppid() != int(parent):
-        sys.exit(f"{command[0]} is not started: its supervisor has died.")
+        sys.exit(f"{command[0]} was not started: its supervisor has died.")
     os.execv(command[0], command)  # noqa: S606 - no shell is meant
 
 

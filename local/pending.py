@@ -1,7 +1,7 @@
-"""`python -m local.pending`: partitions that wait for a Dag run. Exit code 1 when they are too many to be on their way.
+"""`python -m local.pending`: partitions that wait for a Dag run. Exit code 1 when there are too many of them.
 
-Airflow looks at 500 of them in a turn, oldest first; that many that wait for ever stop all partitioned scheduling,
-while every health check stays green. A condition that one asset can meet leaves none waiting for more than seconds.
+Airflow examines 500 of them per scheduler loop, oldest first. When 500 wait for ever, all partitioned scheduling stops,
+while every health check stays green. With a condition that a single asset can meet, none waits longer than seconds.
 """
 
 from __future__ import annotations
@@ -13,18 +13,20 @@ from local.airflow_api import Airflow
 from local.state import current_settings
 
 LIMIT = 500  # of Airflow's scheduler: _max_partition_dag_runs_per_loop
-MANY = 50  # more than days that arrive together ever are
+MANY = 50  # more than the number of days that ever arrive together
 
 
 def main() -> int:
     waiting = Airflow(current_settings()).pending_partitions()
-    for dag_id, count in sorted(Counter(one["dag_id"] for one in waiting).items()):
-        oldest = min(one["created_at"] for one in waiting if one["dag_id"] == dag_id)
+    for dag_id, count in sorted(Counter(partition["dag_id"] for partition in waiting).items()):
+        oldest = min(partition["created_at"] for partition in waiting if partition["dag_id"] == dag_id)
         print(f"{dag_id}: {count} partitions wait for a run, the oldest since {oldest}")
     print(f"{len(waiting)} of {LIMIT}" + ("" if waiting else ": nothing waits"))
     if len(waiting) <= MANY:
         return 0
-    print("Too many: look whether that Dag waits for two assets at once; its condition must be met by any one of them.")
+    print(
+        "Too many: check whether that Dag waits for two assets at once. Any one of its assets must meet its condition."
+    )
     return 1
 
 

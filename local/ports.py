@@ -1,4 +1,4 @@
-"""Ports that are wanted and taken: which, by whom, and which variable names another."""
+"""Ports that the machine needs and another process uses: which one, whose it is, and the variable that changes it."""
 
 from __future__ import annotations
 
@@ -12,20 +12,22 @@ from local.settings import PORTS, Settings
 
 
 def taken(settings: Settings, names: Iterable[str]) -> list[str]:
-    """A sentence for each of these ports of `settings.PORTS` that somebody else listens on."""
+    """A sentence for each of these ports of `settings.PORTS` on which another process listens."""
     return [_sentence(name, settings.ports[name]) for name in names if not _free(settings.ports[name])]
 
 
 def _free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: connections just closed are free
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as servers do: ports of just closed connections are free
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 return False
             if error.errno == errno.EACCES:
-                raise PermissionError(f"port {port} may not be used: below 1024 only root may listen") from error
+                raise PermissionError(f"port {port} cannot be used: only root may listen below 1024") from error
             raise
     return True
 
@@ -33,8 +35,8 @@ def _free(port: int) -> bool:
 def _sentence(name: str, number: int) -> str:
     port = PORTS[name]
     return (
-        f"Port {number}, wanted for {port.service}, is taken by {_owner(number)}. "
-        f"End that, or choose another port: {port.variable}=<number>."
+        f"Port {number}, needed for {port.service}, is used by {_owner(number)}. "
+        f"End that process, or choose another port: {port.variable}=<number>."
     )
 
 

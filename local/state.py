@@ -1,4 +1,4 @@
-"""What the supervisor is doing, written for everybody else to read: `supervisor.json` in the state directory."""
+"""The supervisor's status, which every other process reads from `supervisor.json` in the state directory."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class UnitStatus:
     """One service or job as the supervisor sees it. Times are seconds since the epoch."""
 
     state: UnitState = "waiting"
-    once: bool = False  # a job: runs to its end
+    once: bool = False  # a job, which runs to its end
     pid: int | None = None
-    start_time: float | None = None  # of the process: with the pid, its identity
-    started: float | None = None  # when this start began
+    start_time: float | None = None  # of the process; with the pid, its identity
+    started: float | None = None  # when the present start began
     seconds: float | None = None  # from start to ready
     restarts: int = 0
-    log_from: int = 0  # where in its log file this start begins, bytes
+    log_from: int = 0  # offset in its log file at which the present start begins, bytes
     detail: str = ""  # why it is not ready, or how it ended
 
     @property
@@ -39,22 +39,25 @@ class UnitStatus:
 
 @dataclass
 class MachineStatus:
-    """The supervisor, its guard, and all units by name, in the order in which they were declared."""
+    """The supervisor, its guard, and all units by name, in the order of their declaration."""
 
-    instance: str  # one `up`, one instance
+    instance: str  # id of one `up`
     phase: Phase
     guard: Identity
     supervisor: Identity
     ports: dict[str, int]
     units: dict[str, UnitStatus] = field(default_factory=dict)
-    failure: str = ""  # name of the unit that kept the machine from coming up
+    failure: str = ""  # name of the unit because of which the start failed
 
     def save(self, run_dir: Path) -> None:
         write_private(run_dir / "supervisor.json", json.dumps(asdict(self), indent=1))
 
 
 def load(run_dir: Path) -> MachineStatus | None:
-    """What the last supervisor of this state directory wrote, running or not; None when there was none."""
+    """The status that the last supervisor of this state directory wrote, running or not; None when there was none.
+
+    Raises ValueError when the file cannot be read.
+    """
     try:
         record = json.loads((run_dir / "supervisor.json").read_text())
         units = {name: UnitStatus(**unit) for name, unit in record.pop("units").items()}
@@ -67,7 +70,7 @@ def load(run_dir: Path) -> MachineStatus | None:
 
 
 def supervised(run_dir: Path) -> bool:
-    """Whether a supervisor of this state directory is alive: it holds a lock for as long as it lives."""
+    """Whether a supervisor of this state directory is alive: it holds a lock as long as it lives."""
     try:
         with (run_dir / "supervisor.lock").open("r") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -80,9 +83,9 @@ def supervised(run_dir: Path) -> bool:
 
 @contextmanager
 def supervisor_lock(run_dir: Path) -> Iterator[bool]:
-    """Be the one supervisor of a state directory; False when another one is."""
+    """Acquire the lock of the only supervisor of a state directory; False when another process holds it."""
     with private(run_dir / "supervisor.lock") as file:
-        for _ in range(50):  # a second: whoever only asks holds the lock for a moment
+        for _ in range(50):  # for a second, because `supervised` holds the lock for a moment
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -94,9 +97,9 @@ def supervisor_lock(run_dir: Path) -> Iterator[bool]:
 
 
 def current_settings() -> Settings:
-    """The running machine's settings, so that every command agrees with it; else those of the environment."""
-    wanted = from_environment()
-    status = load(wanted.run_dir) if supervised(wanted.run_dir) else None
+    """The running machine's settings, so that every command uses its ports; else those of the environment."""
+    settings = from_environment()
+    status = load(settings.run_dir) if supervised(settings.run_dir) else None
     if status and set(status.ports) == set(PORTS):
-        return Settings(wanted.run_dir, status.ports)
-    return wanted
+        return Settings(settings.run_dir, status.ports)
+    return settings

@@ -1,4 +1,4 @@
-"""What the supervisor supervises: a service that stays, or a job that ends."""
+"""The units of the supervisor: services that stay, and jobs that end."""
 
 from __future__ import annotations
 
@@ -11,24 +11,26 @@ from pathlib import Path
 from local.settings import REPOSITORY, Settings
 
 Check = Callable[[float], str | None]
-"""Given when the service was started (seconds since the epoch): None when it is ready, else what is missing."""
+"""Takes the time at which the service was started (seconds since the epoch); None when it is ready, else what is missing."""
 
 
 @dataclass(frozen=True)
 class Unit:
-    """One process to be started: after which others, how to know that it is ready, and how to end it."""
+    """One process: its command, the units before it, its readiness check, and how to stop it."""
 
     name: str
-    command: Sequence[str]  # the first is an absolute path
+    command: Sequence[str]  # the first word is an absolute path
     environment: Mapping[str, str] = field(default_factory=dict)
     after: Sequence[str] = ()  # units that must be ready, or done, before
-    check: Check | None = None  # None: ready as soon as it runs; never asked of a job
-    over: Callable[[], str | None] | None = None  # why it runs and will never serve again: it is ended and started anew
-    once: bool = False  # a job: done when it exits with 0, and not started again
+    check: Check | None = None  # None: ready as soon as it runs; not used for a job
+    over: Callable[[], str | None] | None = (
+        None  # why a running service will never serve again, which restarts it; else None
+    )
+    once: bool = False  # a job: done when it exits with 0, and not restarted
     ports: Sequence[str] = ()  # names in settings.PORTS
-    stop_signal: signal.Signals = signal.SIGTERM  # to its process group
+    stop_signal: signal.Signals = signal.SIGTERM  # sent to its process group
     stop_seconds: float = 10.0  # then SIGKILL
-    ready_seconds: float = 120.0  # then the machine counts as failed
+    ready_seconds: float = 120.0  # then its start has failed
     unprivileged: bool = False  # must not be root
     directory: Path = REPOSITORY
 
@@ -37,20 +39,20 @@ Machine = Callable[[Settings], Sequence[Unit]]
 
 
 def load_machine(name: str) -> Machine:
-    """The function `module:function` that says which units make up the machine."""
+    """The function `module:function` that returns the machine's units."""
     module, _, function = name.partition(":")
     machine: Machine = getattr(importlib.import_module(module), function)
     return machine
 
 
 def ordered(units: Sequence[Unit]) -> dict[str, Unit]:
-    """Units by name. Raises ValueError on a name used twice, or an order that refers to no earlier unit."""
-    found: dict[str, Unit] = {}
+    """Units by name. Raises ValueError on a name that is used twice, or an `after` that names no earlier unit."""
+    by_name: dict[str, Unit] = {}
     for unit in units:
-        if unit.name in found:
+        if unit.name in by_name:
             raise ValueError(f"unit {unit.name} is declared twice")
         for name in unit.after:
-            if name not in found:
+            if name not in by_name:
                 raise ValueError(f"unit {unit.name} starts after {name}, which is not declared before it")
-        found[unit.name] = unit
-    return found
+        by_name[unit.name] = unit
+    return by_name
