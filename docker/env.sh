@@ -1,21 +1,21 @@
 #!/bin/sh
-# Makes .env from .env.example with fresh secrets, once: `sh docker/env.sh`. Needs a shell and its usual tools.
+# Creates .env from .env.example with fresh secrets, once: `sh docker/env.sh`. Needs a shell and the usual tools.
 set -eu
 umask 077
 cd "$(dirname "$0")/.."
 
 if [ -e .env ]; then
-    echo ".env is there already and stays as it is. For fresh secrets remove it, and the volumes that were made with" \
+    echo ".env exists and is not changed. For fresh secrets, remove it, and the volumes that were created with" \
         "the old ones: docker compose down --volumes" >&2
     exit 0
 fi
 
-bytes() { od -An -v -tx1 -N"$1" /dev/urandom | tr -d ' \n'; } # hexadecimal digits of $1 random bytes
+bytes() { od -An -v -tx1 -N"$1" /dev/urandom | tr -d ' \n'; } # $1 random bytes as hexadecimal digits
 uuid() { bytes 16 | sed 's/^\(.\{8\}\)\(.\{4\}\).\(.\{3\}\).\(.\{3\}\)\(.*\)$/\1-\2-4\3-8\4-\5/'; }
 base64_of() { head -c "$1" /dev/urandom | base64 | tr -d '\n'; }
 url_safe() { base64_of "$1" | tr '+/' '-_'; }
 
-# The storage key may hold a slash, so sed divides by |.
+# The storage key may contain a slash, so sed uses | as separator.
 sed -e "s|__TENANT_ID__|$(uuid)|g" \
     -e "s|__CLIENT_ID__|$(uuid)|g" \
     -e "s|__SUBSCRIPTION_ID__|$(uuid)|g" \
@@ -29,4 +29,4 @@ sed -e "s|__TENANT_ID__|$(uuid)|g" \
     -e "s|__JWT_SECRET__|$(bytes 32)|g" \
     .env.example >.env.new
 mv .env.new .env
-echo "Made .env. Airflow's user is admin, the password AIRFLOW_ADMIN_PASSWORD in that file."
+echo "Created .env. Airflow's user is admin, its password is AIRFLOW_ADMIN_PASSWORD in that file."
