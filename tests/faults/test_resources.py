@@ -89,7 +89,9 @@ def test_a_service_that_ends_in_the_middle_of_every_stage(
 def test_a_disk_that_is_full_for_a_while(machine: Machine, day: date, undisturbed: Content, name: str) -> None:
     folder = machine.settings.run_dir / name
     if not is_small(folder):
-        pytest.skip("this user may not mount a file system to fill up")
+        pytest.skip(
+            "no file system to fill up: this user may not mount one, or pytest lacks --unconfined (make test-faults has it)"
+        )
 
     def fill(task: str) -> None:
         if task in ("copy_files", "compute_features"):

@@ -204,11 +204,12 @@ class TestBorders:
         assert {i.name.split(".")[0] for i in at_top if not i.is_of("ml")} <= light
 
     def test_tests_import_no_test_and_no_conftest(self) -> None:
-        wrong = [
-            i for i in imports("tests")
-            if i.is_of("tests") and any(part.startswith("test_") or part == "conftest" for part in i.name.split(".")[:-1])
-        ]  # fmt: skip
-        complain("helpers are in tests/support", wrong)
+        tests = {
+            f"tests.{name}"
+            for name, file in modules("tests").items()
+            if file.name.startswith("test_") or file.name == "conftest.py"
+        }
+        complain("helpers are in tests/support", [i for i in imports("tests") if i.is_of(*tests)])
 
 
 class TestTheChecks:
