@@ -46,7 +46,7 @@ class WatchedLocalExecutor(LocalExecutor):
     """Runs each task in a process of its own; the end of the process is the end of the task."""
 
     def start(self) -> None:
-        self.workers: dict[Any, tuple[multiprocessing.Process, Any]] = {}  # by the workload's key
+        self.task_processes: dict[Any, tuple[multiprocessing.Process, Any]] = {}  # by the workload's key
 
     def _process_workloads(self, workload_list: Sequence[Any]) -> None:
         gc.freeze()  # as the provider does: a garbage collection in the child would copy the parent's memory
@@ -63,15 +63,15 @@ class WatchedLocalExecutor(LocalExecutor):
         process = multiprocessing.Process(target=_work, args=(workload, self.conf), name=f"worker of {key}")
         process.start()
         self.running.add(key)
-        self.workers[key] = (process, workload)
+        self.task_processes[key] = (process, workload)
         if workload.running_state is not None:
             self.change_state(key, workload.running_state, remove_running=False)
 
     def sync(self) -> None:
-        for key, (process, workload) in list(self.workers.items()):
+        for key, (process, workload) in list(self.task_processes.items()):
             if process.is_alive():
                 continue
-            del self.workers[key]
+            del self.task_processes[key]
             if process.exitcode:
                 log.error(
                     "the worker of %s ended with exit code %s (negative: a signal's number)", key, process.exitcode
@@ -81,11 +81,11 @@ class WatchedLocalExecutor(LocalExecutor):
 
     def end(self) -> None:
         """Wait for the running tasks, as the provider's executor does."""
-        for process, _ in self.workers.values():
+        for process, _ in self.task_processes.values():
             process.join()
         self.sync()
 
     def terminate(self) -> None:
-        for process, _ in self.workers.values():
+        for process, _ in self.task_processes.values():
             if process.pid and process.is_alive():
                 os.kill(process.pid, signal.SIGTERM)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
+
+log = logging.getLogger(__name__)
 
 
 def resource_dir(kind: Literal["config", "sql", "expectations"]) -> Path:
@@ -17,12 +21,18 @@ def resource_dir(kind: Literal["config", "sql", "expectations"]) -> Path:
     if override := os.environ.get("ML_RESOURCES"):
         folder = Path(override) / kind
         if folder.is_dir():
+            _log_override(folder)
             return folder
     packed = Path(str(files("ml"))) / "_data" / kind
     if packed.is_dir():
         return packed
     root = Path(__file__).resolve().parents[2]
     return root / ("config" if kind == "config" else f"include/{kind}")
+
+
+@cache
+def _log_override(folder: Path) -> None:
+    log.info("ML_RESOURCES: %s replaces the project's own files", folder)
 
 
 def last_change(path: Path) -> tuple[int, int] | None:

@@ -43,7 +43,7 @@ def executor() -> Iterator[WatchedLocalExecutor]:
     watched = WatchedLocalExecutor(parallelism=2)
     watched.start()
     yield watched
-    for process, _ in watched.workers.values():
+    for process, _ in watched.task_processes.values():
         process.kill()
         process.join()
 

@@ -23,7 +23,8 @@ MAX_RETRY_DELAY = timedelta(minutes=1)
 def models_to_build(stage: str) -> Iterator[ModelConfig]:
     """The models whose Dag of `stage` this process needs: all in the Dag processor, one at the start of a task.
 
-    Airflow names the Dag when it reads a file to run one of its tasks. The other models' configs are not read then.
+    Airflow names the Dag when it reads a file to run one of its tasks. The other models' configs are not read then. The
+    name stays in that process's environment, so a parse of the Dag folder that such a task started would see one Dag.
     """
     dag_id = get_parsing_context().dag_id
     if dag_id is None:
