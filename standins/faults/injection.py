@@ -65,7 +65,8 @@ class FaultInjection:
             return  # the client disconnected before its request was complete
         peer = tuple(scope["client"]) if scope.get("client") else None
         replay = _replay(body, receive)
-        match = self._faults.match(scope["method"], scope["path"], body, peer)
+        port = scope["server"][1] if scope.get("server") else None
+        match = self._faults.match(scope["method"], scope["path"], body, peer, port)
         if match is None:
             await self._app(scope, replay, send)
             return

@@ -35,6 +35,7 @@ from standins.core.errors import ApiError
 from standins.faults.run_faults import RunFault
 
 Json = dict[str, Any]
+Address = tuple[str, int]
 
 
 def _pattern(text: str) -> str:
@@ -119,8 +120,8 @@ class ActiveRule:
         self.acted = 0
         self.released = asyncio.Event()
 
-    def record(self, method: str, path: str, client: tuple[str, int] | None) -> Json:
-        """Add a request that matches."""
+    def record(self, method: str, path: str, client: Address | None, server_port: int | None) -> Json:
+        """Add a request that matches: who sent it, and the port that this client is connected to."""
         hit = {
             "time": now(),
             "method": method,
@@ -129,6 +130,7 @@ class ActiveRule:
             "did": None,
             "state": "let through",
             "client_pid_hint": client,
+            "server_port": server_port,
         }
         self.hits.append(hit)
         return hit
@@ -149,8 +151,9 @@ class Faults:
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
         self.rules: dict[int, ActiveRule] = {}
-        self.clients: dict[int, tuple[str, int]] = {}  # port of a proxy's connection to the server → its client
-        self.transports: dict[tuple[str, int], asyncio.Transport] = {}  # by the address of the peer
+        # port of a proxy's connection to the server → the address of its client, and the proxy's own port
+        self.clients: dict[int, tuple[Address, int]] = {}
+        self.transports: dict[Address, asyncio.Transport] = {}  # by the address of the peer
 
     def add(self, rule: Rule) -> ActiveRule:
         active = ActiveRule(next(self._numbers), rule)
@@ -171,15 +174,15 @@ class Faults:
             self.delete(number)
 
     def match(
-        self, method: str, path: str, body: bytes, peer: tuple[str, int] | None
+        self, method: str, path: str, body: bytes, peer: Address | None, port: int | None
     ) -> tuple[ActiveRule, Json] | None:
         """The rule whose fault a request gets, and its record; other rules that match only record the request."""
-        client = self.clients.get(peer[1], peer) if peer else None
+        client, server_port = self.clients.get(peer[1], (peer, port)) if peer else (None, port)
         chosen = None
         for active in list(self.rules.values()):
             if not active.rule.match.fits(method, path, body):
                 continue
-            hit = active.record(method, path, client)
+            hit = active.record(method, path, client, server_port)
             if chosen is None and active.due:
                 active.acted += 1
                 hit |= {"did": active.rule.do.describe(), "state": "came"}

@@ -22,10 +22,11 @@ _HEAD_SECONDS = 10
 class Proxy:
     """Serves CONNECT on a listening socket. `target` is the host and port of the TLS server.
 
-    `clients` maps each local port of a connection to the server to the address of its client; it is kept up to date.
+    `clients` maps each local port of a connection to the server to the address of its client and the proxy's own port; it
+    is kept up to date.
     """
 
-    def __init__(self, target: tuple[str, int], clients: dict[int, tuple[str, int]] | None = None) -> None:
+    def __init__(self, target: tuple[str, int], clients: dict[int, tuple[tuple[str, int], int]] | None = None) -> None:
         self._target = target
         self._clients = {} if clients is None else clients
         self._server: asyncio.Server | None = None
@@ -78,7 +79,7 @@ class Proxy:
             await _refuse(writer, 502, "Bad Gateway", f"The stand-ins do not respond at {self._target}: {error}.")
             return
         own_port = remote_writer.get_extra_info("sockname")[1]
-        self._clients[own_port] = writer.get_extra_info("peername")
+        self._clients[own_port] = writer.get_extra_info("peername"), writer.get_extra_info("sockname")[1]
         try:
             writer.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
             await writer.drain()

@@ -276,7 +276,7 @@ class AirflowBench:
         while not stop.wait(0.1):
             hits = self.faults.hits(rule)
             if hits and hits[0]["state"] == "held":
-                processes = owners(hits[0]["client_pid_hint"][1])
+                processes = owners(hits[0]["client_pid_hint"][1], hits[0]["server_port"])
                 if processes:
                     trap.spring(Change(service, method, path, processes[0], time.time()))
                 self.faults.delete(rule)

@@ -173,7 +173,9 @@ class TestKillingTheCaller:
         proxy = f"http://127.0.0.1:{bare_cloud.proxy_port}" if through_proxy else ""
         code = f"{self.CALL}.get(sys.argv[1])"
         call = subprocess.Popen([sys.executable, "-c", code, f"{host}/subscriptions", str(bare_cloud.ca), proxy])
-        killed = kill_holder(faults.wait_for_hit(rule, state="held"))
+        hit = faults.wait_for_hit(rule, state="held")
+        assert hit["server_port"] == (bare_cloud.proxy_port if through_proxy else bare_cloud.port)
+        killed = kill_holder(hit)
         assert killed.pid == call.pid
         assert call.wait(10) == -9
         assert not is_alive(killed)

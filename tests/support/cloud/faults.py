@@ -102,7 +102,7 @@ def owners(port: int, to: int | None = None) -> list[psutil.Process]:
 def kill_holder(hit: Json) -> psutil.Process:
     """Kill (-9) the process whose request is held and wait for its end. Where a fork shares the connection: its parent."""
     host, port = hit["client_pid_hint"]
-    processes = owners(port)
+    processes = owners(port, hit["server_port"])
     assert processes, f"no process holds the connection {host}:{port} of {hit['method']} {hit['path']} any more"
     processes[0].kill()
     wait_for(lambda: not is_alive(processes[0]), f"the end of process {processes[0].pid}", 10)
