@@ -89,6 +89,7 @@ def test_the_requesting_process_is_killed_at_its_second_change(
     process = subprocess.run([sys.executable, "-c", code, url(tap, "")], check=False)
     assert process.returncode == -9
     assert service.done == done
+    assert trap.sprung.wait(10)  # another thread records the kill after it
     assert trap.change is not None
     assert trap.change.kind == "blob PUT /two"
 
