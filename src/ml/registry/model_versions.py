@@ -212,6 +212,23 @@ def build_signature(features: tuple[Feature, ...]) -> ModelSignature:
     return ModelSignature(inputs=Schema([spec(f) for f in features]), outputs=Schema([ColSpec(DataType.double)]))
 
 
+def find_or_create_experiment(tracking: MlflowClient, name: str) -> str:
+    """The id of an experiment. Unlike `mlflow.set_experiment`, leaves this process's environment as it is."""
+    from mlflow.exceptions import MlflowException
+
+    found = tracking.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return str(tracking.create_experiment(name))
+        except MlflowException as error:  # another process was faster
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        found = tracking.get_experiment_by_name(name)
+    if found is None or found.lifecycle_stage != "active":
+        raise StageError(f"MLflow's experiment {name} is deleted: restore it, or delete it permanently")
+    return str(found.experiment_id)
+
+
 @contextmanager
 def training_run(experiment: str, run_key: str, tags: Mapping[str, str]) -> Iterator[str]:
     """Start a run that is MLflow's active one inside the block; ends FINISHED, or FAILED when the block raises.
@@ -222,7 +239,7 @@ def training_run(experiment: str, run_key: str, tags: Mapping[str, str]) -> Iter
     tracking = client()
     import mlflow
 
-    experiment_id = mlflow.set_experiment(experiment).experiment_id
+    experiment_id = find_or_create_experiment(tracking, experiment)
     left_over = tracking.search_runs([experiment_id], f"tags.run_key = '{run_key}'")
     run = tracking.create_run(experiment_id, tags={**tags, "run_key": run_key}, run_name=run_key)
     for old in left_over:

@@ -27,7 +27,9 @@ class MlflowRuns:
             name = os.environ.get("AZUREML_EXPERIMENT_NAME", "Default")
             job = os.environ.get("AZUREML_RUN_ID", "automl")
             self._client = mlflow.MlflowClient()
-            self._experiment = mlflow.set_experiment(name).experiment_id
+            # not mlflow.set_experiment: it leaves the id in os.environ, for every process that this one starts
+            experiment = self._client.get_experiment_by_name(name)
+            self._experiment = experiment.experiment_id if experiment else self._client.create_experiment(name)
             job_run = self._client.create_run(self._experiment, run_name=job, tags={"azureml.job": job})
             self._run = job_run.info.run_id
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
@@ -95,6 +96,12 @@ def test_same_inputs_give_the_same_bytes(world: World) -> None:
     first, again = world.train(version, "train-1"), world.train(version, "train-2", params="{}")
     assert first["version"] != again["version"]
     assert trees(first["version"]) == trees(again["version"])
+
+
+def test_processes_started_after_training_inherit_no_experiment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_EXPERIMENT_ID", raising=False)  # mlflow.set_experiment sets it
+    world.train(world.write_training_set(training_set()))
+    assert "MLFLOW_EXPERIMENT_ID" not in os.environ
 
 
 def test_order_of_the_rows_changes_nothing(world: World) -> None:
