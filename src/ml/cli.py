@@ -14,31 +14,45 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from ml.errors import StageError
 
+
+@dataclass(frozen=True)
+class Command:
+    """What a stage is about: a source, a feature table, a model, or (None) all of them; and its summary."""
+
+    node: str | None
+    summary: str
+
+
+OPTIONS = {"source": "source", "feature table": "table", "model": "model"}  # the option that names a node of a kind
 STAGES = {
-    "land": "put day files of a demo source where upstream puts them",
-    "ingest": "bronze into silver and quarantine, every row accounted for",
-    "reenter": "export a day's refused rows, and take them back corrected",
-    "validate": "check a day's data against its expectations",
-    "features": "features of customers as known at a day's end",
-    "training_set": "features and matured labels at past cut-offs",
-    "automl_data": "the training part of a training set, for an AutoML job to learn from",
-    "trial": "try parameters on the training part alone, for a sweep",
-    "train": "fit, evaluate out of time, log and register",
-    "rebuild": "train a version again from its record, and compare the trees",
-    "evaluate": "measure a version again, beside the current champion",
-    "explain": "why a customer has this probability",
-    "gate": "may this version become champion?",
-    "promote": "put an approved version into production",
-    "rollback": "put the previous version into production again",
-    "registry": "what is and was in production, why, from which data, and what used it",
-    "score": "the champion's scores of a day",
-    "monitor": "drift of a day's features against the training reference",
-    "days": "how far each day has come, and what to do about those that are behind",
-    "history": "when a day's partition was written, by whom, from what, and why",
+    "land": Command(None, "put day files of a demo data set where upstream puts them"),
+    "ingest": Command("source", "bronze into silver and quarantine, every row accounted for"),
+    "reenter": Command("source", "export a day's refused rows, and take them back corrected"),
+    "validate": Command(None, "check a day's data, or a training set, against its expectations"),
+    "features": Command("feature table", "a feature table's rows as known at a day's end"),
+    "training_set": Command("model", "features and matured labels at past cut-offs"),
+    "automl_data": Command("model", "the training part of a training set, for an AutoML job to learn from"),
+    "trial": Command("model", "try parameters on the training part alone, for a sweep"),
+    "train": Command("model", "fit, evaluate out of time, log and register"),
+    "rebuild": Command("model", "train a version again from its record, and compare the trees"),
+    "evaluate": Command("model", "measure a version again, beside the current champion"),
+    "explain": Command("model", "why one row has this probability"),
+    "gate": Command("model", "may this version become champion?"),
+    "promote": Command("model", "put an approved version into production"),
+    "rollback": Command("model", "put the previous version into production again"),
+    "registry": Command("model", "what is and was in production, why, from which data, and what used it"),
+    "score": Command("model", "the scores of a day"),
+    "monitor": Command("model", "drift of a day's features against the training reference"),
+    "days": Command(None, "how far each day has come, and what to do about those that are behind"),
+    "history": Command(None, "when a day's partition was written, by whom, from what, and why"),
+    "check": Command(None, "all config files and queries against each other, before deployment"),
+    "new": Command(None, "scaffold the files of a source, a feature table or a model"),
+    "migrate": Command(None, "bring the tables of an earlier release to this one's form"),
 }
 
 
@@ -46,14 +60,27 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """Parse the arguments of one stage; only its module is imported. `run` of the result is the stage's function."""
     parser = argparse.ArgumentParser(prog="ml", description="Stages of a model's life.")
     stages = parser.add_subparsers(dest="stage", required=True, metavar="stage")
-    for name, summary in STAGES.items():
-        stage = stages.add_parser(name, help=summary, description=summary)
+    for name, command in STAGES.items():
+        stage = stages.add_parser(name, help=command.summary, description=command.summary)
         if argv[:1] == [name]:
             module = importlib.import_module(f"ml.stages.{name}")
-            stage.add_argument("--model", default="churn", help="which config/<model>.yaml (default: churn)")
+            if command.node:
+                _add_node_option(stage, command.node)
             module.add_arguments(stage)
             stage.set_defaults(run=module.run)
     return parser.parse_args(argv)
+
+
+def _add_node_option(parser: argparse.ArgumentParser, kind: str) -> None:
+    """`--source`, `--table` or `--model`. It may be left out when there is only one."""
+    from ml.config import list_names
+
+    names = list_names(kind)
+    listed = ", ".join(names) or "none"
+    default = names[0] if len(names) == 1 else None
+    parser.add_argument(
+        f"--{OPTIONS[kind]}", default=default, required=default is None, help=f"the {kind} (there are: {listed})"
+    )
 
 
 def run_stage(argv: Sequence[str]) -> dict[str, Any]:

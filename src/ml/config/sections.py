@@ -1,4 +1,4 @@
-"""Sections of a model config: schedule, landing, clean, features, label, score, monitor, compute and report."""
+"""Sections of a model config: schedule, population, examples, label, score, monitor and report."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ml.config.types import Column, Cron, Days, Frozen, QueryName, Share, TableName, Text
+from ml.config.types import Column, Cron, Days, Frozen, QueryName, Settings, Share, TableName, Text
 
 
 class Schedule(Frozen):
-    calendar: Cron
-    sweep: Cron
     train: Cron
     report: Cron
-    ask_again_minutes: Annotated[int, Field(ge=1)]
 
 
-class Landing(Frozen):
-    table: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$")]
-    bulk_days: Days
-    empty_file: Literal["fail", "accept"]
-    max_file_rows: Annotated[int, Field(ge=1)]
-    max_file_mb: Annotated[int, Field(ge=1)]
+class Population(Frozen):
+    """Who is trained on and scored: a query over the model's feature tables that gives entity and as_of."""
 
-
-class Clean(Frozen):
-    max_abs_quantity: Annotated[float, Field(gt=0)]
-    max_abs_amount: Annotated[float, Field(gt=0)]
-    max_quarantined_share: Share
-
-
-class Features(Frozen):
-    table: TableName
-    key: Column
-    source: TableName
     query: QueryName
-    active_days: Days
+    settings: Settings = Field(default_factory=dict)
+
+
+class Split(Frozen):
+    """How a table of examples is split into training and test rows.
+
+    `by: day`: the newest `test_share` of the days are the test. `by: key`: a share of the keys, whatever their day.
+    """
+
+    by: Literal["day", "key"]
+    test_share: Annotated[float, Field(gt=0, lt=1)]
+
+
+class Examples(Frozen):
+    """Rows that are learnt from and scored as they come: each has its features, and its label once it is known."""
+
+    table: TableName
+    columns: Annotated[tuple[Column, ...], Field(min_length=1)]
+    split: Split
     restate_days: Days
 
 
@@ -65,10 +65,26 @@ class LabelExport(Frozen):
 
 
 class Label(Frozen):
+    """What is learnt. `query` reads `population` and the `inputs`, whose facts end `horizon_days` after the cut-off.
+
+    In a table of examples the label is a column (`query: null`), NULL while it is not known.
+    """
+
     name: Column
-    query: QueryName
-    horizon_days: Days
-    export: LabelExport | None
+    query: QueryName | None = None
+    settings: Settings = Field(default_factory=dict)
+    inputs: tuple[TableName, ...] = ()
+    horizon_days: Days | None = None
+    export: LabelExport | None = None
+
+    @model_validator(mode="after")
+    def _check_query(self) -> Label:
+        given = {"inputs": bool(self.inputs), "horizon_days": self.horizon_days is not None}
+        if self.query is None and (self.settings or self.export or any(given.values())):
+            raise ValueError("without a query the label is a column: leave out settings, inputs, horizon_days, export")
+        if self.query is not None and (missing := [name for name, is_given in given.items() if not is_given]):
+            raise ValueError(f"a label query needs {' and '.join(missing)}")
+        return self
 
 
 class Band(Frozen):
@@ -100,21 +116,6 @@ class Monitor(Frozen):
     bins: Annotated[int, Field(ge=2)]
 
 
-class Databricks(Frozen):
-    cluster: Text
-    timeout_seconds: Annotated[int, Field(ge=1)]
-
-
-class AzureMl(Frozen):
-    compute: Text
-    environment: Text
-    timeout_seconds: Annotated[int, Field(ge=1)]
-
-
-class Compute(Frozen):
-    databricks: Databricks
-    azure_ml: AzureMl
-
-
 class Report(Frozen):
+    connection: Text
     timeout_seconds: Annotated[int, Field(ge=1)]

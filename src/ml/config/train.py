@@ -98,15 +98,22 @@ class Train(Frozen):
     table: TableName
     method: Literal["job", "sweep", "automl"]
     algorithm: Literal["lightgbm"]
-    test_cutoffs: Days
-    train_cutoffs: Days
-    step_days: Days
+    test_cutoffs: Days | None = None
+    train_cutoffs: Days | None = None
+    step_days: Days | None = None
+    min_history_days: Days | None = None
     min_train_rows: Annotated[int, Field(ge=1)]
     max_auc_alone: Annotated[float, Field(gt=0.5, le=1)]
     seed: int
     params: dict[str, int | float | str | bool]
-    sweep: Sweep
-    automl: AutoMl
+    sweep: Sweep | None = None
+    automl: AutoMl | None = None
+
+    @model_validator(mode="after")
+    def _check_method(self) -> Train:
+        if self.method != "job" and getattr(self, self.method) is None:
+            raise ValueError(f"method {self.method} needs the section train.{self.method}")
+        return self
 
     @field_validator("params")
     @classmethod

@@ -1,9 +1,10 @@
-"""Types that the sections of a model config are built of: frozen, strict, without unknown keys."""
+"""Types that config files are built of: frozen, strict, without unknown keys."""
 
 from __future__ import annotations
 
 import re
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -12,8 +13,11 @@ Days = Annotated[int, Field(ge=1)]
 TableName = Annotated[str, Field(pattern=r"^[a-z_]+\.[a-z][a-z0-9_]*$")]
 Text = Annotated[str, Field(min_length=1)]
 
-QueryName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$")]  # of include/sql/<name>.sql
-Column = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,49}$")]
+NAME = r"[a-z][a-z0-9_]{0,49}"
+Name = Annotated[str, Field(pattern=rf"^{NAME}$")]  # of a source, a feature table or a model
+QueryName = Annotated[str, Field(pattern=rf"^{NAME}(/{NAME})?$")]  # of include/sql/<name>.sql
+Column = Annotated[str, Field(pattern=rf"^{NAME}$")]
+Settings = dict[Column, int | float | str | bool]  # parameters of a query, `:name` in its text
 
 _CRON_FIELDS = (
     ("minute", 0, 59),
@@ -42,5 +46,17 @@ def _check_cron(text: str) -> str:
 Cron = Annotated[str, AfterValidator(_check_cron)]
 
 
+def _check_timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, OSError, ValueError) as error:
+        raise ValueError("not a time zone of the IANA database, such as Europe/London") from error
+    return name
+
+
+TimeZone = Annotated[str, AfterValidator(_check_timezone)]
+
+
 class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    # each start of a task imports these classes and uses few of them: their validators are built at the first use
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
