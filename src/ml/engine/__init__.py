@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 
+from ml.engine.digest import EMPTY_DIGEST
 from ml.engine.interface import Engine, QueryError
 
-__all__ = ["KINDS", "Engine", "QueryError", "open_engine"]
+__all__ = ["EMPTY_DIGEST", "KINDS", "Engine", "QueryError", "open_engine"]
 
 KINDS = ("duckdb", "spark")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import date
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,6 +30,12 @@ class Engine(Protocol):
         self, query: str, tables: Mapping[str, Table], values: Mapping[str, Value] | None = None
     ) -> Iterator[pa.Table]:
         """The same rows in pieces, in the query's order: for results larger than memory."""
+
+    def digest(self, rows: Table, by: str) -> dict[Any, str]:
+        """The digest (32 hex digits) of the rows of each value of column `by`: see `ml.engine.digest`.
+
+        A value without rows has none; EMPTY_DIGEST stands for it.
+        """
 
 
 class QueryError(RuntimeError):

@@ -7,12 +7,13 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.dataset as ds
 
-from ml.engine import query, types
+from ml.engine import digest, query, types
 from ml.engine.interface import QueryError
 
 if TYPE_CHECKING:
@@ -39,6 +40,17 @@ class DuckDBEngine:
         with _relation(query_name, tables, values or {}) as (relation, path):
             for batch in relation.to_arrow_reader(BATCH_ROWS):
                 yield types.to_plain(pa.Table.from_batches([batch]), path)
+
+    def digest(self, rows: Table, by: str) -> dict[Any, str]:
+        """See `ml.engine.Engine.digest`."""
+        schema = rows.projected_schema if isinstance(rows, ds.Scanner) else rows.schema
+        with _connect() as connection:
+            connection.register("rows_to_digest", rows)
+            try:
+                result = connection.sql(digest.digest_sql(schema, "rows_to_digest", by, "duckdb")).to_arrow_table()
+            except (duckdb.Error, pa.ArrowException) as error:
+                raise QueryError(f"digest by {by}: DuckDB: {error}") from error
+        return digest.read_digests(result, by)
 
 
 @contextmanager

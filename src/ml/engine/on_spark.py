@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.dataset as ds
 
-from ml.engine import query, types
+from ml.engine import digest, query, types
 from ml.engine.interface import QueryError
 
 if TYPE_CHECKING:
@@ -53,6 +54,21 @@ class SparkEngine:
     ) -> Iterator[pa.Table]:
         """See `ml.engine.Engine.stream`. Here the driver holds the whole result first."""
         yield self.run(query_name, tables, values)
+
+    def digest(self, rows: Table, by: str) -> dict[Any, str]:
+        """See `ml.engine.Engine.digest`."""
+        from pyspark.errors import PySparkException
+
+        schema = rows.projected_schema if isinstance(rows, ds.Scanner) else rows.schema
+        with self._lock:
+            self._create_view("rows_to_digest", rows)
+            try:
+                result = self.session.sql(digest.digest_sql(schema, "rows_to_digest", by, "spark")).toArrow()
+            except PySparkException as error:
+                raise QueryError(f"digest by {by}: Spark: {error}") from error
+            finally:
+                self.session.catalog.dropTempView("rows_to_digest")
+        return digest.read_digests(result, by)
 
     def _create_view(self, name: str, table: Table) -> None:
         from pyspark.sql.pandas.types import from_arrow_schema

@@ -28,11 +28,15 @@ class AnsiSpark(Spark):
 
 @dataclass(frozen=True)
 class Query:
-    """A query in both dialects. `parameters` and `tables` are the names that have to be bound."""
+    """A query in both dialects. `parameters` and `tables` are the names that have to be bound.
+
+    `normalised` changes with the meaning of the text only, not with comments, spaces or line breaks.
+    """
 
     path: Path
     spark: str
     duckdb: str
+    normalised: str
     parameters: frozenset[str]
     tables: frozenset[str]
 
@@ -47,7 +51,7 @@ class Query:
 
 def load(name: str) -> Query:
     """Load `include/sql/<name>.sql`. Raises QueryError when it is missing, or may differ between the engines."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+    if not re.fullmatch(r"[a-z][a-z0-9_]*(/[a-z][a-z0-9_]*)?", name):
         raise QueryError(f"query name {name!r}: lower-case letters, digits and _ only")
     path = resource_dir("sql") / f"{name}.sql"
     return _translate(path, last_change(path))
@@ -58,7 +62,7 @@ def _translate(path: Path, _: tuple[int, int] | None) -> Query:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
-        known = _listed(p.stem for p in path.parent.glob("*.sql"))
+        known = _listed(p.stem for p in resource_dir("sql").rglob("*.sql"))
         raise QueryError(f"{path}: no such query; there are: {known}") from error
     try:
         statements = [tree for tree in parse(text, read=AnsiSpark) if tree is not None]
@@ -73,6 +77,7 @@ def _translate(path: Path, _: tuple[int, int] | None) -> Query:
         path=path,
         spark=text.rstrip().rstrip(";"),
         duckdb=tree.sql("duckdb"),
+        normalised=tree.sql(AnsiSpark, comments=False),
         parameters=frozenset(p.name for p in tree.find_all(exp.Placeholder)),
         tables=frozenset(t.name for t in tree.find_all(exp.Table)) - common_tables,
     )

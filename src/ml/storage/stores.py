@@ -197,7 +197,7 @@ def open_store(uri: str) -> Store:
 
 
 def landing() -> Store:
-    """The store into which upstream puts day files: `<table>/<YYYY-MM-DD>/<file>`."""
+    """The store into which upstream puts day files: `<source>/<YYYY-MM-DD>/<file>`."""
     return open_store(os.environ.get("LANDING_URI", "az://landing"))
 
 

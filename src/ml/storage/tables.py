@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -128,11 +128,6 @@ def day_predicate(column: str, days: Sequence[date]) -> str:
     return f"{column} IN ({listed})"
 
 
-def _adds_columns(name: str, rows: pa.Table | ds.Dataset) -> bool:
-    """Do the rows have all columns of the table and others besides?"""
-    return set(rows.schema.names) > {field.name for field in table(name).schema().fields}
-
-
 def text_predicate(**values: str) -> str:
     """SQL that selects exactly these values of columns; a quote in a value is doubled, so it stays a value."""
     quoted = {column: value.replace("'", "''") for column, value in values.items()}
@@ -146,13 +141,38 @@ def replace(
     *,
     partition_by: Sequence[str] = (),
     note: Mapping[str, str] | None = None,
+    may_lack: bool = False,
 ) -> int:
     """Replace the rows that `where` selects by `rows`, in one commit. Creates the table when it does not exist.
 
     Every row must satisfy `where`. Columns that the table does not have yet are added; earlier rows have NULL there.
+    Rows that lack a column of the table are refused by delta-rs, unless `may_lack`: then they have NULL there.
     A commit that lost a race against another day's commit is retried. `note` (stage, run key, days) is written into
     the table's history beside the commit. Returns the version that holds the rows.
     """
+    return _write(name, rows, where, partition_by, note, may_lack=may_lack)
+
+
+def replace_all(
+    name: str, rows: pa.Table, *, partition_by: Sequence[str] = (), note: Mapping[str, str] | None = None
+) -> int:
+    """Replace all rows of a table, and its columns with them, in one commit; earlier versions keep theirs.
+
+    The table stays partitioned as it was created. Returns the version that holds the rows.
+    """
+    return _write(name, rows, None, partition_by, note)
+
+
+def _write(
+    name: str,
+    rows: pa.Table | ds.Dataset,
+    where: str | None,
+    partition_by: Sequence[str],
+    note: Mapping[str, str] | None,
+    *,
+    may_lack: bool = False,
+) -> int:
+    """Commit the rows, again after a lost race. `where` is None: they replace all rows, and the columns."""
     import pyarrow as pa
     from deltalake import CommitProperties, write_deltalake
     from deltalake.exceptions import CommitFailedError, DeltaError
@@ -165,7 +185,7 @@ def replace(
                 uri(name),
                 source,
                 mode="error" if is_new_table else "overwrite",
-                schema_mode=None if is_new_table or not _adds_columns(name, rows) else "merge",
+                schema_mode=None if is_new_table else _schema_mode(name, rows, where, may_lack),
                 predicate=None if is_new_table else where,
                 partition_by=list(partition_by) or None,
                 storage_options=storage_options(),
@@ -181,6 +201,16 @@ def replace(
     raise AssertionError("unreachable")
 
 
+def _schema_mode(
+    name: str, rows: pa.Table | ds.Dataset, where: str | None, may_lack: bool
+) -> Literal["overwrite", "merge"] | None:
+    """How delta-rs treats columns that only the rows, or only the table, have; None: it refuses both."""
+    if where is None:
+        return "overwrite"
+    columns, stored = set(rows.schema.names), {field.name for field in table(name).schema().fields}
+    return "merge" if columns != stored and (may_lack or columns > stored) else None
+
+
 def hold(name: str, who: str) -> AbstractContextManager[Lease]:
     """Acquire the table's exclusive write lease: for a Dag's run, a backfill or a person. `who` names the holder.
 
@@ -190,17 +220,18 @@ def hold(name: str, who: str) -> AbstractContextManager[Lease]:
     return leases.hold(stores.lake(), f"{leases.FOLDER}/{name}", who, TABLE_WAIT_SECONDS)
 
 
-def compact(name: str, files: int) -> None:
-    """Merge a table's small files when it has more than `files`. Its rows do not change.
+def compact(name: str, files: int, **partition: str) -> None:
+    """Merge the small files of one partition of a table when it has more than `files`. Its rows do not change.
 
     When another commit comes first, nothing is merged; the next call does it.
     """
     from deltalake.exceptions import CommitFailedError
 
     opened = table(name)
-    if len(opened.file_uris()) > files:
+    filters = [(column, "=", value) for column, value in partition.items()]
+    if len(opened.file_uris(filters)) > files:
         try:
-            opened.optimize.compact()
+            opened.optimize.compact(filters)
         except CommitFailedError:
             pass
 

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from ml.config import load_model
+from ml.config import load_project
 from ml.days import pending
 from ml.landing import listing
 from ml.storage import stores
-from tests.support.data.built_days import LATER, D, build_all, ingest, lake_folder, record_build
+from tests.support.data.built_days import (
+    CHAIN,
+    FEATURES,
+    LATER,
+    SCORE,
+    SILVER_NODE,
+    D,
+    build_all,
+    ingest,
+    lake_folder,
+    record_build,
+)
+from tests.support.resources import Resources
 
 __all__ = ["lake_folder"]  # an autouse fixture
 
@@ -18,12 +31,12 @@ __all__ = ["lake_folder"]  # an autouse fixture
 def pending_days(
     requested: dict[date, tuple[str, int]] | None = None, now: datetime = LATER
 ) -> dict[str, dict[date, bool]]:
-    """Per stage, the pending days, and whether the sweep must trigger each."""
-    work = pending.pending_work(load_model("churn"), requested or {}, now)
+    """Per node of one chain, the pending days, and whether the sweep must trigger each."""
+    work = pending.pending_work(load_project(), {SILVER_NODE: requested or {}}, now)
     return {
-        stage: {request.day: request.trigger_now for request in requests}
-        for stage, requests in work.items()
-        if requests
+        node: {request.day: request.trigger_now for request in requests}
+        for node, requests in work.items()
+        if requests and node in CHAIN
     }
 
 
@@ -41,11 +54,11 @@ def test_each_day_is_pending_at_the_stage_that_it_needs() -> None:
     ingest(*D[:4])
     build_all(*D[:3])
     ingest(D[1], content="corrected")
-    record_build("score", D[0], "other inputs")
+    record_build(SCORE, D[0], "other inputs")
     assert pending_days() == {
-        "ingest": {D[6]: True},
-        "features": {D[1]: False, D[2]: True, D[3]: False},
-        "score": {D[0]: False},
+        SILVER_NODE: {D[6]: True},
+        FEATURES: {D[1]: False, D[2]: True, D[3]: False},
+        SCORE: {D[0]: False},
     }
 
 
@@ -54,9 +67,9 @@ def test_stale_days_wait_for_earlier_days_that_are_being_ingested() -> None:
     build_all(*D[:6])
     ingest(D[0], content="corrected")
     fingerprint = land_file(D[3])
-    assert pending_days()["features"] == {D[0]: False, D[1]: True, D[2]: True}
-    assert pending_days({D[3]: (fingerprint, 1)})["features"] == {D[0]: False, D[1]: True, D[2]: True}
-    assert len(pending_days({D[3]: (fingerprint, 3)})["features"]) == 6, "a day that is never ingested delays no other"
+    assert pending_days()[FEATURES] == {D[0]: False, D[1]: True, D[2]: True}
+    assert pending_days({D[3]: (fingerprint, 1)})[FEATURES] == {D[0]: False, D[1]: True, D[2]: True}
+    assert len(pending_days({D[3]: (fingerprint, 3)})[FEATURES]) == 6, "a day that is never ingested delays no other"
 
 
 def test_more_than_a_week_of_new_days_is_requested_when_all_have_arrived_and_stale_days_after_it() -> None:
@@ -67,16 +80,34 @@ def test_more_than_a_week_of_new_days_is_requested_when_all_have_arrived_and_sta
     many = [D[0] - timedelta(n) for n in range(1, 9)]
     for day in many:
         land_file(day)
-    assert pending_days(now=datetime.now(UTC)) == {"features": {D[0]: False}}
-    assert pending_days() == {"ingest": dict.fromkeys(sorted(many), True), "features": {D[0]: False}}
+    assert pending_days(now=datetime.now(UTC)) == {FEATURES: {D[0]: False}}
+    assert pending_days() == {SILVER_NODE: dict.fromkeys(sorted(many), True), FEATURES: {D[0]: False}}
 
 
-def test_only_the_newest_days_are_requested_and_older_ones_logged(caplog: pytest.LogCaptureFixture) -> None:
-    churn = load_model("churn")
-    config = churn.model_copy(update={"features": churn.features.model_copy(update={"restate_days": 3})})
+def test_only_the_newest_days_are_requested_and_older_ones_logged(
+    resources: Resources, caplog: pytest.LogCaptureFixture
+) -> None:
+    resources.change_table(rebuild={"restate_days": 3})
     ingest(*D)
     build_all(*D)
     ingest(D[0], content="corrected")
-    requests = pending.pending_work(config, {}, LATER)["features"]
-    assert [request.day for request in requests] == D[4:]
-    assert f"behind, and older than the newest features.restate_days: {D[0]}, {D[1]}, {D[2]}, {D[3]}" in caplog.text
+    assert list(pending_days()[FEATURES]) == D[4:]
+    assert f"{FEATURES}: behind, and left to people: {D[0]}, {D[1]}, {D[2]}, {D[3]}" in caplog.text
+
+
+def test_a_source_whose_landing_cannot_be_listed_holds_up_no_other(
+    resources: Resources, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    transactions = resources.change_source()
+    resources.put(transactions.model_copy(update={"source": "visits", "daily": {}}))
+    list_landing = listing.list_landing
+
+    def fail_for_visits(source: str) -> Any:
+        if source == "visits":
+            raise OSError("403 Forbidden")
+        return list_landing(source)
+
+    monkeypatch.setattr(pending, "list_landing", fail_for_visits)
+    land_file(D[6])
+    assert pending_days() == {SILVER_NODE: {D[6]: True}}
+    assert "visits: its landing cannot be listed" in caplog.text

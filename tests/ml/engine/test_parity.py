@@ -2,16 +2,12 @@
 
 Without tolerance: money is added as integers, so no sum depends on the order of its rows, and every remaining
 operation (a division, a rounding) is one IEEE operation on equal numbers.
-
-Spark is whatever `SPARK_REMOTE` names; else a Sail server started here; else, where Sail is not installed,
-a JVM in this process.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from itertools import product
 from typing import Any
@@ -21,71 +17,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from ml.datasets import open_source
-from ml.engine import Engine, open_engine
-from ml.engine.types import TIMESTAMP
+from ml.datasets import TRANSACTIONS, open_data_set
+from tests.support.data.sql_rows import LEAP, NUMBERS, PRODUCTS, SILVER, silver
 
-SILVER = pa.schema(
-    {
-        "day": pa.date32(), "transaction_id": pa.string(), "customer_id": pa.string(), "occurred_at": TIMESTAMP,
-        "category": pa.string(), "channel": pa.string(), "country": pa.string(), "quantity": pa.float64(),
-        "amount": pa.float64(), "kind": pa.string(), "_file": pa.string(), "_row": pa.int64(),
-    }
-)  # fmt: skip
-LEAP = date(2024, 2, 29)
 AS_OF = (date(2023, 12, 31), LEAP, date(2024, 3, 1), date(2024, 5, 29))
-
-
-@pytest.fixture(scope="session")
-def spark() -> Iterator[Engine]:
-    """The Spark engine on the available Spark."""
-    with pytest.MonkeyPatch.context() as environment:
-        server = None
-        if "SPARK_REMOTE" not in os.environ and importlib.util.find_spec("pysail"):
-            from pysail.spark import SparkConnectServer
-
-            server = SparkConnectServer(ip="127.0.0.1", port=0)
-            server.start(background=True)
-            address, port = server.listening_address
-            environment.setenv("SPARK_REMOTE", f"sc://{address}:{port}")
-        engine = open_engine("spark")
-        yield engine
-        engine.session.stop()  # type: ignore[attr-defined]
-        if server:
-            server.stop()
-
-
-@pytest.fixture(scope="session")
-def both(spark: Engine) -> Callable[..., pa.Table]:
-    """Run a query on both engines, compare their results, and return the common one."""
-    duckdb = open_engine("duckdb")
-
-    def run(query: str, tables: dict[str, pa.Table], **values: Any) -> pa.Table:
-        of_duckdb, of_spark = (engine.run(query, tables, values) for engine in (duckdb, spark))
-        assert of_duckdb.schema == of_spark.schema
-        assert of_duckdb.num_rows == of_spark.num_rows
-        for name in of_duckdb.column_names:
-            assert of_duckdb[name].to_pylist() == of_spark[name].to_pylist(), name
-        return of_duckdb
-
-    return run
 
 
 def chain(both: Callable[..., pa.Table], silver: pa.Table, as_of: tuple[date, ...]) -> pa.Table:
     """Silver to labels, every step on both engines; each step reads the common result of the step before."""
-    days = both("customer_days", {"transactions": silver})
-    customers = pa.concat_tables(both("features", {"customer_days": days}, as_of=day, active_days=90) for day in as_of)
-    both("labels", {"customers": customers, "customer_days": days}, horizon_days=90)
-    return customers
-
-
-def silver(lines: list[dict[str, Any]]) -> pa.Table:
-    usual = {"customer_id": "c", "day": LEAP, "quantity": 1.0, "kind": "purchase", "channel": "online", "_file": "f"}
-    rows = []
-    for number, line in enumerate(lines):
-        row = usual | {"_row": number} | line
-        rows.append({"occurred_at": datetime.combine(row["day"], datetime.min.time(), UTC)} | row)
-    return pa.Table.from_pylist(rows, SILVER)
+    days = both("sources/customer_days", {"transactions": silver})
+    known = []
+    for day in as_of:
+        customers = both("features/customers", {"customer_days": days}, as_of=day, active_days=90)
+        population = both("populations/active_customers", {"customers": customers}, active_days=90)
+        both("labels/no_purchase", {"population": population, "customer_days": days}, horizon_days=90)
+        both("features/products", {"transactions": silver, "products": PRODUCTS.empty_table()}, as_of=day)
+        known.append(customers)
+    return pa.concat_tables(known)
 
 
 def at(day: date, clock: str) -> dict[str, Any]:
@@ -130,7 +78,9 @@ def test_edge_cases(both: Callable[..., pa.Table], lines: list[dict[str, Any]]) 
 
 
 def test_every_combination_of_what_may_be_missing(both: Callable[..., pa.Table]) -> None:
-    options = product((None, "t"), (None, "x"), (None, "online", "store"), (None, "DE"), (-1.0, 1.0), (-2.5, 0.0, 2.5))
+    options = product(
+        (None, "t"), (None, "x"), (None, "online", "mobile", "store"), (None, "DE"), (-1.0, 1.0), (-2.5, 0.0, 2.5)
+    )
     lines = [
         {"transaction_id": t, "category": c, "channel": h, "country": w, "quantity": q, "amount": a,
          "kind": "purchase" if q > 0 else "return", "customer_id": str(n // 3), "day": LEAP - timedelta(n % 97)}
@@ -159,10 +109,12 @@ def test_random_histories(both: Callable[..., pa.Table], seed: int) -> None:
             "occurred_at": [
                 datetime(d.year, d.month, d.day, int(s // 3600), tzinfo=UTC) for d, s in zip(days, seconds, strict=True)
             ],
+            "product_id": some([None, "p1", "p2", "é"]),
             "category": some([None, "a", "b", "ä", "c"]),
-            "channel": some([None, "online", "store", "phone"]),
+            "channel": some([None, "online", "mobile", "store", "phone"]),
             "country": some([None, "DE", "FR"]),
             "quantity": np.where(bought, 1.0, -1.0) * random.integers(1, 9, size),
+            "unit_price": some([None, 1.0, 2.675, 3.3333, 1e-5]),
             "amount": amount,
             "kind": pc.if_else(pa.array(bought), "purchase", "return"),
             "_file": some(["f1", "f2"]),
@@ -175,11 +127,11 @@ def test_random_histories(both: Callable[..., pa.Table], seed: int) -> None:
 
 
 def purchases(name: str, of_each: int) -> pa.Table:
-    """Silver rows of every `of_each`th customer of a source; rows that silver would refuse are left out."""
-    source = open_source(name)
+    """Silver rows of every `of_each`th customer of a data set; rows that silver would refuse are left out."""
+    data = open_data_set(name)
     parts = []
-    for day in source.days():
-        rows = source.rows(day)
+    for day in data.days(TRANSACTIONS):
+        rows = data.rows(TRANSACTIONS, day)
         places = pa.array(np.arange(rows.num_rows))
         rows = rows.append_column("day", pa.repeat(pa.scalar(day), rows.num_rows)).append_column("_row", places)
         parts.append(rows)
@@ -204,7 +156,7 @@ def test_real_purchases_of_online_retail(both: Callable[..., pa.Table]) -> None:
     assert customers.num_rows > 1_000
 
 
-# clocks that go back by an hour or never: clean.sql tells the two half hours of Lord Howe Island's night not apart
+# clocks that go back by an hour or never: transactions.sql tells the two half hours of Lord Howe Island's night not apart
 ZONES = ("UTC", "Europe/London", "America/New_York", "Asia/Kolkata", "Pacific/Chatham")
 TIMES = (
     None, "2024-02-29", "2024-02-29T00:00:00", "2024-02-29 23:59:59.999999", "2024-02-29T23:59:59.999999999",
@@ -212,10 +164,6 @@ TIMES = (
     "2023-02-29", "2024-02-29T24:00", "29/02/2024", "nonsense", "2024-02-29T10", "2024-03-31T01:30:00",
     "2024-03-31T02:30:00", "2024-10-27T01:30:00", "2024-10-27T01:30:00+00:00", "2024-11-03T01:30:00",
     "2024-03-10T02:30:00", "2024-04-07T01:45:00", "1999-12-31T23:59:59+14:00", "2000-01-01T00:00:00-12:00",
-)  # fmt: skip
-NUMBERS = (
-    None, "1", "-1", "+2.50", "0", "-0.0", ".5", "5.", "1e3", "1E-2", "1,5", "1.234,50", "nan", "Infinity", "-inf", "six",
-    "0x10", "1_000", "1e99", "99999999", "9" * 400, "0.1", "2.675", "1e-320",
 )  # fmt: skip
 
 
@@ -237,28 +185,44 @@ LIMITS = {"max_abs_quantity": 100000.0, "max_abs_amount": 1000000.0}
 
 @pytest.mark.parametrize("zone", ZONES)
 def test_cleaning_reads_every_time_alike_in_every_zone(both: Callable[..., pa.Table], zone: str) -> None:
-    both("clean", {"bronze": bronze([{"occurred_at": time} for time in TIMES])}, timezone=zone, **LIMITS)
+    both("sources/transactions", {"bronze": bronze([{"occurred_at": time} for time in TIMES])}, timezone=zone, **LIMITS)
 
 
 def test_cleaning_reads_every_number_alike(both: Callable[..., pa.Table]) -> None:
     rows = [{column: text} for column in ("quantity", "unit_price", "amount") for text in NUMBERS]
-    both("clean", {"bronze": bronze([*rows, *rows])}, timezone="UTC", **LIMITS)
+    both("sources/transactions", {"bronze": bronze([*rows, *rows])}, timezone="UTC", **LIMITS)
 
 
 @pytest.mark.parametrize("day", [date(2024, 3, 31), date(2024, 10, 27), date(1997, 1, 1)])
 def test_cleaning_reads_every_half_hour_of_a_day_alike(both: Callable[..., pa.Table], day: date) -> None:
     times = [f"{day}T{hour:02d}:{minute}:00" for hour in range(24) for minute in ("00", "30")]
     rows = bronze([{"occurred_at": time} for time in times], day)
-    judged = both("clean", {"bronze": rows}, timezone="Europe/London", **LIMITS)
+    judged = both("sources/transactions", {"bronze": rows}, timezone="Europe/London", **LIMITS)
     assert set(judged["outcome"].to_pylist()) == {"silver"}
 
 
 def test_cleaning_judges_transactions_and_letters_alike(both: Callable[..., pa.Table]) -> None:
     customers = ["7", "7.0", "8", None, "\ufffd", "7"]
     lines = [{"customer_id": c, "transaction_id": t, "country": t} for t in ("t", None, "u\ufffd") for c in customers]
-    judged = both("clean", {"bronze": bronze(lines)}, timezone="UTC", **LIMITS)
+    judged = both("sources/transactions", {"bronze": bronze(lines)}, timezone="UTC", **LIMITS)
     assert set(judged["outcome"].to_pylist()) == {"silver", "quarantined", "duplicate"}
 
 
 def test_cleaning_nothing_gives_nothing(both: Callable[..., pa.Table]) -> None:
-    assert both("clean", {"bronze": bronze([])}, timezone="UTC", **LIMITS).num_rows == 0
+    assert both("sources/transactions", {"bronze": bronze([])}, timezone="UTC", **LIMITS).num_rows == 0
+
+
+def test_days_from_before_the_mobile_channel_leave_the_totals_whole(both: Callable[..., pa.Table]) -> None:
+    lines = [{"amount": 1.0, "channel": c, "transaction_id": c, "day": LEAP - timedelta(n)}
+             for n, c in ((0, "mobile"), (0, "online"), (5, "mobile"), (5, "store"))]  # fmt: skip
+    days = both("sources/customer_days", {"transactions": silver(lines)})
+    assert days.sort_by("day")["mobile_orders"].to_pylist() == [1, 1]
+    before = pc.less(days["day"], LEAP)
+    place = days.schema.get_field_index("mobile_orders")
+    old = days.set_column(
+        place, "mobile_orders", pc.if_else(before, pa.scalar(None, pa.int64()), days["mobile_orders"])
+    )
+    for table, mobile in ((days, 2), (old, 1), (old.filter(before), 0)):
+        (row,) = both("features/customers", {"customer_days": table}, as_of=LEAP, active_days=90).to_pylist()
+        assert row["mobile_orders"] == mobile
+    assert (row["orders"], row["store_orders"], row["online_preference_ratio"]) == (2, 1, 0.0)
