@@ -1,7 +1,7 @@
 """Landed files as Data Factory's Copy wrote them: one parquet file each, read back as text and accounted for.
 
-`transactions/1998-06-28/x.csv` in landing is `bronze/transactions/csv/1998-06-28/x.parquet` in the lake,
-with a column `_file` that names its source. A bronze file whose source is no longer landed is ignored.
+`orders/1998-06-28/x.csv` in landing is `bronze/orders/csv/1998-06-28/x.parquet` in the lake, with a column `_file`
+that names the landed file. A bronze file whose landed file is gone is ignored.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, TypeAlias
@@ -26,27 +26,13 @@ from ml.ingest import json_lines
 from ml.ingest.copy_log import Skipped
 
 if TYPE_CHECKING:
+    from ml.config import SourceConfig
     from ml.storage.stores import Blob, Store
 
 Column: TypeAlias = pa.ChunkedArray | pa.Array
-REQUIRED = ("customer_id", "occurred_at", "quantity", "amount")
-COLUMNS = (
-    "transaction_id",
-    "customer_id",
-    "occurred_at",
-    "product_id",
-    "category",
-    "channel",
-    "country",
-    "quantity",
-    "unit_price",
-    "amount",
-)
-COPY_COLUMNS = ("_file", "_listing")  # the Copy adds them: the row's source file, and what was landed then
+COPY_COLUMNS = ("_file", "_listing")  # the Copy adds them: the row's landed file, and what was landed then
 LINE_COLUMN = "Prop_0"  # the only column of a file whose lines the Copy did not parse: JSON lines
-SCHEMA = pa.schema(
-    {"_day": pa.date32(), "_file": pa.string(), "_row": pa.int64()} | dict.fromkeys(COLUMNS, pa.string())
-)
+ROW_FIELDS = {"_day": pa.date32(), "_file": pa.string(), "_row": pa.int64()}  # of every source's rows
 BATCH_ROWS = 50_000  # in memory at once: about 10 MB
 READ_THREADS = 8  # a read mostly waits for storage
 BYTE_ORDER_MARK = "\ufeff"  # spreadsheets write one before the first column's name
@@ -65,10 +51,11 @@ class BronzeFile:
     """One landed file as bronze holds it, in a local copy.
 
     `received` is the number of rows in the parquet file's own metadata, less the lines that are no rows
-    (`unparsed`). `listing` is the saved listing of what was landed when its Copy was requested
-    (`ml.landing.listing.save_listing`).
+    (`unparsed`). `origin` is what its rows have in `_file`. `listing` is the saved listing of what was landed when its
+    Copy was requested (`ml.landing.listing.save_listing`).
     """
 
+    source: SourceConfig
     day: date
     name: str
     received: int
@@ -76,32 +63,37 @@ class BronzeFile:
     extra: tuple[str, ...] = ()
     problem: str | None = None
     copied: bool = True
-    source: str = ""
+    origin: str = ""
     listing: str = ""
     unparsed: tuple[Skipped, ...] = ()
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """Its rows: `_day`, `_file`, `_row` (1 is the first data row) and COLUMNS as text, as received."""
+        """Its rows: `_day`, `_file`, `_row` (1 is the first data row) and the source's columns as text, as received."""
         if self.local is None:
             return
         file, offset = _open_parquet(self.local), 0
         for batch in file.iter_batches(BATCH_ROWS):
-            yield _to_rows(_rename(batch), self.day, self.source, offset)
+            yield _to_rows(_rename(batch), self, offset)
             offset += batch.num_rows
 
     @property
     def rows(self) -> pa.Table | None:
         """All rows at once, for files that are known to be small; None for an empty or unusable file."""
-        return None if self.local is None else pa.Table.from_batches(self.batches(), SCHEMA)
+        return None if self.local is None else pa.Table.from_batches(self.batches(), schema(self.source))
+
+
+def schema(source: SourceConfig) -> pa.Schema:
+    """A source's rows as received: ROW_FIELDS, then its columns as text."""
+    return pa.schema(ROW_FIELDS | dict.fromkeys(source.column_names, pa.string()))
 
 
 def path(name: str) -> str:
-    """The parquet file in the lake that the Copy writes for a landed `<table>/<day>/<stem>.<format>`."""
-    source = PurePosixPath(name)
-    return f"bronze/{source.parts[0]}/{source.suffix[1:]}/{source.parts[1]}/{source.stem}.parquet"
+    """The parquet file in the lake that the Copy writes for a landed `<source>/<day>/<stem>.<format>`."""
+    landed = PurePosixPath(name)
+    return f"bronze/{landed.parts[0]}/{landed.suffix[1:]}/{landed.parts[1]}/{landed.stem}.parquet"
 
 
-def read(lake: Store, files: Sequence[tuple[date, Blob]], folder: Path) -> list[BronzeFile]:
+def read(source: SourceConfig, lake: Store, files: Sequence[tuple[date, Blob]], folder: Path) -> list[BronzeFile]:
     """Download the bronze file of each landed file to `folder` and check it, several at once; in the same order.
 
     What is wrong with a file is in its `problem`, so that the problems of all files of a day are reported at once.
@@ -109,29 +101,30 @@ def read(lake: Store, files: Sequence[tuple[date, Blob]], folder: Path) -> list[
     """
 
     def read_one(number: int, day: date, blob: Blob) -> BronzeFile:
-        return _read_file(lake, folder / f"bronze-{number}.parquet", day, blob)
+        return _read_file(source, lake, folder / f"bronze-{number}.parquet", day, blob)
 
     days, blobs = [day for day, _ in files], [blob for _, blob in files]
     with ThreadPoolExecutor(READ_THREADS) as threads:
         return list(threads.map(read_one, range(len(files)), days, blobs))
 
 
-def join_rows(files: Sequence[BronzeFile]) -> pa.Table:
+def join_rows(source: SourceConfig, files: Sequence[BronzeFile]) -> pa.Table:
     """The rows of all files at once, for few files."""
-    return pa.Table.from_batches((batch for file in files for batch in file.batches()), SCHEMA)
+    return pa.Table.from_batches((batch for file in files for batch in file.batches()), schema(source))
 
 
-def _read_file(lake: Store, local: Path, day: date, blob: Blob) -> BronzeFile:
+def _read_file(source: SourceConfig, lake: Store, local: Path, day: date, blob: Blob) -> BronzeFile:
+    empty = BronzeFile(source=source, day=day, name=blob.name, received=0)
     if blob.size == 0:
-        return BronzeFile(day=day, name=blob.name, received=0)
+        return empty
     try:
-        return _open(lake, local, day, blob)
+        return _open(source, lake, local, day, blob)
     except UnusableFileError as error:
         copied = not isinstance(error, NotCopiedError)
-        return BronzeFile(day=day, name=blob.name, received=0, problem=f"{blob.name}: {error}", copied=copied)
+        return replace(empty, problem=f"{blob.name}: {error}", copied=copied)
 
 
-def _open(lake: Store, local: Path, day: date, blob: Blob) -> BronzeFile:
+def _open(source: SourceConfig, lake: Store, local: Path, day: date, blob: Blob) -> BronzeFile:
     """Download and check one bronze file. Raises UnusableFileError."""
     remote = path(blob.name)
     try:
@@ -145,31 +138,32 @@ def _open(lake: Store, local: Path, day: date, blob: Blob) -> BronzeFile:
         names = _column_names(file.schema_arrow)
         received = file.metadata.num_rows
         if not received:
-            return BronzeFile(day=day, name=blob.name, received=0, extra=_extra_columns(names))
+            return BronzeFile(source=source, day=day, name=blob.name, received=0, extra=_extra_columns(source, names))
         origins = _read_origins(file)
-        source = _only_source(origins.get("_file", set()), blob.name)
+        origin = _only_origin(origins.get("_file", set()), blob.name)
         unparsed: list[Skipped] = []
         if set(names) - set(COPY_COLUMNS) == {LINE_COLUMN}:
             converted = local.with_suffix(".rows")
             names, unparsed = json_lines.convert(
-                file, converted, day=day, name=blob.name, source=source, columns=COLUMNS
+                file, converted, day=day, name=blob.name, source=origin, columns=source.column_names
             )
             local = converted
         else:
-            _check_types(file.schema_arrow, names)
+            _check_types(source, file.schema_arrow, names)
         if len(unparsed) < received:
-            _check_columns(names)
+            _check_columns(source, names)
     except json_lines.NotJsonError as error:
         raise UnusableFileError(str(error)) from error
     except (pa.ArrowException, OSError) as error:
         raise UnusableFileError(f"{remote} is not readable parquet ({error}); run the day's Copy again") from error
     return BronzeFile(
+        source=source,
         day=day,
         name=blob.name,
         received=received - len(unparsed),
         local=local,
-        extra=_extra_columns(names),
-        source=source,
+        extra=_extra_columns(source, names),
+        origin=origin,
         listing=next(iter(origins.get("_listing", {""}))) or "",
         unparsed=tuple(unparsed),
     )
@@ -189,8 +183,8 @@ def _rename(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch.rename_columns(_column_names(batch.schema))
 
 
-def _extra_columns(names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(sorted(set(names) - {*COLUMNS, *COPY_COLUMNS, LINE_COLUMN, "_row"}))
+def _extra_columns(source: SourceConfig, names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(names) - {*source.columns, *COPY_COLUMNS, LINE_COLUMN, "_row"}))
 
 
 def _read_origins(file: pq.ParquetFile) -> dict[str, set[str | None]]:
@@ -203,10 +197,10 @@ def _read_origins(file: pq.ParquetFile) -> dict[str, set[str | None]]:
     return origins
 
 
-def _check_types(schema: pa.Schema, names: Sequence[str]) -> None:
+def _check_types(source: SourceConfig, received: pa.Schema, names: Sequence[str]) -> None:
     """Raise UnusableFileError for a column without plain values. Checks its type, before any row is read."""
-    for name, kind in zip(names, schema.types, strict=True):
-        if name in COLUMNS:
+    for name, kind in zip(names, received.types, strict=True):
+        if name in source.columns:
             try:
                 as_text(pa.chunked_array([], kind))
                 if is_.is_binary(kind) or is_.is_large_binary(kind) or is_.is_fixed_size_binary(kind):
@@ -215,27 +209,27 @@ def _check_types(schema: pa.Schema, names: Sequence[str]) -> None:
                 raise UnusableFileError(f"column {name} holds {kind}, not text or numbers ({error})") from error
 
 
-def _check_columns(names: Sequence[str]) -> None:
+def _check_columns(source: SourceConfig, names: Sequence[str]) -> None:
     """Raise UnusableFileError for repeated, missing and misspelt columns."""
-    repeated = [name for name, times in Counter(names).items() if times > 1 and name in COLUMNS]
+    repeated = [name for name, times in Counter(names).items() if times > 1 and name in source.columns]
     if repeated:
         raise UnusableFileError(f"has {', '.join(repeated)} more than once; ask upstream which one counts")
     received = [name for name in names if name not in (*COPY_COLUMNS, "_row")]
-    unknown = {name.strip().lower(): name for name in received if name not in COLUMNS}
-    missing = [name for name in REQUIRED if name not in names]
+    unknown = {name.strip().lower(): name for name in received if name not in source.columns}
+    required = source.required_columns
+    missing = [name for name in required if name not in names]
     if missing:
         hints = []
         for name in missing:
             similar = difflib.get_close_matches(name, unknown, n=1, cutoff=0.5)
             hints.append(f"rename {unknown[similar[0]]!r} to {name!r}" if similar else f"ask upstream for {name!r}")
         raise UnusableFileError(
-            f"lacks {', '.join(missing)}; found {', '.join(received)}; needed {', '.join(REQUIRED)}; {', '.join(hints)}"
+            f"lacks {', '.join(missing)}; found {', '.join(received)}; needed {', '.join(required)}; {', '.join(hints)}"
         )
     # an optional column may be missing; one under another spelling would be lost without notice
     spellings = {_normalise(name): name for name in unknown.values()}
-    renamed = [
-        (spellings[_normalise(name)], name) for name in COLUMNS if name not in names and _normalise(name) in spellings
-    ]
+    absent = [name for name in source.columns if name not in names]
+    renamed = [(spellings[_normalise(name)], name) for name in absent if _normalise(name) in spellings]
     if renamed:
         remedy = ", ".join(f"rename {wrong!r} to {name!r}" for wrong, name in renamed)
         raise UnusableFileError(f"has columns under another name: {remedy}, or leave them out")
@@ -245,28 +239,28 @@ def _normalise(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _to_rows(batch: pa.RecordBatch, day: date, source: str, offset: int) -> pa.RecordBatch:
-    """A batch in the columns of SCHEMA; `offset` is the number of the file's rows before it."""
+def _to_rows(batch: pa.RecordBatch, file: BronzeFile, offset: int) -> pa.RecordBatch:
+    """A batch in the columns of `schema`; `offset` is the number of the file's rows before it."""
     count = batch.num_rows
     columns = {
-        "_day": pa.repeat(pa.scalar(day, pa.date32()), count),
-        "_file": pa.repeat(pa.scalar(source, pa.string()), count),
+        "_day": pa.repeat(pa.scalar(file.day, pa.date32()), count),
+        "_file": pa.repeat(pa.scalar(file.origin, pa.string()), count),
         "_row": batch["_row"]
         if "_row" in batch.schema.names
         else pa.array(np.arange(offset + 1, offset + count + 1, dtype=np.int64)),
     }
-    for column in COLUMNS:
+    for column in file.source.columns:
         present = column in batch.schema.names
         columns[column] = as_text(batch[column]) if present else pa.nulls(count, pa.string())
-    return pa.record_batch(list(columns.values()), schema=SCHEMA)
+    return pa.record_batch(list(columns.values()), schema=schema(file.source))
 
 
-def _only_source(sources: set[str | None], name: str) -> str:
+def _only_origin(origins: set[str | None], name: str) -> str:
     """The value of `_file` in all rows. Raises UnusableFileError unless every row names the landed file `name`."""
-    source = next(iter(sources), None)
-    if len(sources) == 1 and source is not None and (source == name or source.endswith(f"/{name}")):
-        return source
-    listed = sorted(map(str, sources)) if sources else [None]
+    origin = next(iter(origins), None)
+    if len(origins) == 1 and origin is not None and (origin == name or origin.endswith(f"/{name}")):
+        return origin
+    listed = sorted(map(str, origins)) if origins else [None]
     raise UnusableFileError(
         f"{path(name)} says in _file that its rows are from {listed}; the Copy must write each source to its own "
         "file, with the extra column _file = $$FILEPATH"

@@ -1,4 +1,4 @@
-"""Runs `include/sql/clean.sql` over bronze rows: each becomes a silver row, a refusal with its reasons, or a duplicate."""
+"""Cleans a source's bronze rows with its query: each becomes a silver row, a refusal with its reasons, or a duplicate."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -16,45 +16,17 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from ml.engine import open_engine
-from ml.engine.types import TIMESTAMP
 from ml.ingest import bronze
-from ml.ingest.bronze import COLUMNS
-from ml.ingest.digest import Contents
+from ml.ingest.clean_query import CleanQuery, load_clean_query
+from ml.ingest.corrections import LINE
 from ml.storage import tables
 
 if TYPE_CHECKING:
-    from ml.config import ModelConfig
+    from ml.config import SourceConfig
     from ml.ingest.copy_log import Skipped
 
 UNPARSED = "the row could not be parsed"
 BATCH_ROWS = 50_000  # in memory at once
-SILVER_COLUMNS = (
-    "day",
-    "transaction_id",
-    "customer_id",
-    "occurred_at",
-    "product_id",
-    "category",
-    "channel",
-    "country",
-    "quantity",
-    "unit_price",
-    "amount",
-    "kind",
-    "_file",
-    "_row",
-)
-
-_TYPES = {
-    "day": pa.date32(),
-    "occurred_at": TIMESTAMP,
-    "quantity": pa.float64(),
-    "unit_price": pa.float64(),
-    "amount": pa.float64(),
-    "_row": pa.int64(),
-}
-_EMPTY_SILVER = pa.schema({name: _TYPES.get(name, pa.string()) for name in SILVER_COLUMNS}).empty_table()
 QUARANTINE_SCHEMA = pa.schema(
     {"day": pa.date32(), "_file": pa.string(), "_row": pa.int64()}
     | dict.fromkeys(("column", "reason", "remedy", "record"), pa.string())
@@ -69,7 +41,6 @@ class Outcomes:
     quarantined: Counter[date] = field(default_factory=Counter)
     duplicates: Counter[date] = field(default_factory=Counter)
     reasons: defaultdict[date, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    contents: Contents = field(default_factory=Contents)
 
 
 @dataclass(frozen=True)
@@ -81,93 +52,97 @@ class Cleaned:
     duplicates: Counter[date]
 
 
-def clean(config: ModelConfig, rows: pa.Table, skipped: Sequence[Skipped]) -> Cleaned:
-    """Clean bronze rows (`_day`, `_file`, `_row` and COLUMNS as text, in that order) in memory.
+def clean(source: SourceConfig, rows: pa.Table, skipped: Sequence[Skipped]) -> Cleaned:
+    """Clean bronze rows (`_day`, `_file`, `_row` and the source's columns as text, in that order) in memory.
 
-    `skipped` rows, which could not be parsed, are refusals too.
+    `skipped` rows, which could not be parsed, are refusals too. Raises ConfigError for a query that loses or invents rows.
     """
+    query = load_clean_query(source)
     numbered = rows.append_column("_id", pa.array(np.arange(rows.num_rows, dtype=np.int64)))
     outcomes = Outcomes()
-    silver, quarantine = [_EMPTY_SILVER], []
+    silver, quarantine = [query.silver.empty_table()], []
     for accepted, refused in _clean_pieces(
-        config, ds.dataset(numbered), iter(numbered.to_batches()), skipped, outcomes
+        source, query, ds.dataset(numbered), iter(numbered.to_batches()), skipped, outcomes
     ):
         silver.append(accepted)
         quarantine.append(refused)
     return Cleaned(pa.concat_tables(silver), pa.concat_tables(quarantine), outcomes.duplicates)
 
 
-def clean_file(config: ModelConfig, rows: Path, skipped: Sequence[Skipped], silver: Path, quarantine: Path) -> Outcomes:
+def clean_file(
+    source: SourceConfig, rows: Path, skipped: Sequence[Skipped], silver: Path, quarantine: Path
+) -> Outcomes:
     """Clean a parquet file of bronze rows with their `_id` (0, 1, 2, …), of any size.
 
-    Writes two parquet files, both ordered by `_id`, and returns the counts.
+    Writes two parquet files, both ordered by `_id`, and returns the counts. Raises ConfigError for a query that loses or
+    invents rows.
     """
+    query = load_clean_query(source)
     outcomes = Outcomes()
     received = pq.ParquetFile(rows).iter_batches(BATCH_ROWS)
     with (
-        pq.ParquetWriter(silver, _EMPTY_SILVER.schema) as silver_file,
+        pq.ParquetWriter(silver, query.silver) as silver_file,
         pq.ParquetWriter(quarantine, QUARANTINE_SCHEMA) as quarantine_file,
     ):
-        for accepted, refused in _clean_pieces(config, ds.dataset(rows), received, skipped, outcomes):
+        for accepted, refused in _clean_pieces(source, query, ds.dataset(rows), received, skipped, outcomes):
             silver_file.write_table(accepted)
             quarantine_file.write_table(refused)
     return outcomes
 
 
 def _clean_pieces(
-    config: ModelConfig,
+    source: SourceConfig,
+    query: CleanQuery,
     rows: ds.Dataset,
-    received: Iterator[pa.RecordBatch],
+    batches: Iterator[pa.RecordBatch],
     skipped: Sequence[Skipped],
     outcomes: Outcomes,
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Silver and quarantine rows, piece by piece; adds them to the counts in `outcomes`."""
-    row_columns = ("_id", "_day", "_file", "_row")
-    columns = {name: pc.field(name) for name in row_columns} | {name: _trimmed_field(name) for name in COLUMNS}
-    texts = rows.scanner(columns, **tables.STREAMING)
-    values: dict[str, Any] = {
-        "timezone": config.timezone,
-        "max_abs_quantity": config.clean.max_abs_quantity,
-        "max_abs_amount": config.clean.max_abs_amount,
-    }
-    source = _ReceivedRows(received)
-    for piece in open_engine().stream("clean", {"bronze": texts}, values):
+    row_columns = ("_id", *bronze.ROW_FIELDS)
+    columns = {name: pc.field(name) for name in row_columns}
+    columns |= {name: _trimmed_field(name) for name in source.columns}
+    received_rows = _ReceivedRows(source, batches)
+    for piece in query.stream(rows.scanner(columns, **tables.STREAMING)):
+        received = received_rows.take(piece.num_rows)
+        query.check(piece, received)
         outcome = piece["outcome"]
-        accepted = piece.filter(pc.equal(outcome, "silver")).select(SILVER_COLUMNS)
+        accepted = piece.filter(pc.equal(outcome, "silver")).select(query.silver.names)
         refused = piece.filter(pc.equal(outcome, "quarantined"))
-        quarantine = _quarantine_rows(refused, source.take(piece["_id"]).filter(pc.equal(outcome, "quarantined")))
+        quarantine = _quarantine_rows(source, refused, received.filter(pc.equal(outcome, "quarantined")))
         outcomes.silver.update(count_per_day(accepted))
         outcomes.quarantined.update(count_per_day(quarantine))
         outcomes.duplicates.update(count_per_day(piece.filter(pc.equal(outcome, "duplicate"))))
         for day, reason in zip(refused["day"].to_pylist(), refused["reason"].to_pylist(), strict=True):
             outcomes.reasons[day].update(reason.split("; "))
-        outcomes.contents.add(accepted)
         yield accepted, quarantine
+    if left := received_rows.count_left():
+        raise query.lost(left)
     for row in skipped:
         outcomes.quarantined[row.day] += 1
         outcomes.reasons[row.day][UNPARSED] += 1
-    yield _EMPTY_SILVER, _unparsed_rows(skipped)
+    yield query.silver.empty_table(), _unparsed_rows(skipped)
 
 
 class _ReceivedRows:
     """Rows as received, which come in batches and are taken in pieces of any size, in order."""
 
-    def __init__(self, batches: Iterator[pa.RecordBatch]) -> None:
+    def __init__(self, source: SourceConfig, batches: Iterator[pa.RecordBatch]) -> None:
         self._batches = batches
-        self._remaining = bronze.SCHEMA.append(pa.field("_id", pa.int64())).empty_table()
+        self._remaining = bronze.schema(source).append(pa.field("_id", pa.int64())).empty_table()
 
-    def take(self, ids: pa.ChunkedArray) -> pa.Table:
-        """The next rows, which must have these `ids`."""
-        parts, count = [self._remaining], self._remaining.num_rows
-        while count < len(ids) and (batch := next(self._batches, None)) is not None:
+    def take(self, count: int) -> pa.Table:
+        """The next `count` rows; fewer when there are no more."""
+        parts, present = [self._remaining], self._remaining.num_rows
+        while present < count and (batch := next(self._batches, None)) is not None:
             parts.append(pa.Table.from_batches([batch]).select(self._remaining.column_names))
-            count += batch.num_rows
+            present += batch.num_rows
         rows = pa.concat_tables(parts)
-        self._remaining = rows.slice(len(ids))
-        taken = rows.slice(0, len(ids))
-        if not taken["_id"].equals(ids):
-            raise AssertionError("clean.sql must give every bronze row once, in order of _id")
-        return taken
+        self._remaining = rows.slice(count)
+        return rows.slice(0, count)
+
+    def count_left(self) -> int:
+        return self._remaining.num_rows + sum(batch.num_rows for batch in self._batches)
 
 
 def count_per_day(rows: pa.Table) -> Counter[date]:
@@ -187,12 +162,11 @@ def _trimmed_field(name: str) -> ds.Expression:
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text)
 
 
-def _quarantine_rows(refused: pa.Table, received: pa.Table) -> pa.Table:
-    """One row of `quarantine.transactions` per refused row, with the row as it was received."""
-    values = [received[name].to_pylist() for name in COLUMNS]
-    records = [
-        json.dumps(dict(zip(COLUMNS, row, strict=True)), ensure_ascii=False) for row in zip(*values, strict=True)
-    ]
+def _quarantine_rows(source: SourceConfig, refused: pa.Table, received: pa.Table) -> pa.Table:
+    """One row of the source's quarantine per refused row, with the row as it was received."""
+    names = source.column_names
+    values = [received[name].to_pylist() for name in names]
+    records = [json.dumps(dict(zip(names, row, strict=True)), ensure_ascii=False) for row in zip(*values, strict=True)]
     columns = {
         "day": refused["day"],
         "_file": refused["_file"],
@@ -214,7 +188,7 @@ def _unparsed_rows(skipped: Sequence[Skipped]) -> pa.Table:
                 "_row": row.row,
                 "reason": f"{UNPARSED}: {row.message}",
                 "remedy": "ask upstream to write the row in the form of the others, and to land the file again",
-                "record": json.dumps({"line": row.item}, ensure_ascii=False),
+                "record": json.dumps({LINE: row.item}, ensure_ascii=False),
             }
             for row in skipped
         ],

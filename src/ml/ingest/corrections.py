@@ -9,6 +9,7 @@ rows stay corrected; for a row that upstream has changed, upstream's version cou
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -17,11 +18,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ml.ingest.bronze import COLUMNS, SCHEMA, BronzeFile
+from ml.config import SourceConfig
+from ml.ingest import bronze
+from ml.ingest.bronze import BronzeFile
 from ml.ingest.copy_log import Skipped
 from ml.storage.stores import Blob, Store
 
-LINE = "line"  # the key of the record of a row that could not be parsed, in place of columns
+LINE = "line"  # the only key of the record of a row that could not be parsed, in place of columns
 
 
 class CorrectionsError(ValueError):
@@ -37,21 +40,26 @@ class Correction:
     values: dict[str, str | None]
 
     @property
+    def line(self) -> str | None:
+        """The row's text, when it could not be parsed."""
+        return (self.record[LINE] or "") if self.record.keys() == {LINE} else None
+
+    @property
     def key(self) -> tuple[str, str]:
         return self.file, json.dumps(self.record, sort_keys=True)
 
 
-def load_corrections(landing: Store, blob: Blob | None) -> list[Correction]:
+def load_corrections(source: SourceConfig, landing: Store, blob: Blob | None) -> list[Correction]:
     """The corrections of a day; empty without a file. Raises CorrectionsError."""
     if blob is None:
         return []
     try:
         rows = json.loads(landing.read(blob.name))["rows"]
-        return [Correction(row["file"], _record(row["record"]), _values(row["values"])) for row in rows]
-    except (ValueError, KeyError, TypeError) as error:
+        return [_parse(source, row) for row in rows]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorrectionsError(
-            f"{blob.name} is not as ml reenter writes it ({type(error).__name__}: {error}); delete it and correct the "
-            "rows again"
+            f"{blob.name} is not as ml reenter writes it for the columns of {source.name} "
+            f"({type(error).__name__}: {error}); delete it and correct the rows again"
         ) from error
 
 
@@ -64,26 +72,30 @@ def dump_corrections(corrections: Iterable[Correction]) -> bytes:
     return json.dumps({"rows": rows}, indent=1, ensure_ascii=False).encode()
 
 
-def _record(record: Mapping[str, Any]) -> dict[str, str | None]:
-    return {LINE: str(record[LINE])} if LINE in record else {name: record[name] for name in COLUMNS}
-
-
-def _values(values: Mapping[str, Any]) -> dict[str, str | None]:
-    if set(values) != set(COLUMNS):
+def _parse(source: SourceConfig, row: Mapping[str, Any]) -> Correction:
+    record, values = row["record"], row["values"]
+    # a source that got a column since then has no value in rows from before
+    if not set(source.required_columns) <= set(values) <= set(source.columns):
         raise ValueError(f"columns {sorted(values)}")
-    return {name: values[name] for name in COLUMNS}
+    names = record.keys() if record.keys() == {LINE} else source.columns
+    return Correction(
+        row["file"], {name: record.get(name) for name in names}, {name: values.get(name) for name in source.columns}
+    )
 
 
 class Overlay:
     """Corrections of some days, applied to the rows of their files. `used` has the keys of those whose row came."""
 
-    def __init__(self, corrections: Mapping[date, Sequence[Correction]]) -> None:
+    def __init__(self, source: SourceConfig, corrections: Mapping[date, Sequence[Correction]]) -> None:
+        self._source = source
         self._all = [correction for of_day in corrections.values() for correction in of_day]
-        self._by_file: dict[str, dict[str, Correction]] = {}
+        self._rows: defaultdict[str, dict[str, Correction]] = defaultdict(dict)  # by file and joined columns
+        self._lines: defaultdict[str, dict[str, Correction]] = defaultdict(dict)  # by file and text
         for correction in self._all:
-            record = correction.record
-            received = record[LINE] or "" if LINE in record else _join_record(record)
-            self._by_file.setdefault(correction.file, {})[received] = correction
+            if correction.line is not None:
+                self._lines[correction.file][correction.line] = correction
+            else:
+                self._rows[correction.file][_join_record(source, correction.record)] = correction
         self.used: set[tuple[str, str]] = set()
 
     def unused(self) -> list[Correction]:
@@ -92,22 +104,24 @@ class Overlay:
 
     def batches(self, file: BronzeFile) -> Iterator[pa.RecordBatch]:
         """The rows of a file, corrected."""
-        corrections = self._by_file.get(file.name)
+        corrections = self._rows.get(file.name)
         for batch in file.batches():
             yield self._correct(batch, corrections) if corrections else batch
 
     def _correct(self, batch: pa.RecordBatch, corrections: dict[str, Correction]) -> pa.RecordBatch:
-        received = _join_columns(batch)
+        names = self._source.column_names
+        received = _join_columns(self._source, batch)
         places = pc.indices_nonzero(pc.is_in(received, pa.array(list(corrections), pa.string()))).to_pylist()
         if not places:
             return batch
-        columns = {name: batch[name].to_pylist() if name in COLUMNS else batch[name] for name in SCHEMA.names}
+        columns = {name: batch[name].to_pylist() if name in names else batch[name] for name in batch.schema.names}
         for place in places:
             correction = corrections[received[place].as_py()]
             self.used.add(correction.key)
-            for name in COLUMNS:
+            for name in names:
                 columns[name][place] = correction.values[name]
-        return pa.record_batch([pa.array(columns[f.name], f.type) for f in SCHEMA], schema=SCHEMA)
+        fields = [pa.array(columns[field.name], field.type) for field in batch.schema]
+        return pa.record_batch(fields, schema=batch.schema)
 
     def apply_to_skipped(self, skipped: Sequence[Skipped]) -> tuple[list[Skipped], pa.Table]:
         """Split rows that could not be parsed: those without a correction, and the corrected ones as bronze rows.
@@ -116,20 +130,20 @@ class Overlay:
         """
         remaining, rows = [], []
         for number, row in enumerate(skipped, start=1):
-            correction = self._by_file.get(row.name, {}).get(row.item)
-            if correction is None or LINE not in correction.record:
+            correction = self._lines.get(row.name, {}).get(row.item)
+            if correction is None:
                 remaining.append(row)
                 continue
             self.used.add(correction.key)
             rows.append({"_day": row.day, "_file": row.file, "_row": -(row.row or number), **correction.values})
-        return remaining, pa.Table.from_pylist(rows, SCHEMA)
+        return remaining, pa.Table.from_pylist(rows, bronze.schema(self._source))
 
 
-def _join_columns(rows: pa.RecordBatch) -> pa.Array:
+def _join_columns(source: SourceConfig, rows: pa.RecordBatch) -> pa.Array:
     """One text per row, the same as `_join_record` makes of its record."""
-    texts = [rows[name] for name in COLUMNS]
+    texts = [rows[name] for name in source.columns]
     return pc.binary_join_element_wise(*texts, "\x1f", null_handling="replace", null_replacement="\x00")
 
 
-def _join_record(record: Mapping[str, str | None]) -> str:
-    return "\x1f".join("\x00" if (value := record[name]) is None else value for name in COLUMNS)
+def _join_record(source: SourceConfig, record: Mapping[str, str | None]) -> str:
+    return "\x1f".join("\x00" if (value := record[name]) is None else value for name in source.columns)

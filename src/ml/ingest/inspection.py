@@ -1,7 +1,7 @@
 """Inspection of a landed file: is it what its name says, is it whole, and is its size plausible?
 
 A problem is a sentence for the person on call: what is wrong, where in the file, and what to do. Values are not
-checked here; `clean.sql` does that.
+checked here; the cleaning query does that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 if TYPE_CHECKING:
-    from ml.config.sections import Landing
+    from ml.config.source import Landing
     from ml.storage.stores import Blob, Store
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}

@@ -1,8 +1,8 @@
-"""Loads landed days into silver and quarantine; every received row is accounted for, or nothing is written.
+"""Loads landed days of a source into silver and quarantine; every row is accounted for, or nothing is written.
 
 `received = silver + quarantined + exact duplicates` holds for every day. Each table's write replaces exactly the
-landed ones of the requested days; the day's row in `ops.ingested_days` is written last, so a day without it, or with
-another fingerprint, has to be ingested again. A day that cannot be used is held: its silver stays as it was, the
+landed ones of the requested days: quarantine, held days, silver, daily tables. The day's row in `ops.ingested_days` is
+written last, so a day without it, or with another fingerprint, has to be ingested again. A day that cannot be used is held: its silver stays as it was, the
 other days go on, and the load fails in the end with every reason.
 """
 
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,19 +25,16 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from ml.engine import open_engine
 from ml.errors import StageError
 from ml.ingest import bronze, cleaning
 from ml.ingest.corrections import Overlay
-from ml.ingest.tables import QUARANTINE
+from ml.ingest.day_tables import DayTable, check_daily_queries, make_tables
 from ml.ingest.triage import Triage, triage_days
-from ml.ops import held_days
-from ml.ops.ingested_days import CUSTOMER_DAYS, INGESTED_DAYS, SILVER
+from ml.ops import held_days, ingested_days
 from ml.storage import tables
 
 if TYPE_CHECKING:
-    from ml.config import ModelConfig
-    from ml.ingest.bronze import BronzeFile
+    from ml.config import SourceConfig
     from ml.ingest.cleaning import Outcomes
     from ml.ingest.copy_log import Skipped
     from ml.ops.held_days import Held
@@ -45,7 +42,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Rows: TypeAlias = pa.Table | ds.Dataset
+INGESTION_WAIT_SECONDS = 900  # for another ingestion of the same source; a history of years takes minutes
 REASONS_IN_MESSAGE = 3  # the most frequent ones, when too many rows are refused
 
 
@@ -59,14 +56,14 @@ class Account:
     quarantined: int
     duplicates: int
 
-    def check(self, day: date) -> None:
-        """Raise StageError unless every received row has exactly one outcome."""
+    def check(self, day: date, query: str) -> None:
+        """Raise StageError unless every received row has exactly one outcome of the cleaning query."""
         total = self.silver + self.quarantined + self.duplicates
         if self.received != total:
             raise StageError(
                 f"{day}: {self.received} rows received, but {self.silver} silver + {self.quarantined} quarantined + "
-                f"{self.duplicates} exact duplicates are {total}; nothing was written. The fault is in clean.sql or "
-                "in how bronze was read, not in the data: report it"
+                f"{self.duplicates} exact duplicates are {total}; nothing was written. The fault is in "
+                f"include/sql/{query}.sql or in how bronze was read, not in the data: report it"
             )
 
 
@@ -90,7 +87,7 @@ class WorkFiles:
 
 
 def ingest_days(
-    config: ModelConfig,
+    source: SourceConfig,
     *,
     days: Sequence[date],
     run_key: str,
@@ -101,31 +98,34 @@ def ingest_days(
     copy_log: str = "",
     follow: Sequence[date] | None = None,
 ) -> dict[str, Any]:
-    """Ingest those of `days` that have landed; the facts that the stage returns.
+    """Ingest those of `days` that have landed of a source; the facts that the stage returns.
 
     `fingerprint` (of one day) or `listing` (a saved listing of many) says what was landed when the days were copied;
     `copy_log` is the Copy's log folder in the lake; `follow` are the days that later stages follow (None: all);
-    `folder` is for temporary files. Raises StageError with every reason, after the usable days were written.
+    `folder` is for temporary files. Raises StageError with every reason, after the usable days were written, and
+    ConfigError for a query that cannot be used, before anything is written.
     """
     started = time.monotonic()
-    triage = triage_days(config, days=days, fingerprint=fingerprint, listing=listing, copy_log=copy_log, folder=folder)
+    check_daily_queries(source)
+    triage = triage_days(source, days=days, fingerprint=fingerprint, listing=listing, copy_log=copy_log, folder=folder)
     usable = triage.usable
-    overlay = Overlay(triage.corrections)
+    overlay = Overlay(source, triage.corrections)
     work = WorkFiles(folder)
-    skipped = _write_received(triage, overlay, work.bronze)
-    outcomes = cleaning.clean_file(config, work.bronze, skipped, work.silver, work.quarantine)
-    accounts = _accounts(usable, triage.files, triage.skipped, outcomes)
-    _hold_refused(config, accounts, outcomes, triage.held)
+    skipped = _write_received(source, triage, overlay, work.bronze)
+    outcomes = cleaning.clean_file(source, work.bronze, skipped, work.silver, work.quarantine)
+    accounts = _accounts(source, usable, triage, outcomes)
+    _hold_refused(source, accounts, outcomes, triage.held)
 
     accepted = triage.held.exclude_from(usable)
     following = {day.day for day in triage.landed} if follow is None else set(follow)
     fingerprints = triage.fingerprints
+    day_tables = list(make_tables(source, work.silver, accepted)) if accepted else []
     marks = [
         {"day": day, "fingerprint": fingerprints[day], **asdict(accounts[day]), "run_key": run_key}
-        | {"content": outcomes.contents.of(day), "follow": day in following}
+        | {"contents": {table.name: table.digest(day) for table in day_tables}, "follow": day in following}
         for day in accepted
     ]
-    versions = _write_tables(triage, usable, work, marks, run_key=run_key, lease=lease)
+    versions = _write_tables(source, triage, usable, work, day_tables, marks, run_key=run_key, lease=lease)
     totals: Counter[str] = Counter(dict.fromkeys(Account.__dataclass_fields__, 0))
     reasons: Counter[str] = Counter()
     for day in accepted:
@@ -151,39 +151,38 @@ def ingest_days(
     return facts
 
 
-def _write_received(triage: Triage, overlay: Overlay, path: Path) -> list[Skipped]:
+def _write_received(source: SourceConfig, triage: Triage, overlay: Overlay, path: Path) -> list[Skipped]:
     """Write the usable days' rows, corrected and numbered, to one file. Returns the rows that could not be parsed."""
     skipped, rewritten = overlay.apply_to_skipped(triage.skipped)
-    schema = bronze.SCHEMA.append(pa.field("_id", pa.int64()))
+    schema = bronze.schema(source)
+    batches = itertools.chain(*map(overlay.batches, triage.files), rewritten.to_batches())
     offset = 0
-    with pq.ParquetWriter(path, schema) as writer:
-        for rows in _regroup(itertools.chain(*map(overlay.batches, triage.files), rewritten.to_batches())):
+    with pq.ParquetWriter(path, schema.append(pa.field("_id", pa.int64()))) as writer:
+        for rows in _regroup(batches, schema):
             ids = pa.array(np.arange(offset, offset + rows.num_rows, dtype=np.int64))
             writer.write_table(rows.append_column("_id", ids))
             offset += rows.num_rows
     return skipped
 
 
-def _regroup(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
+def _regroup(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
     """The same rows in larger pieces: ten thousand small files would make as many row groups."""
     group, count = [], 0
     for batch in batches:
         group.append(batch)
         count += batch.num_rows
         if count >= bronze.BATCH_ROWS:
-            yield pa.Table.from_batches(group, bronze.SCHEMA)
+            yield pa.Table.from_batches(group, schema)
             group, count = [], 0
-    yield pa.Table.from_batches(group, bronze.SCHEMA)
+    yield pa.Table.from_batches(group, schema)
 
 
-def _accounts(
-    days: Sequence[date], files: Sequence[BronzeFile], skipped: Sequence[Skipped], outcomes: Outcomes
-) -> dict[date, Account]:
+def _accounts(source: SourceConfig, days: Sequence[date], triage: Triage, outcomes: Outcomes) -> dict[date, Account]:
     """The account of each day. Raises StageError when any row was lost or invented."""
-    received = Counter(row.day for row in skipped)
-    for file in files:
+    received = Counter(row.day for row in triage.skipped)
+    for file in triage.files:
         received[file.day] += file.received
-    file_counts = Counter(file.day for file in files)
+    file_counts = Counter(file.day for file in triage.files)
     accounts = {
         day: Account(
             files=file_counts[day],
@@ -195,55 +194,53 @@ def _accounts(
         for day in days
     }
     for day, account in accounts.items():
-        account.check(day)
+        account.check(day, source.clean.query)
     return accounts
 
 
-def _hold_refused(config: ModelConfig, accounts: dict[date, Account], outcomes: Outcomes, held: Held) -> None:
+def _hold_refused(source: SourceConfig, accounts: dict[date, Account], outcomes: Outcomes, held: Held) -> None:
     """Hold the days of which too large a share was refused."""
-    limit = config.clean.max_quarantined_share
+    limit = source.clean.max_quarantined_share
     for day, account in accounts.items():
         if account.quarantined > limit * account.received:
             frequent = outcomes.reasons[day].most_common(REASONS_IN_MESSAGE)
             reasons = ", ".join(f"{reason} ({count})" for reason, count in frequent)
             held[day].append(
                 f"{account.quarantined} of {account.received} rows were refused, which is more than "
-                f"clean.max_quarantined_share ({limit:g}); most for: {reasons}. The rows are in {QUARANTINE}; the "
+                f"clean.max_quarantined_share ({limit:g}); most for: {reasons}. The rows are in {source.quarantine}; the "
                 "day's silver is unchanged. Ask upstream to send the day again, or raise the limit"
             )
 
 
 def _write_tables(
-    triage: Triage, usable: Sequence[date], work: WorkFiles, marks: list[dict[str, Any]], *, run_key: str, lease: Lease
+    source: SourceConfig,
+    triage: Triage,
+    usable: Sequence[date],
+    work: WorkFiles,
+    day_tables: Sequence[DayTable],
+    marks: Sequence[dict[str, Any]],
+    *,
+    run_key: str,
+    lease: Lease,
 ) -> dict[str, int]:
     """Replace the days' rows in each table, `marks` (rows of `ops.ingested_days`) last; the version of each table.
 
     Held days are written to quarantine only.
     """
     versions = {}
-
-    def replace(table: str, rows: Rows, days: Sequence[date], partition: str = "") -> None:
-        lease.check()
-        where = tables.day_predicate("day", days)
-        versions[table] = tables.replace(table, rows, where, partition_by=[partition] if partition else [])
-
     if usable:
-        replace(QUARANTINE, _rows_of(work.quarantine, usable), usable, "day")
+        lease.check()
+        refused = ds.dataset(work.quarantine).filter(pc.field("day").isin(pa.array(usable, pa.date32())))
+        where = tables.day_predicate("day", usable)
+        versions[source.quarantine] = tables.replace(source.quarantine, refused, where, partition_by=["day"])
     lease.check()
     fingerprints = triage.fingerprints
-    held_days.write(triage.held, sorted(fingerprints), fingerprints, run_key)
-    if accepted := [mark["day"] for mark in marks]:
-        silver = _rows_of(work.silver, accepted)
-        replace(SILVER, silver, accepted, "day")
-        lines = silver.scanner(**tables.STREAMING)
-        replace(CUSTOMER_DAYS, open_engine().run("customer_days", {"transactions": lines}), accepted, "month")
-        counts = dict.fromkeys(Account.__dataclass_fields__, pa.int64())
-        texts = dict.fromkeys(("run_key", "content"), pa.string())
-        schema = pa.schema({"day": pa.date32(), "fingerprint": pa.string(), **counts, **texts, "follow": pa.bool_()})
-        replace(INGESTED_DAYS, pa.Table.from_pylist(marks, schema), accepted)
+    held_days.write(source.name, triage.held, sorted(fingerprints), fingerprints, run_key)
+    if marks:
+        where = tables.day_predicate("day", [mark["day"] for mark in marks])
+        for table in day_tables:
+            lease.check()
+            versions[table.name] = tables.replace(table.name, table.rows, where, partition_by=[table.partition])
+        lease.check()
+        versions[ingested_days.INGESTED_DAYS] = ingested_days.write(source.name, marks)
     return versions
-
-
-def _rows_of(path: Path, days: Sequence[date]) -> ds.Dataset:
-    """The rows of some days in a parquet file, lazily."""
-    return ds.dataset(path).filter(pc.field("day").isin(pa.array(days, pa.date32())))

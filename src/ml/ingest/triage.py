@@ -19,12 +19,12 @@ from ml.errors import StageError
 from ml.ingest import bronze, inspection
 from ml.ingest.copy_log import UnknownSourceError, read_copy_log
 from ml.ingest.corrections import CorrectionsError, load_corrections
-from ml.landing.listing import landed_days, saved_fingerprints
+from ml.landing.listing import list_landing, saved_fingerprints
 from ml.ops.held_days import Held
 from ml.storage import stores
 
 if TYPE_CHECKING:
-    from ml.config import ModelConfig
+    from ml.config import SourceConfig
     from ml.ingest.bronze import BronzeFile
     from ml.ingest.copy_log import Skipped
     from ml.ingest.corrections import Correction
@@ -65,39 +65,38 @@ class Triage:
 
 
 def triage_days(
-    config: ModelConfig, *, days: Sequence[date], fingerprint: str, listing: str, copy_log: str, folder: Path
+    source: SourceConfig, *, days: Sequence[date], fingerprint: str, listing: str, copy_log: str, folder: Path
 ) -> Triage:
-    """Triage those of `days` that have landed. `folder` is for temporary files.
+    """Triage those of a source's `days` that have landed. `folder` is for temporary files.
 
     Raises StageError when none has landed, and when the Copy's log cannot be assigned to files.
     """
-    triage = _find_landed(config.landing.table, days, fingerprint, listing)
+    triage = _find_landed(source.name, days, fingerprint, listing)
     for day in triage.landed:
-        _check_folder(config, day, triage)
+        _check_folder(source, day, triage)
     blobs = [(day.day, blob) for day in triage.landed if day.day not in triage.deferred for blob in day.files]
-    unusable = _check_landed_files(config, blobs, folder, triage)
-    files = bronze.read(stores.lake(), [(day, blob) for day, blob in blobs if blob.name not in unusable], folder)
+    unusable = _check_landed_files(source, blobs, folder, triage)
+    readable = [(day, blob) for day, blob in blobs if blob.name not in unusable]
+    files = bronze.read(source, stores.lake(), readable, folder)
     skipped = _read_skipped(copy_log, files)
     saved: dict[str, dict[date, str]] = {}
     for file in files:
-        _check_bronze_file(config, file, {row.name for row in skipped}, saved, triage, folder)
+        _check_bronze_file(source, file, {row.name for row in skipped}, saved, triage, folder)
     usable = set(triage.usable)
     triage.files = [file for file in files if file.day in usable]
     triage.skipped = [row for row in skipped if row.day in usable]
     return triage
 
 
-def _find_landed(table: str, days: Sequence[date], fingerprint: str, listing: str) -> Triage:
+def _find_landed(source: str, days: Sequence[date], fingerprint: str, listing: str) -> Triage:
     """Those of `days` that have landed. A day that changed since it was listed is deferred: the change starts it."""
     if fingerprint and len(days) > 1:
         raise StageError(f"--fingerprint is that of one day's files; {len(days)} days were requested")
-    folder = f"{table}/{days[0]}/" if len(days) == 1 else f"{table}/"
-    landing = landed_days(stores.landing().list(folder), table)
-    requested = set(days)
-    triage = Triage([day for day in landing.days if day.day in requested])
+    landing = list_landing(source, days)
+    triage = Triage(list(landing.days))
     if not triage.landed:
         span = f"{days[0]}..{days[-1]}" if len(days) > 1 else str(days[0])
-        raise StageError(f"nothing is landed in {table}/ for {span}; what was ingested of it before is unchanged")
+        raise StageError(f"nothing is landed in {source}/ for {span}; what was ingested of it before is unchanged")
     saved = saved_fingerprints(listing) if listing else {}
     for day in triage.landed:
         if (fingerprint or listing) and day.fingerprint not in (fingerprint, saved.get(day.day)):
@@ -108,7 +107,7 @@ def _find_landed(table: str, days: Sequence[date], fingerprint: str, listing: st
     return triage
 
 
-def _check_folder(config: ModelConfig, day: LandedDay, triage: Triage) -> None:
+def _check_folder(source: SourceConfig, day: LandedDay, triage: Triage) -> None:
     """Hold a day with files that cannot be used, with corrections that cannot be read, or that has not begun."""
     for stray in day.strays:
         triage.held[day.day].append(
@@ -117,10 +116,10 @@ def _check_folder(config: ModelConfig, day: LandedDay, triage: Triage) -> None:
         )
     if day.day > _newest_day():
         triage.held[day.day].append(
-            f"{config.landing.table}/{day.day}/ is a day that has not begun: delete it, or move its files to their day"
+            f"{source.name}/{day.day}/ is a day that has not begun: delete it, or move its files to their day"
         )
     try:
-        triage.corrections[day.day] = load_corrections(stores.landing(), day.corrections)
+        triage.corrections[day.day] = load_corrections(source, stores.landing(), day.corrections)
     except CorrectionsError as error:
         triage.held[day.day].append(str(error))
 
@@ -135,13 +134,13 @@ def _newest_day() -> date:
 
 
 def _check_landed_files(
-    config: ModelConfig, blobs: Sequence[tuple[date, Blob]], folder: Path, triage: Triage
+    source: SourceConfig, blobs: Sequence[tuple[date, Blob]], folder: Path, triage: Triage
 ) -> set[str]:
     """The names of files that cannot be used as files; their days are held."""
     landing = stores.landing()
 
     def inspect(number: int, blob: Blob) -> inspection.Inspection:
-        return inspection.inspect_file(landing, blob, folder / f"landed-{number}", config.landing)
+        return inspection.inspect_file(landing, blob, folder / f"landed-{number}", source.landing)
 
     with ThreadPoolExecutor(INSPECTION_THREADS) as threads:
         inspections = list(threads.map(inspect, range(len(blobs)), (blob for _, blob in blobs)))
@@ -164,7 +163,7 @@ def _read_skipped(copy_log: str, files: Sequence[BronzeFile]) -> list[Skipped]:
 
 
 def _check_bronze_file(
-    config: ModelConfig,
+    source: SourceConfig,
     file: BronzeFile,
     with_skipped: set[str],
     saved: dict[str, dict[date, str]],
@@ -190,7 +189,7 @@ def _check_bronze_file(
         triage.deferred[file.day].append(
             f"{file.name} was copied when something else was landed ({file.listing}); copy the day again"
         )
-    elif not file.received and file.name not in with_skipped and config.landing.empty_file == "fail":
+    elif not file.received and file.name not in with_skipped and source.landing.empty_file == "fail":
         triage.held[file.day].append(
             f"{file.name} has no rows: ask upstream to send it again, or delete it to accept the day without it, "
             "or set landing.empty_file: accept"

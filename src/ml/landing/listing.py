@@ -1,7 +1,7 @@
-"""The contents of the landing store, by day.
+"""The contents of the landing store, by source and day.
 
-A day is `<table>/<YYYY-MM-DD>/` with one file or more. It may come late, twice, in parts or never, so a day is
-identified by its fingerprint: the names, sizes and etags of its files.
+A day of a source is `<source>/<YYYY-MM-DD>/` with one file or more. It may come late, twice, in parts or never, so a
+day is identified by its fingerprint: the names, sizes and etags of its files.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -55,14 +55,19 @@ class Listing:
     strays: tuple[Stray, ...]
 
 
+def corrections_name(source: str, day: date) -> str:
+    """The path in landing of the file with a day's corrections."""
+    return f"{source}/{day}/{CORRECTIONS}"
+
+
 def fingerprint(files: Iterable[Blob]) -> str:
     """16 hex digits that change when a file is added, removed or written again. The files' order does not count."""
     identities = sorted((blob.name, blob.size, blob.etag) for blob in files)
     return hashlib.sha256(json.dumps(identities).encode()).hexdigest()[:16]
 
 
-def landed_days(blobs: Iterable[Blob], table: str) -> Listing:
-    """Assign files to the days of `table`. A file without a place there is a stray; nothing is an error.
+def landed_days(blobs: Iterable[Blob], source: str) -> Listing:
+    """Assign files to the days of a source. A file without a place there is a stray; nothing is an error.
 
     A stray in a day's folder belongs to the day, whose ingestion is held for it. Only names that begin with `_` or
     `.` are left out: tools mark folders with them (`_SUCCESS`).
@@ -70,9 +75,9 @@ def landed_days(blobs: Iterable[Blob], table: str) -> Listing:
     days: dict[date, _Folder] = {}
     strays = []
     for blob in blobs:
-        if _is_folder_marker(blob, table):
+        if _is_folder_marker(blob, source):
             continue
-        day, why = _locate(blob.name, table)
+        day, why = _locate(blob.name, source)
         if why:
             strays.append(Stray(blob.name, why))
         if day is None or (why and blob.name.rpartition("/")[2].startswith(("_", "."))):
@@ -80,7 +85,7 @@ def landed_days(blobs: Iterable[Blob], table: str) -> Listing:
         folder = days.setdefault(day, _Folder())
         if why:
             folder.strays.append((strays[-1], blob))
-        elif blob.name == f"{table}/{day}/{CORRECTIONS}":
+        elif blob.name == corrections_name(source, day):
             folder.corrections = blob
         else:
             folder.files.append(blob)
@@ -105,17 +110,17 @@ class _Folder:
         )
 
 
-def _is_folder_marker(blob: Blob, table: str) -> bool:
+def _is_folder_marker(blob: Blob, source: str) -> bool:
     """Storage accounts with a hierarchical namespace list folders too, as empty files without an extension."""
     parts = blob.name.rstrip("/").split("/")
-    return blob.size == 0 and parts[0] == table and len(parts) <= 2 and "." not in parts[-1]
+    return blob.size == 0 and parts[0] == source and len(parts) <= 2 and "." not in parts[-1]
 
 
-def _locate(name: str, table: str) -> tuple[date | None, str]:
+def _locate(name: str, source: str) -> tuple[date | None, str]:
     """The day in whose folder a file is, or None, and why the file cannot be used ("" when it can)."""
     parts = name.split("/")
-    if len(parts) < 3 or parts[0] != table:
-        return None, f"not {table}/<YYYY-MM-DD>/<file>"
+    if len(parts) < 3 or parts[0] != source:
+        return None, f"not {source}/<YYYY-MM-DD>/<file>"
     folder, file = parts[1], parts[-1]
     if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", folder, re.ASCII):
         return None, f"its folder is {folder!r}; a day as YYYY-MM-DD is needed"
@@ -124,7 +129,7 @@ def _locate(name: str, table: str) -> tuple[date | None, str]:
     except ValueError:
         return None, f"there is no day {folder}"
     if len(parts) > 3:
-        return day, f"not {table}/<YYYY-MM-DD>/<file>"
+        return day, f"not {source}/<YYYY-MM-DD>/<file>"
     if not _SAFE_FILE.fullmatch(file):
         return day, (f"its file name {file!r} has a character that the copy services interpret as something else")
     if file != CORRECTIONS and (file.rpartition(".")[2] not in FORMATS or "." not in file):
@@ -132,21 +137,24 @@ def _locate(name: str, table: str) -> tuple[date | None, str]:
     return day, ""
 
 
-def list_landing(table: str) -> Listing:
-    """The contents of the landing store for `table`, now."""
-    return landed_days(stores.landing().list(f"{table}/"), table)
+def list_landing(source: str, days: Sequence[date] | None = None) -> Listing:
+    """What is landed of a source now: of all days, or of `days`, other days left out."""
+    folder = f"{source}/{days[0]}/" if days is not None and len(days) == 1 else f"{source}/"
+    listing = landed_days(stores.landing().list(folder), source)
+    if days is None:
+        return listing
+    requested = set(days)
+    return Listing(tuple(day for day in listing.days if day.day in requested), listing.strays)
 
 
-def save_listing(table: str, days: Iterable[date] | None, name: str) -> str:
-    """Save what is landed now (of all days, or of `days`) to the lake, before a Copy. Returns the path in the lake.
+def save_listing(source: str, days: Sequence[date] | None, name: str) -> str:
+    """Save what is landed of a source now (of all days, or of `days`) to the lake, before a Copy.
 
-    Ingestion receives it (`--listing`), so that what was copied is what was listed: a day whose files differ from the
+    `name` is the run key of the Copy. Returns the path in the lake. Ingestion receives it (`--listing`), so that what was copied is what was listed: a day whose files differ from the
     saved listing is not ingested until it is copied again.
     """
-    requested = None if days is None else set(days)
-    landed = [day for day in list_landing(table).days if requested is None or day.day in requested]
-    fingerprints = {day.day.isoformat(): day.fingerprint for day in landed}
-    path = f"{LISTINGS}/{name}.json"
+    fingerprints = {day.day.isoformat(): day.fingerprint for day in list_landing(source, days).days}
+    path = f"{LISTINGS}/{source}/{name}.json"
     stores.lake().write(path, json.dumps(fingerprints, indent=1).encode(), "application/json")
     return path
 

@@ -1,4 +1,4 @@
-"""`python -m ml ingest`: loads landed days from bronze into silver and quarantine (see `ml.ingest.load`).
+"""`python -m ml ingest`: loads landed days of a source from bronze into silver and quarantine (see `ml.ingest.load`).
 
 A day that cannot be used is held, and the command fails in the end with every reason. A day of which nothing is
 landed, or no longer, is left as it is.
@@ -11,10 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ml.config import load_model
+from ml.config import load_source
 from ml.console import parse_days
-from ml.ingest.load import ingest_days
-from ml.ingest.tables import INGESTION_WAIT_SECONDS
+from ml.ingest.load import INGESTION_WAIT_SECONDS, ingest_days
 from ml.storage import leases, stores
 
 
@@ -23,26 +22,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fingerprint", default="", help="of the day's landed files when they were copied")
     parser.add_argument("--listing", default="", help="the same of many days: the listing saved before the Copy")
     parser.add_argument("--copy-log", default="", help="folder in the lake where the Copy logged the rows it skipped")
-    parser.add_argument("--follow", type=parse_days, help="days that features and scores follow (default: all)")
+    parser.add_argument("--follow", type=parse_days, help="days that later stages follow (default: all)")
     parser.add_argument("--run-key", required=True, help="recorded with the days that are ingested")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Ingest those of `args.days` that have landed.
+    """Ingest those of `args.days` that have landed of `args.source`.
 
     Facts: days, files, received, silver, quarantined, duplicates, reasons (refused rows by reason), corrected (rows),
     extra_columns and strays (what was found and not used), versions (of the tables written), seconds.
     Raises StageError with every reason of every held day, after the other days were written.
     """
-    config = load_model(args.model)
-    holder = f"ingest of {args.days[0]}..{args.days[-1]}, run key {args.run_key}"
-    name = f"{leases.FOLDER}/{config.landing.table}"
+    source = load_source(args.source)
+    holder = f"ingest of {source.name} {args.days[0]}..{args.days[-1]}, run key {args.run_key}"
+    name = f"{leases.FOLDER}/{source.name}"
     with (
         leases.hold(stores.lake(), name, holder, INGESTION_WAIT_SECONDS) as lease,
         TemporaryDirectory(prefix="ml-ingest-") as folder,
     ):
         return ingest_days(
-            config,
+            source,
             days=args.days,
             fingerprint=args.fingerprint,
             listing=args.listing,

@@ -1,8 +1,10 @@
 """Checks data frames against the suites of `include/expectations/`, with Great Expectations.
 
-A suite's file has expectation configurations in the format of Great Expectations, with `meta.why` (the reason, for
-people) and `meta.of` (the frame; default `rows`). A value that starts with `$` is looked up in the model's config, so that
-a threshold exists once: `$clean.max_abs_amount`, or `-$…` for its negative.
+`include/expectations/<suite>.yaml` has what holds for every source, or every model; `<name>/<suite>.yaml` beside it adds
+what holds for the source or model of that name, and may be missing. These files have expectation configurations in the
+format of Great Expectations, with `meta.why` (the reason, for people), `meta.of` (the frame; default `rows`) and
+`meta.needs` (a key of the config; where it has no value, the expectation is left out). A value that starts with `$` is
+looked up in the config, so that a threshold exists once: `$clean.settings.max_abs_amount`, or `-$…` for its negative.
 """
 
 from __future__ import annotations
@@ -10,15 +12,16 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from ml.config import ConfigError, ModelConfig
+from ml.config import ConfigError, ModelConfig, SourceConfig
+from ml.config.load import config_path
 from ml.config.types import Frozen
 from ml.resources import resource_dir
 
@@ -27,13 +30,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from great_expectations.datasource.fluent import PandasDatasource
 
+Config: TypeAlias = SourceConfig | ModelConfig
+Parsed = TypeVar("Parsed", bound=BaseModel)
+
 MAX_EXAMPLES = 5  # failing rows shown per expectation
-IDENTIFYING_COLUMNS = ("_file", "_row", "name", "example", "day", "customer_id", "as_of")  # shown with a failing row
+PLACE_COLUMNS = ("_file", "_row", "name", "example", "day", "as_of")  # where a failing row, file or feature is found
 
 
 class Meta(Frozen):
     why: str
     of: str = "rows"
+    needs: str | None = None
 
 
 class Expectation(Frozen):
@@ -49,6 +56,12 @@ class Expectation(Frozen):
 class Suite(Frozen):
     name: str
     description: str
+    expectations: list[Expectation]
+
+
+class Addition(Frozen):
+    """The expectations that one source or model adds to a suite."""
+
     expectations: list[Expectation]
 
 
@@ -70,12 +83,26 @@ class Outcome:
         return f"{failure} ({self.expectation.meta.why})"
 
 
-def load(name: str, config: ModelConfig) -> Suite:
-    """`include/expectations/<name>.yaml` with the model's thresholds filled in. Raises ConfigError naming file and key."""
-    path = resource_dir("expectations") / f"{name}.yaml"
+def load(name: str, config: Config) -> Suite:
+    """The suite `name` of a source or model, with the config's values filled in. Raises ConfigError naming file and key."""
+    folder = resource_dir("expectations")
+    path = folder / f"{name}.yaml"
+    suite = read_file(path, Suite)
+    expectations = fill_in(path, suite.expectations, config)
+    own = folder / config.name / f"{name}.yaml"
+    if own.exists():
+        expectations += fill_in(own, read_file(own, Addition).expectations, config)
+    return suite.model_copy(update={"expectations": expectations})
+
+
+def identifying_columns(config: Config) -> tuple[str, ...]:
+    """The columns that tell people which row of a source or model is meant."""
+    return config.required_columns if isinstance(config, SourceConfig) else (config.entity,)
+
+
+def read_file(path: Path, kind: type[Parsed]) -> Parsed:
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-        suite = Suite.model_validate(raw)
+        return kind.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         suites = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "none"
         raise ConfigError(f"{path}: no such suite; existing ones: {suites}") from error
@@ -84,28 +111,59 @@ def load(name: str, config: ModelConfig) -> Suite:
     except ValidationError as error:
         problems = "\n  ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg']}" for p in error.errors())
         raise ConfigError(f"{path}:\n  {problems}") from error
-    try:
-        filled = [e.model_copy(update={"kwargs": _fill(e.kwargs, config)}) for e in suite.expectations]
-    except AttributeError as error:
-        raise ConfigError(f"{path}: no such key in config/{config.model}.yaml: {error}") from error
-    return suite.model_copy(update={"expectations": filled})
 
 
-def _fill(value: Any, config: ModelConfig) -> Any:
-    """Replace `$…` and `-$…` by the config's values. Raises AttributeError for a key that the config does not have."""
+def fill_in(path: Path, expectations: Sequence[Expectation], config: Config) -> list[Expectation]:
+    """Those of a file's expectations whose `needs` has a value, filled in. Raises ConfigError naming file and key."""
+    filled = []
+    for expectation in expectations:
+        needs = expectation.meta.needs
+        try:
+            if needs is None or _look_up(needs, config) is not None:
+                filled.append(expectation.model_copy(update={"kwargs": _fill(expectation.kwargs, config)}))
+        except KeyError as error:
+            kind = "source" if isinstance(config, SourceConfig) else "model"
+            place = config_path(kind, config.name)
+            raise ConfigError(f"{path}: '{expectation.description}': {error.args[0]} in {place}") from error
+    return filled
+
+
+def _fill(value: Any, config: Config) -> Any:
+    """Replace `$…` and `-$…` by the config's values. Raises KeyError with what the config does not have."""
     if isinstance(value, dict):
         return {key: _fill(inner, config) for key, inner in value.items()}
     if isinstance(value, list):
         return [_fill(inner, config) for inner in value]
     if isinstance(value, str) and value.startswith(("$", "-$")):
-        threshold = reduce(getattr, value.lstrip("-$").split("."), config)
-        return -threshold if value.startswith("-") else threshold  # type: ignore[operator]
+        key = value.lstrip("-$")
+        threshold = _look_up(key, config)
+        if threshold is None:
+            raise KeyError(f"no value for {key}")
+        if not value.startswith("-"):
+            return threshold
+        if isinstance(threshold, bool) or not isinstance(threshold, int | float):
+            raise KeyError(f"no number to negate at {key}, but {threshold!r},")
+        return -threshold
     return value
 
 
-def check(suite: Suite, frames: Mapping[str, pa.Table]) -> list[Outcome]:
+def _look_up(key: str, config: Config) -> Any:
+    """The value of a key such as `clean.settings.max_abs_amount`. Raises KeyError when there is no such key."""
+    value: Any = config
+    for part in key.split("."):
+        if isinstance(value, Mapping) and part in value:
+            value = value[part]
+        elif isinstance(value, BaseModel) and part in type(value).model_fields:
+            value = getattr(value, part)
+        else:
+            raise KeyError(f"no such key as {key}")
+    return value
+
+
+def check(suite: Suite, frames: Mapping[str, pa.Table], identifying: Sequence[str] = ()) -> list[Outcome]:
     """Check each frame against its expectations; outcomes in the suite's order.
 
+    `identifying` are the columns that are shown with a failing row, besides where it is found and what was checked.
     An expectation that cannot be computed (for example because a column is missing) has failed, with the error as its
     observation. Raises ConfigError for one that Great Expectations does not know, or whose frame is not given.
     """
@@ -122,7 +180,7 @@ def check(suite: Suite, frames: Mapping[str, pa.Table]) -> list[Outcome]:
     for name, expectations in by_frame.items():
         frame = frames[name].to_pandas()
         for position, result in _validate(source, name, expectations, frame):
-            outcomes[position] = _outcome(expectations[position], result, frame)
+            outcomes[position] = _outcome(expectations[position], result, frame, identifying)
     return [outcomes[position] for position in sorted(outcomes)]
 
 
@@ -176,13 +234,16 @@ def _native(expectation: Expectation, position: int) -> Any:
         raise ConfigError(f"expectation '{expectation.description}' ({expectation.type}): {error}") from error
 
 
-def _outcome(expectation: Expectation, validated: dict[str, Any], frame: pd.DataFrame) -> Outcome:
+def _outcome(
+    expectation: Expectation, validated: dict[str, Any], frame: pd.DataFrame, identifying: Sequence[str]
+) -> Outcome:
     result = validated["result"]
     if problem := _exception(validated["exception_info"]):
         return Outcome(expectation, passed=False, observed=f"could not be computed: {problem}", examples=())
     examples: tuple[dict[str, str], ...] = ()
     if not validated["success"] and (positions := result.get("partial_unexpected_index_list")):
-        columns = list(dict.fromkeys(c for c in (*IDENTIFYING_COLUMNS, *_columns(expectation)) if c in frame.columns))
+        named = (*PLACE_COLUMNS, *identifying, *_columns(expectation))
+        columns = list(dict.fromkeys(name for name in named if name in frame.columns))
         shown = frame.iloc[positions[:MAX_EXAMPLES]][columns]
         readable = shown.astype("object").where(shown.notna(), "missing")
         examples = tuple({c: str(v) for c, v in row.items()} for row in readable.to_dict("records"))

@@ -10,31 +10,28 @@ from tempfile import TemporaryDirectory
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ml.config import ModelConfig
+from ml.config import ModelConfig, SourceConfig, load_project_of
 from ml.errors import StageError
 from ml.ingest import bronze, cleaning
-from ml.ingest.tables import QUARANTINE
-from ml.landing.listing import landed_days
-from ml.ops.ingested_days import INGESTED_DAYS, SILVER
+from ml.landing.listing import list_landing
+from ml.ops import ingested_days
 from ml.storage import stores, tables
 from ml.validate import leaks
 
 
-def arrival_inputs(config: ModelConfig, days: Sequence[date]) -> dict[str, pa.Table]:
-    """`rows`: bronze rows as text; `files`: the landed files they come from.
+def arrival_inputs(source: SourceConfig, days: Sequence[date]) -> dict[str, pa.Table]:
+    """`rows`: a source's bronze rows as text; `files`: the landed files they come from.
 
     Raises StageError when nothing is landed for these days.
     """
-    table = config.landing.table
-    folder = f"{table}/{days[0]}/" if len(days) == 1 else f"{table}/"
-    listing = landed_days(stores.landing().list(folder), table)
-    landed = [(day.day, blob) for day in listing.days if day.day in set(days) for blob in day.files]
+    landed = [(day.day, blob) for day in list_landing(source.name, days).days for blob in day.files]
     if not landed:
-        raise StageError(f"nothing is landed in {table}/ for {days[0]}" + (f"..{days[-1]}" if len(days) > 1 else ""))
+        span = f"{days[0]}..{days[-1]}" if len(days) > 1 else str(days[0])
+        raise StageError(f"nothing is landed in {source.name}/ for {span}")
     with TemporaryDirectory(prefix="ml-validate-") as folder:
-        files = bronze.read(stores.lake(), landed, Path(folder))
-        rows = bronze.join_rows(files)
-    for name in bronze.COLUMNS:
+        files = bronze.read(source, stores.lake(), landed, Path(folder))
+        rows = bronze.join_rows(source, files)
+    for name in source.columns:
         rows = rows.set_column(rows.schema.get_field_index(name), name, cleaning.trim(rows[name]))
     schema = pa.schema(
         {"name": pa.string(), "received": pa.int64(), "problem": pa.string(), "extra_columns": pa.string()}
@@ -51,20 +48,21 @@ def arrival_inputs(config: ModelConfig, days: Sequence[date]) -> dict[str, pa.Ta
     return {"rows": rows, "files": pa.Table.from_pylist(file_rows, schema)}
 
 
-def silver_inputs(config: ModelConfig, days: Sequence[date]) -> dict[str, pa.Table]:
-    """`rows`: silver rows, with the day they `occurred_on` in the model's time zone; `days`: each day's row counts.
+def silver_inputs(source: SourceConfig, days: Sequence[date]) -> dict[str, pa.Table]:
+    """`rows`: a source's silver rows, with the day they `occurred_on` in its zone, if it has a `time`; `days`: row counts.
 
     Raises StageError when nothing was ingested yet.
     """
     where = pc.field("day").isin(pa.array(days, pa.date32()))
     try:
-        rows = tables.read(SILVER, where=where)
-        quarantined = cleaning.count_per_day(tables.read(QUARANTINE, columns=["day"], where=where))
-        marks = {mark["day"]: mark for mark in tables.read(INGESTED_DAYS, where=where).to_pylist()}
+        rows = tables.read(source.table, where=where)
+        quarantined = cleaning.count_per_day(tables.read(source.quarantine, columns=["day"], where=where))
     except FileNotFoundError as error:
         raise StageError(f"{error} (the stage 'ingest' builds it)") from error
-    local = rows["occurred_at"].cast(pa.timestamp("us", config.timezone))
-    rows = rows.append_column("occurred_on", pc.local_timestamp(local).cast(pa.date32(), safe=False))
+    marks = {mark["day"]: mark for mark in ingested_days.read_rows(source.name, days)}
+    if source.time is not None:
+        local = rows[source.time].cast(pa.timestamp("us", source.timezone))
+        rows = rows.append_column("occurred_on", pc.local_timestamp(local).cast(pa.date32(), safe=False))
     silver = cleaning.count_per_day(rows)
     accounts = []
     for day in sorted({*silver, *quarantined, *marks}):
@@ -90,11 +88,13 @@ def training_inputs(config: ModelConfig, version: int) -> dict[str, pa.Table]:
         rows = tables.read(config.train.table, version=version)
     except FileNotFoundError as error:
         raise StageError(f"{error} (the stage 'training_set' builds it)") from error
-    findings = leaks.find_leaks(config, rows)
+    findings = leaks.find_leaks(config, load_project_of(config), rows)
     label = pc.cast(rows[config.label.name], pa.string())
     training = pc.equal(rows["split"], "train")
-    horizon = timedelta(days=config.label.horizon_days)
+    horizon = timedelta(days=config.label.horizon_days or 0)
     known_at = pc.add(rows["as_of"].cast(pa.timestamp("us")), pa.scalar(horizon, pa.duration("us")))
+    if config.examples is not None and config.examples.split.by == "key":  # the test rows are of the same days
+        training = pa.repeat(False, rows.num_rows)
     first_test = pc.min(rows.filter(pc.equal(rows["split"], "test"))["as_of"]).cast(pa.timestamp("us"))
     rows = rows.append_column("split_and_label", pc.binary_join_element_wise(rows["split"], label, " "))
     rows = rows.append_column("learnt_until", pc.if_else(training, known_at, None))

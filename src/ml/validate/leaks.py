@@ -2,10 +2,11 @@
 
 Three checks per feature, each of which finds leaks that the others miss:
 
-- *As known then* (`not_as_known`). Every feature is computed again, cut-off by cut-off, from the version of the source
-  that the rows name, without days after the cut-off. A column that the query does not give, or another value, was not
-  known then: it was joined from a table as it is now, planted, or written with hindsight.
-- *Depends on later days* (`asks_for_later`). The query is run once with the later days included. A feature that changes
+- *As known then* (`not_as_known`). Every feature is computed again, cut-off by cut-off and feature table by feature table,
+  from the versions of the tables in silver that the rows name, without days after the cut-off. A column that the query
+  does not give, or another value, was not known then: it was joined from a table as it is now, planted, or written with
+  hindsight. Examples are read again from the version of their table that the rows name.
+- *Depends on later days* (`asks_for_later`). Each query is run once with the later days included. A feature that changes
   depends on the future. The stages give the query no later days, but its author intended another value than the model
   gets.
 - *Too good* (`alone`). How well the feature alone predicts the label, on the training rows. This finds a copy of the
@@ -14,23 +15,22 @@ Three checks per feature, each of which finds leaks that the others miss:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from ml.config import ModelConfig
+from ml.config import ModelConfig, Project
 from ml.engine import open_engine
 from ml.errors import StageError
-from ml.features.build import compute_features
-from ml.models.frames import VERSION_SUFFIX, Feature, feature_columns, numbers
-from ml.storage import tables
+from ml.features.compare import align, differing_rows, first_difference
+from ml.features.compute import compute_features
+from ml.features.inputs import recorded_versions
+from ml.features.rows import examples_until
+from ml.models.frames import Feature, feature_columns, numbers
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
-    from numpy.typing import NDArray
-
-RELATIVE_TOLERANCE = 1e-9  # two engines add in different orders
 
 
 @dataclass
@@ -56,17 +56,21 @@ class _Findings:
         finding.example = finding.example or example
 
 
-def find_leaks(config: ModelConfig, rows: pa.Table) -> pa.Table:
+def find_leaks(config: ModelConfig, project: Project, rows: pa.Table) -> pa.Table:
     """One row per feature of a training set: name, not_as_known, asks_for_later, alone, example.
 
-    A feature that cannot be computed again (no source version named, source deleted) counts as not known for every row.
+    A feature that cannot be computed again (no table version named, a table deleted) counts as not known for every row.
+    Raises StageError when the training set lacks a feature of the model.
     """
     import pyarrow as pa
 
-    features = feature_columns(rows.schema, config.label.name, config.features.key)
+    features = feature_columns(rows.schema, config.feature_names, config.train.table)
     findings = _Findings({feature.name: Finding() for feature in features})
     try:
-        _compute_again(config, rows, features, findings)
+        if config.examples is not None:
+            _read_again(config, rows, findings)
+        else:
+            _compute_again(config, project, rows, findings)
     except StageError as error:
         for feature in features:
             findings.add_differing(feature.name, rows.num_rows, f"cannot be computed again: {error}")
@@ -81,36 +85,46 @@ def find_leaks(config: ModelConfig, rows: pa.Table) -> pa.Table:
     return pa.Table.from_pylist(finding_rows, schema)
 
 
-def _compute_again(config: ModelConfig, rows: pa.Table, features: tuple[Feature, ...], findings: _Findings) -> None:
+def _compute_again(config: ModelConfig, project: Project, rows: pa.Table, findings: _Findings) -> None:
     import pyarrow.compute as pc
 
-    engine, version = open_engine(), _source_version(config, rows)
+    engine, versions = open_engine(), recorded_versions(rows, config.train.table)
     cutoffs = sorted(pc.unique(rows["as_of"]).to_pylist())
     for day in cutoffs:
         stored = rows.filter(pc.equal(rows["as_of"], day))
-        computed = compute_features(engine, config, day, version)
-        _compare(config, day, stored, computed, features, findings)
-        if day == cutoffs[0]:
-            with_later_days = compute_features(engine, config, day, version, until=date.max)
-            _compare(config, day, computed, with_later_days, features, findings, later=True)
+        for place, (name, columns) in enumerate(config.features.items()):
+            table = project.feature_tables[name]
+            where = f"include/sql/{table.query}.sql"
+            computed = compute_features(engine, project, table, day, versions)
+            gives_rows = place == 0  # of the others a row may be missing: then its columns are NULL
+            _compare(config, day, stored, computed, columns, findings, where=where, gives_rows=gives_rows)
+            if day == cutoffs[0]:
+                with_later_days = compute_features(engine, project, table, day, versions, until=date.max)
+                given = [column for column in columns if column in computed.schema.names]  # the others are reported
+                _compare(
+                    config, day, computed, with_later_days, given, findings, where=where, gives_rows=True, later=True
+                )
 
 
-def _source_version(config: ModelConfig, rows: pa.Table) -> int:
-    """The one version of the source that all rows name. Raises StageError."""
+def _read_again(config: ModelConfig, rows: pa.Table, findings: _Findings) -> None:
+    """Examples are not computed: they must be the rows of the recorded version of their table."""
     import pyarrow.compute as pc
 
-    column = f"{tables.short_name(config.features.source)}{VERSION_SUFFIX}"
-    versions = pc.unique(rows[column]).to_pylist() if column in rows.schema.names else []
-    if len(versions) != 1 or versions[0] is None:
-        raise StageError(f"the rows must name one version of {config.features.source} in {column}; found {versions}")
-    version = int(versions[0])
+    assert config.examples is not None
+    table, columns = config.examples.table, config.examples.columns
+    versions = recorded_versions(rows, config.train.table)
+    if table not in versions:
+        raise StageError(f"the rows name no version of {table}")
+    days = sorted(pc.unique(rows["as_of"]).to_pylist())
     try:
-        tables.table(config.features.source, version)
-    except FileNotFoundError:
-        raise StageError(f"{config.features.source} does not exist") from None
+        again = examples_until(config, days[-1], versions[table], first=days[0])
+    except StageError:
+        raise
     except Exception as error:  # delta-rs has no error class of its own for a version that does not exist
-        raise StageError(f"{config.features.source} no longer has version {version}") from error
-    return version
+        raise StageError(f"{table} no longer has version {versions[table]}: {str(error).splitlines()[0]}") from error
+    for day in days:
+        stored, known = (part.filter(pc.equal(part["as_of"], day)) for part in (rows, again))
+        _compare(config, day, stored, known, columns, findings, where=table, gives_rows=True)
 
 
 def _compare(
@@ -118,53 +132,37 @@ def _compare(
     day: date,
     rows: pa.Table,
     others: pa.Table,
-    features: tuple[Feature, ...],
+    columns: Sequence[str],
     findings: _Findings,
     *,
+    where: str,
+    gives_rows: bool,
     later: bool = False,
 ) -> None:
-    """Add to each feature's finding the rows for which `others` has another value, or no row with the key."""
-    import numpy as np
-    import pyarrow.compute as pc
+    """Add to each column's finding the rows for which `others`, which `where` gives, has another value.
 
-    key = config.features.key
-    positions = pc.index_in(rows[key], value_set=others[key].combine_chunks())
-    missing = positions.is_null().to_numpy(zero_copy_only=False) if rows.num_rows else np.zeros(0, bool)
-    aligned = others.take(pc.fill_null(positions, 0)) if others.num_rows else others
-    for feature in features:
-        name = feature.name
-        if later and name not in rows.schema.names:
-            continue  # reported already: the query does not give it
+    `gives_rows`: a row that `others` does not have differs; else its values there count as NULL.
+    """
+    entity = config.entity
+    aligned, missing = align(rows, others, entity)
+    for name in columns:
         if name not in others.schema.names:
-            query = f"include/sql/{config.features.query}.sql"
-            findings.add_differing(name, rows.num_rows, f"{query} gives no such feature: find out where it comes from")
+            findings.add_differing(name, rows.num_rows, f"{where} gives no such feature: find out where it comes from")
             continue
-        differs = missing | (_differ(rows[name], aligned[name], feature) if others.num_rows else True)
+        differs = differing_rows(rows[name], aligned[name])
+        if gives_rows:
+            differs |= missing
         if not differs.any():
             continue
-        first = int(np.flatnonzero(differs)[0])
-        other = "no such row" if missing[first] or not others.num_rows else aligned[name][first].as_py()
-        key_value, value = rows[key][first].as_py(), rows[name][first].as_py()
+        place, value, other = first_difference(rows, aligned, name, differs)
+        if missing[place]:
+            other = "no such row"
+        key_value = rows[entity][place].as_py()
         if later:
-            example = f"as of {day} {key} {key_value} has {value}, and {other} when later days are included"
+            example = f"as of {day} {entity} {key_value} has {value}, and {other} when later days are included"
         else:
-            example = f"as of {day} {key} {key_value} has {value}; known then: {other}"
+            example = f"as of {day} {entity} {key_value} has {value}; known then: {other}"
         findings.add_differing(name, int(differs.sum()), example, later=later)
-
-
-def _differ(values: pa.ChunkedArray, others: pa.ChunkedArray, feature: Feature) -> NDArray[np.bool_]:
-    """Where two aligned columns differ. Shape (rows,); two nulls are the same."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if feature.kind == "number":
-        a, b = numbers(values), numbers(others)
-        with np.errstate(invalid="ignore"):
-            near = np.abs(a - b) <= RELATIVE_TOLERANCE * np.maximum(1.0, np.abs(a))
-        return ~(near | (a == b) | (np.isnan(a) & np.isnan(b)))
-    same = pc.equal(values.cast(pa.string()).fill_null("\0"), others.cast(pa.string()).fill_null("\0"))
-    return ~same.to_numpy(zero_copy_only=False)
 
 
 def _auc_alone(train: pa.Table, feature: Feature, label: str) -> float | None:

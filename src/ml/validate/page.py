@@ -16,9 +16,12 @@ td code{font-size:12px;color:var(--soft)}.examples{margin:0 0 18px;overflow-x:au
 
 
 def validation_page(
-    model: str, suite: Suite, subject: str, rows: Mapping[str, int], outcomes: Sequence[Outcome], run_key: str
+    name: str, suite: Suite, subject: str, rows: Mapping[str, int], outcomes: Sequence[Outcome], run_key: str
 ) -> bytes:
-    """A self-contained HTML page. `subject` is what was validated, `rows` the number of rows by frame."""
+    """A self-contained HTML page. `name` is that of the source or model, `subject` what of it was validated.
+
+    `rows` is the number of rows by frame.
+    """
     failed = [outcome for outcome in outcomes if not outcome.passed]
     critical = [outcome for outcome in failed if outcome.expectation.severity == "critical"]
     state = "failed" if critical else "passed"
@@ -40,7 +43,7 @@ def validation_page(
         "</section>",
         *(_examples(outcome) for outcome in failed if outcome.examples),
     ]
-    return framed(f"{model} · {suite.name} · {subject}", suite.description, body)
+    return framed(f"{name} · {suite.name} · {subject}", suite.description, body)
 
 
 def _cells(outcome: Outcome) -> tuple[str, str, str, str]:

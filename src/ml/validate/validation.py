@@ -1,7 +1,7 @@
-"""Validates days or a training set against a suite of expectations, and writes the report.
+"""Validates days of a source or a model's training set against a suite of expectations, and writes the report.
 
 The page and its JSON are written first, pass or fail, so that a failed validation can be inspected:
-`validation/<model>/<suite>/<day, first..last, or version-N>.html` in the reports store. A failed critical expectation
+`validation/<source or model>/<suite>/<day, first..last, or version-N>.html` in the reports store. A failed critical expectation
 raises; warnings are logged.
 """
 
@@ -15,13 +15,12 @@ from datetime import date
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from ml.config import ModelConfig
+from ml.config import ModelConfig, SourceConfig
 from ml.errors import StageError
 from ml.ingest import cleaning
 from ml.ops import built_days, held_days
-from ml.ops.ingested_days import INGESTED_DAYS
+from ml.ops.ingested_days import INGESTED_DAYS, ingested_fingerprints, read_ingested_days
 from ml.storage import stores, tables
 from ml.validate import expectations
 from ml.validate.expectations import Outcome, Suite
@@ -73,9 +72,9 @@ class Validation:
 
 
 def validate_days(
-    config: ModelConfig, suite_name: DaySuite, days: Sequence[date], *, fingerprint: str, run_key: str
+    source: SourceConfig, suite_name: DaySuite, days: Sequence[date], *, fingerprint: str, run_key: str
 ) -> dict[str, Any]:
-    """Validate the arrived files or the silver rows of these days; a single day that fails is held.
+    """Validate the arrived files or the silver rows of these days of a source; a single day that fails is held.
 
     `fingerprint` is that of the arrived files of one day ("": unknown). Facts: passed, expectations, failed (a sentence
     each, warnings included), rows (by frame), report (its name in the reports store). Raises StageError with every
@@ -83,21 +82,21 @@ def validate_days(
     """
     subject = str(days[0]) if len(days) == 1 else f"{days[0]}..{days[-1]}"
     read_inputs = {"arrival": arrival_inputs, "silver": silver_inputs}[suite_name]
-    frames = read_inputs(config, days)
-    validation = _validate(config, suite_name, subject, frames, run_key)
+    frames = read_inputs(source, days)
+    validation = _validate(source, suite_name, subject, frames, run_key)
     if validation.critical and len(days) == 1:  # of several days, the failed one is not known
         if suite_name == "silver":
-            fingerprint = _ingested_fingerprint(days[0])
+            fingerprint = ingested_fingerprints(source.name).get(days[0], "")
         reasons = [outcome.sentence for outcome in validation.critical]
-        _hold_day(days[0], fingerprint=fingerprint, reasons=reasons, run_key=run_key)
+        _hold_day(source, days[0], fingerprint=fingerprint, reasons=reasons, run_key=run_key)
     validation.raise_if_critical()
     if suite_name == "silver":
-        _record_validated_days(days, frames["rows"], run_key=run_key)
+        _record_validated_days(source, days, frames["rows"], run_key=run_key)
     return validation.facts
 
 
 def validate_training_set(config: ModelConfig, version: int, *, run_key: str) -> dict[str, Any]:
-    """Validate one version of the training set. Facts and errors are those of `validate_days`."""
+    """Validate one version of a model's training set. Facts and errors are those of `validate_days`."""
     frames = training_inputs(config, version)
     # the version number is of one table: the evaluation compares the table's id with that of its training set
     table = config.train.table
@@ -108,7 +107,7 @@ def validate_training_set(config: ModelConfig, version: int, *, run_key: str) ->
 
 
 def _validate(
-    config: ModelConfig,
+    config: SourceConfig | ModelConfig,
     suite_name: str,
     subject: str,
     frames: Mapping[str, pa.Table],
@@ -117,14 +116,14 @@ def _validate(
 ) -> Validation:
     """Check the suite, write page and JSON to the reports store, and log each failure."""
     suite = expectations.load(suite_name, config)
-    outcomes = expectations.check(suite, frames)
-    name = f"validation/{config.model}/{suite_name}/{subject}"
+    outcomes = expectations.check(suite, frames, expectations.identifying_columns(config))
+    name = f"validation/{config.name}/{suite_name}/{subject}"
     rows = {frame_name: frame.num_rows for frame_name, frame in frames.items()}
     validation = Validation(suite, subject, rows, outcomes, f"{name}.html")
-    page = validation_page(config.model, suite, subject, rows, outcomes, run_key)
+    page = validation_page(config.name, suite, subject, rows, outcomes, run_key)
     stores.reports().write(validation.report, page, "text/html; charset=utf-8")
     result = {
-        "model": config.model,
+        "source" if isinstance(config, SourceConfig) else "model": config.name,
         "suite": suite.name,
         "of": subject,
         "run_key": run_key,
@@ -142,36 +141,29 @@ def _validate(
     return validation
 
 
-def _ingested_fingerprint(day: date) -> str:
-    """The fingerprint of the files that the day was ingested from; "" when it is not ingested."""
-    marks = tables.read(INGESTED_DAYS, where=pc.field("day") == pa.scalar(day)).to_pylist()
-    return marks[0]["fingerprint"] if marks else ""
-
-
-def _hold_day(day: date, *, fingerprint: str, reasons: list[str], run_key: str) -> None:
+def _hold_day(source: SourceConfig, day: date, *, fingerprint: str, reasons: list[str], run_key: str) -> None:
     """Hold a day until its files change. Without a fingerprint a change could not be seen, so the day is not held."""
     if fingerprint:
         held = held_days.Held()
         held[day] += reasons
-        held_days.write(held, [day], {day: fingerprint}, run_key)
+        held_days.write(source.name, held, [day], {day: fingerprint}, run_key)
 
 
-def _record_validated_days(days: Sequence[date], silver_rows: pa.Table, *, run_key: str) -> None:
-    """Record in the journal which content of these days has passed, so that the later stages may use it."""
+def _record_validated_days(source: SourceConfig, days: Sequence[date], silver_rows: pa.Table, *, run_key: str) -> None:
+    """Record in the journal which content of these days has passed, so that the later nodes may use it."""
     counts = cleaning.count_per_day(silver_rows)
     version = tables.table(INGESTED_DAYS).version()
-    marks = tables.read(INGESTED_DAYS, version=version, where=pc.field("day").isin(pa.array(days, pa.date32())))
+    ingested = read_ingested_days(source.name, version)
     entries = [
         built_days.BuiltDay(
-            stage="validate",
-            day=mark["day"],
+            node=source.table,
+            day=day,
             run_key=run_key,
-            inputs=mark.get("content") or mark["fingerprint"],
+            inputs=ingested[day].content,
             version=version,
-            rows=counts[mark["day"]],
-            because=(),
+            rows=counts[day],
         )
-        for mark in marks.to_pylist()
+        for day in sorted(set(days) & ingested.keys())
     ]
     if entries:
         built_days.write(entries)

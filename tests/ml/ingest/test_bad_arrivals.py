@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from ml.ops import held_days
 from ml.storage import stores, tables
 from tests.support.data.bad_arrivals import ARRIVALS, Arrival, as_csv, rows
 from tests.support.data.bronze_days import mark, rows_of
-from tests.support.data.copied_days import CopiedDays
+from tests.support.data.copied_days import SOURCE, CopiedDays
+from tests.support.resources import Resources
 
 FIRST = date(2011, 1, 1)
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "bad-arrivals.md"
@@ -29,12 +29,10 @@ def days(copied_days: CopiedDays, monkeypatch: pytest.MonkeyPatch) -> CopiedDays
 
 
 @pytest.mark.parametrize("arrival", [pytest.param(arrival, id=arrival.id) for arrival in ARRIVALS])
-def test_outcome_of(
-    arrival: Arrival, days: CopiedDays, set_config: Callable[..., None], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_outcome_of(arrival: Arrival, days: CopiedDays, resources: Resources, caplog: pytest.LogCaptureFixture) -> None:
     day = DAYS[arrival.id]
     if arrival.landing:
-        set_config("landing", **arrival.landing)
+        resources.change_source(landing=arrival.landing)
     for name, content in arrival.files(day).items():
         days.land(name, content, day, arrival.md5)
     days.copy(day)
@@ -45,7 +43,7 @@ def test_outcome_of(
             assert [part for part in arrival.reasons if part not in message] == []
             assert mark(day) is None
             assert not tables.exists("silver.transactions") or rows_of("silver.transactions", day) == []
-            reasons = held_days.read([day])[day]["reasons"]
+            reasons = held_days.read(SOURCE, [day])[day]["reasons"]
             assert message == "\n".join(f"{day}: {reason}" for reason in reasons)
             continue
         assert message is None
@@ -56,7 +54,7 @@ def test_outcome_of(
         refused = rows_of("quarantine.transactions", day)
         assert tuple(row["column"] for row in refused) == arrival.columns
         assert all(row["reason"] and row["remedy"] and row["record"] and row["_file"] for row in refused)
-        assert held_days.read([day]) == {}
+        assert held_days.read(SOURCE, [day]) == {}
     if arrival.id == "extra-column":
         assert "x.csv: columns that are not used: coupon" in caplog.text
     if arrival.id == "same-file-under-two-names":
@@ -99,7 +97,7 @@ def test_a_file_that_grows_after_it_was_listed_is_ingested_by_the_next_run_only(
     message = days.try_ingest(day)
     assert message is not None
     assert f"{day}: {name} was copied when something else was landed" in message
-    assert (mark(day), held_days.read([day])) == (None, {})
+    assert (mark(day), held_days.read(SOURCE, [day])) == (None, {})
     days.copy(day)
     assert days.try_ingest(day) is None
 
@@ -124,7 +122,7 @@ def test_a_day_that_has_not_begun_is_held(days: CopiedDays) -> None:
     message = days.try_ingest(day)
     assert message is not None
     assert f"transactions/{day}/ is a day that has not begun" in message
-    assert list(held_days.read([day])) == [day]
+    assert list(held_days.read(SOURCE, [day])) == [day]
     assert mark(day) is None
 
 

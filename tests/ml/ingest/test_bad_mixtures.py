@@ -15,7 +15,7 @@ from ml.ops import held_days
 from ml.storage import tables
 from tests.support.data.bad_arrivals import ARRIVALS, Arrival
 from tests.support.data.bronze_days import mark, rows_of
-from tests.support.data.copied_days import CopiedDays
+from tests.support.data.copied_days import SOURCE, CopiedDays
 
 FIRST = date(2013, 1, 1)
 BY_SHARE = {
@@ -49,7 +49,7 @@ def test_received_is_silver_and_quarantined_and_exact_duplicates(
         if copied_days.try_ingest(day) is None:
             break
         assert (mark(day), rows_of_day("silver.transactions", day)) == (None, [])
-        reasons = held_days.read([day])[day]["reasons"]
+        reasons = held_days.read(SOURCE, [day])[day]["reasons"]
         named = {
             n
             for n in remaining

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from ml.config import load_source
 from ml.ingest import bronze, copy_log
 from ml.storage import stores
 from ml.storage.stores import Blob
@@ -18,6 +19,7 @@ from tests.support.data.bronze_days import DAY, Days, row
 
 Read = Callable[..., list[bronze.BronzeFile]]
 PATH = f"transactions/{DAY}/x.csv"
+SOURCE = load_source("transactions")
 
 
 @pytest.fixture
@@ -32,7 +34,9 @@ def read(tmp_path: Path, days: Days) -> Read:
     (tmp_path / "work").mkdir()
 
     def read_files(*names: str, size: int = 1) -> list[bronze.BronzeFile]:
-        return bronze.read(stores.lake(), [(DAY, Blob(name, size, "etag")) for name in names], tmp_path / "work")
+        return bronze.read(
+            SOURCE, stores.lake(), [(DAY, Blob(name, size, "etag")) for name in names], tmp_path / "work"
+        )
 
     return read_files
 
@@ -90,8 +94,8 @@ def test_rows_have_their_file_and_their_number_in_it(days: Days, read: Read) -> 
 def test_columns_in_another_order_without_optional_ones_are_accepted(days: Days, read: Read) -> None:
     days.arrive("x.csv", [{"amount": "1", "quantity": "1", "occurred_at": "2011-06-28", "customer_id": "7"}])
     (file,) = read(PATH)
-    assert bronze.join_rows([file]).select(bronze.COLUMNS).to_pylist() == [
-        dict.fromkeys(bronze.COLUMNS)
+    assert bronze.join_rows(SOURCE, [file]).select(SOURCE.column_names).to_pylist() == [
+        dict.fromkeys(SOURCE.columns)
         | {"amount": "1", "quantity": "1", "occurred_at": "2011-06-28", "customer_id": "7"}
     ]
 
@@ -108,7 +112,7 @@ def test_a_byte_order_mark_does_not_hide_the_first_column(days: Days, read: Read
     days.arrive("x.csv", [{"\ufefftransaction_id": "9", **{k: v for k, v in row().items() if k != "transaction_id"}}])
     (file,) = read(PATH)
     assert file.extra == ()
-    assert bronze.join_rows([file])["transaction_id"].to_pylist() == ["9"]
+    assert bronze.join_rows(SOURCE, [file])["transaction_id"].to_pylist() == ["9"]
 
 
 def test_an_empty_file_has_no_rows_whatever_an_earlier_copy_wrote(days: Days, read: Read) -> None:
@@ -183,7 +187,7 @@ def test_every_file_is_read_even_when_one_is_unusable(days: Days, read: Read) ->
     days.land("bad.csv", b"bad")
     files = read(*names, f"transactions/{DAY}/bad.csv")
     assert [file.problem is None for file in files] == [True] * 20 + [False]
-    assert bronze.join_rows(files)["transaction_id"].to_pylist() == [str(536365 + n) for n in range(20)]
+    assert bronze.join_rows(SOURCE, files)["transaction_id"].to_pylist() == [str(536365 + n) for n in range(20)]
 
 
 def test_each_skipped_row_is_read_once_from_the_copy_log(days: Days, read: Read) -> None:

@@ -1,4 +1,4 @@
-"""The rules of clean.sql, one by one: which rows become silver, which are refused and why, which are duplicates."""
+"""The rules of include/sql/sources/transactions.sql, one by one: which rows become silver, which are refused and why, which are duplicates."""
 
 from __future__ import annotations
 
@@ -12,22 +12,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml.config import ModelConfig, load_model
+from ml.config import SourceConfig, load_source
 from ml.ingest import bronze, cleaning
 from tests.support.data.bronze_days import DAY, row
 
-CONFIG = load_model("churn")
-LONDON = CONFIG.model_copy(update={"timezone": "Europe/London"})
+SOURCE = load_source("transactions")
+LONDON = SOURCE.model_copy(update={"timezone": "Europe/London"})
 
 
 def clean(
-    *rows: Mapping[str, Any], day: date = DAY, config: ModelConfig = CONFIG, file: str = "f", start: int = 1
+    *rows: Mapping[str, Any], day: date = DAY, source: SourceConfig = SOURCE, file: str = "f", start: int = 1
 ) -> cleaning.Cleaned:
     keys = [{"_day": day, "_file": file, "_row": start + n} for n in range(len(rows))]
-    table = pa.Table.from_pylist(
-        [key | dict(r) for key, r in zip(keys, rows, strict=True)], bronze.join_rows([]).schema
-    )
-    return cleaning.clean(config, table, [])
+    table = pa.Table.from_pylist([key | dict(r) for key, r in zip(keys, rows, strict=True)], bronze.schema(source))
+    return cleaning.clean(source, table, [])
 
 
 def refusal(**changed: Any) -> dict[str, Any]:
@@ -38,7 +36,7 @@ def refusal(**changed: Any) -> dict[str, Any]:
     return refused
 
 
-BEYOND = str(CONFIG.clean.max_abs_amount * 1.01)
+BEYOND = str(float(SOURCE.clean.settings["max_abs_amount"]) * 1.01)
 
 
 @pytest.mark.parametrize(
@@ -71,9 +69,27 @@ BEYOND = str(CONFIG.clean.max_abs_amount * 1.01)
         pytest.param({"quantity": "1,5"}, "quantity", "has a decimal comma", "decimal point", id="quantity-comma"),
         pytest.param({"quantity": "NaN"}, "quantity", "is not finite", "number", id="quantity-nan"),
         pytest.param({"quantity": "-Infinity"}, "quantity", "is not finite", "number", id="quantity-infinite"),
-        pytest.param({"quantity": "100001"}, "quantity", "is beyond all", "max_abs_quantity", id="quantity-absurd"),
-        pytest.param({"quantity": "-100001"}, "quantity", "is beyond all", "max_abs_quantity", id="return-absurd"),
-        pytest.param({"quantity": "9" * 400}, "quantity", "is beyond all", "max_abs_quantity", id="quantity-overflow"),
+        pytest.param(
+            {"quantity": "100001"},
+            "quantity",
+            "is beyond all",
+            "raise clean.settings.max_abs_quantity",
+            id="quantity-absurd",
+        ),
+        pytest.param(
+            {"quantity": "-100001"},
+            "quantity",
+            "is beyond all",
+            "raise clean.settings.max_abs_quantity",
+            id="return-absurd",
+        ),
+        pytest.param(
+            {"quantity": "9" * 400},
+            "quantity",
+            "is beyond all",
+            "raise clean.settings.max_abs_quantity",
+            id="quantity-overflow",
+        ),
         pytest.param({"quantity": "0"}, "quantity", "is zero", "ask upstream", id="quantity-zero"),
         pytest.param({"quantity": "-0.0"}, "quantity", "is zero", "ask upstream", id="quantity-negative-zero"),
         pytest.param({"unit_price": "£2"}, "unit_price", "is not a number", "leave it empty", id="price-currency"),
@@ -173,8 +189,8 @@ SPRING, AUTUMN = date(2011, 3, 27), date(2011, 10, 30)
         pytest.param(AUTUMN, "2011-10-30T23:59:59Z", "2011-10-30T23:59:59", id="autumn-day-ends-in-winter-time"),
     ],
 )
-def test_a_day_is_from_midnight_to_midnight_in_the_models_zone(day: date, written: str, instant: str | None) -> None:
-    instants = clean(row(occurred_at=written), day=day, config=LONDON).silver["occurred_at"].to_pylist()
+def test_a_day_is_from_midnight_to_midnight_in_the_sources_zone(day: date, written: str, instant: str | None) -> None:
+    instants = clean(row(occurred_at=written), day=day, source=LONDON).silver["occurred_at"].to_pylist()
     assert instants == ([] if instant is None else [datetime.fromisoformat(instant).replace(tzinfo=UTC)])
 
 
@@ -189,8 +205,8 @@ def test_a_day_is_from_midnight_to_midnight_in_the_models_zone(day: date, writte
     ],
 )
 def test_days_of_odd_zones(zone: str, day: date, written: str, instant: str) -> None:
-    config = CONFIG.model_copy(update={"timezone": zone})
-    instants = clean(row(occurred_at=written), day=day, config=config).silver["occurred_at"].to_pylist()
+    source = SOURCE.model_copy(update={"timezone": zone})
+    instants = clean(row(occurred_at=written), day=day, source=source).silver["occurred_at"].to_pylist()
     assert instants == [datetime.fromisoformat(instant).replace(tzinfo=UTC)]
 
 
@@ -224,11 +240,11 @@ def test_lines_of_one_transaction_with_several_customers_are_all_refused() -> No
 def test_the_same_row_of_another_day_is_not_a_duplicate() -> None:
     table = pa.concat_tables(
         pa.Table.from_pylist(
-            [{"_day": day, "_file": "f", "_row": 1, **row(occurred_at=str(DAY))}], bronze.join_rows([]).schema
+            [{"_day": day, "_file": "f", "_row": 1, **row(occurred_at=str(DAY))}], bronze.schema(SOURCE)
         )
         for day in (DAY, date(2011, 6, 29))
     )
-    cleaned = cleaning.clean(CONFIG, table, [])
+    cleaned = cleaning.clean(SOURCE, table, [])
     assert (cleaned.silver.num_rows, cleaned.quarantine.num_rows, cleaned.duplicates) == (1, 1, {})
 
 

@@ -53,7 +53,7 @@ def peak_of_ingestion(days: Days, count: int) -> int:
     ids = pa.array([str(number) for number in range(count)])
     customers = pa.array([str(number % 50_000) for number in range(count)])
     days.arrive("x.parquet", pa.table(same | {"transaction_id": ids, "customer_id": customers}))
-    command = [sys.executable, "-m", "ml", "ingest", "--days", str(DAY), "--run-key", "k"]
+    command = [sys.executable, "-m", "ml", "ingest", "--source", days.source, "--days", str(DAY), "--run-key", "k"]
     stage = subprocess.Popen(command, env=dict(os.environ), stdout=subprocess.DEVNULL)
     peak, done = 0, threading.Event()
 

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from ml.days.due import Due, due_days
-from ml.landing.listing import LandedDay, fingerprint, landed_days
+from ml.landing.listing import (
+    LandedDay,
+    fingerprint,
+    landed_days,
+    list_landing,
+    save_listing,
+    saved_fingerprints,
+)
+from ml.storage import stores
 from ml.storage.stores import Blob
 
 NOW = datetime(2024, 3, 5, 12, tzinfo=UTC)
@@ -89,6 +98,40 @@ def test_a_fingerprint_changes_with_the_files(other: list[Blob]) -> None:
 
 def test_a_fingerprint_does_not_depend_on_the_listings_order() -> None:
     assert fingerprint([blob("a"), blob("b")]) == fingerprint([blob("b"), blob("a")])
+
+
+@pytest.fixture
+def landing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> stores.Store:
+    for name in ("LANDING_URI", "LAKE_URI"):
+        (tmp_path / name).mkdir()
+        monkeypatch.setenv(name, (tmp_path / name).as_uri())
+    return stores.landing()
+
+
+def test_each_source_has_a_listing_of_its_own(landing: stores.Store) -> None:
+    for name in (
+        "product/2024-02-29/a.csv",
+        "products/2024-02-29/a.csv",
+        "products/2024-03-01/a.csv",
+        "products/x.csv",
+    ):
+        landing.write(name, b"x")
+    assert [day.day for day in list_landing("product").days] == [D2]
+    assert [day.day for day in list_landing("products").days] == [D2, D3]
+    assert [day.day for day in list_landing("products", [D3]).days] == [D3]
+    assert [day.day for day in list_landing("products", [D1, D3]).days] == [D3]
+    assert list_landing("product").strays == ()
+    assert [stray.name for stray in list_landing("products").strays] == ["products/x.csv"]
+    before = list_landing("products").days[0].fingerprint
+    landing.write("product/2024-02-29/b.csv", b"x")
+    assert list_landing("products").days[0].fingerprint == before
+
+
+def test_saved_listings_of_two_sources_under_one_run_key_are_two(landing: stores.Store) -> None:
+    landing.write("product/2024-02-29/a.csv", b"x")
+    landing.write("products/2024-03-01/a.csv", b"x")
+    first, second = (save_listing(source, None, "key") for source in ("product", "products"))
+    assert (list(saved_fingerprints(first)), list(saved_fingerprints(second))) == ([D2], [D3])
 
 
 A, B, C = (LandedDay(day, (), f"f{n}") for n, day in enumerate((D1, D2, D3)))

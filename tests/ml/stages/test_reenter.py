@@ -11,12 +11,16 @@ from typing import Any
 
 import pytest
 
+from ml.config import load_source
 from ml.errors import StageError
 from ml.landing import listing
 from ml.stages import reenter
 from ml.storage import stores
 from tests.support.data.bronze_days import DAY, Days, mark, row, rows_of
+from tests.support.data.deliveries import CLEAN, parcel, put_deliveries
+from tests.support.resources import Resources
 
+SOURCE = load_source("transactions")
 FILE = f"transactions/{DAY}/{listing.CORRECTIONS}"
 
 
@@ -30,9 +34,9 @@ def days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Days:
     return days
 
 
-def call(*arguments: Any) -> dict[str, Any]:
+def call(*arguments: Any, source: str = "transactions") -> dict[str, Any]:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--model", default="churn")
+    parser.set_defaults(source=source)
     reenter.add_arguments(parser)
     return reenter.run(parser.parse_args(["--days", str(DAY), *map(str, arguments)]))
 
@@ -47,7 +51,7 @@ def correct(tmp_path: Path) -> Callable[..., dict[str, Any]]:
         with path.open(newline="", encoding="utf-8") as file:
             lines = [line | changed for line in csv.DictReader(file) if (changed := change(line)) is not None]
         with path.open("w", newline="", encoding="utf-8-sig") as file:  # as a spreadsheet writes it
-            writer = csv.DictWriter(file, [*reenter.REFUSAL_COLUMNS, *reenter.COLUMNS])
+            writer = csv.DictWriter(file, [*reenter.REFUSAL_COLUMNS, *SOURCE.columns])
             writer.writeheader()
             writer.writerows(lines)
         return call("--corrections", path)
@@ -159,7 +163,7 @@ def test_nothing_is_written_when_a_row_would_be_refused_again(
     ("content", "why"),
     [
         pytest.param("a,b\n1,2\n", "no column _file, _received", id="another-csv"),
-        pytest.param(f"{','.join([*reenter.REFUSAL_COLUMNS, *reenter.COLUMNS])}\n", "has no rows", id="no-rows"),
+        pytest.param(f"{','.join([*reenter.REFUSAL_COLUMNS, *SOURCE.columns])}\n", "has no rows", id="no-rows"),
         pytest.param("\udcff", "cannot be read as csv", id="not-utf-8"),
     ],
 )
@@ -180,3 +184,53 @@ def test_corrections_that_cannot_be_read_hold_the_day(days: Days) -> None:
     stores.landing().write(FILE, b"{}")
     with pytest.raises(StageError, match="is not as ml reenter writes it"):
         days.ingest(copy_log="bronze/_log/k")
+
+
+def test_the_refused_rows_of_another_source_are_corrected_in_its_own_columns(
+    days: Days, resources: Resources, tmp_path: Path
+) -> None:
+    put_deliveries(resources)
+    couriers = days.of("deliveries")
+    couriers.arrive("x.csv", [parcel(1), parcel(2, hub=None)])
+    couriers.ingest()
+    path = tmp_path / "refused.csv"
+    assert call("--export", path, source="deliveries")["rows"] == 1
+    header, refused = path.read_text().splitlines()
+    assert header == "_file,_row,_reason,_remedy,_received,parcel_id,hub,weight"
+    path.write_text(f"{header}\n{refused.replace(',p2,,250', ',p2,south,250')}\n")
+    before = listing.list_landing("transactions")
+    facts = call("--corrections", path, source="deliveries")
+    assert (facts["file"], facts["corrected"]) == (f"deliveries/{DAY}/{listing.CORRECTIONS}", 1)
+    assert listing.list_landing("transactions") == before
+    assert couriers.ingest()["silver"] == 2
+    assert sorted(r["delivered_by"] for r in rows_of("silver.deliveries")) == ["north", "south"]
+
+
+def test_a_column_named_line_is_a_column(days: Days, resources: Resources, tmp_path: Path) -> None:
+    """A row that could not be parsed is exported as its `line`, and nothing else."""
+    put_deliveries(resources, clean=CLEAN.replace("hub", "line"))
+    source = load_source("deliveries")
+    columns = {
+        "line": source.columns["hub"],
+        "parcel_id": source.columns["parcel_id"],
+        "weight": source.columns["weight"],
+    }
+    resources.put(source.model_copy(update={"columns": columns, "daily": {}}))
+    couriers = days.of("deliveries")
+    couriers.arrive(
+        "x.csv", [{"parcel_id": "p1", "line": "7", "weight": "heavy"}, {"parcel_id": "p2", "line": "8", "weight": "1"}]
+    )
+    couriers.ingest()
+    path = tmp_path / "refused.csv"
+    call("--export", path, source="deliveries")
+    path.write_text(path.read_text().replace(",7,p1,heavy", ",7,p1,250"))
+    call("--corrections", path, source="deliveries")
+    assert couriers.ingest()["silver"] == 2
+
+
+def test_corrections_from_before_a_column_was_added_still_apply(
+    days: Days, resources: Resources, correct: Callable[..., dict[str, Any]]
+) -> None:
+    correct(amount)
+    resources.change_source(columns=dict(SOURCE.columns) | {"coupon": SOURCE.columns["country"]})
+    assert account(days) == (4, 2, 2, 0)

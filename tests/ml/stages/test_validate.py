@@ -12,11 +12,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from ml.config import load_model
 from ml.errors import StageError
-from ml.ops import built_days, held_days
+from ml.ops import built_days, held_days, ingested_days
 from ml.stages import validate
 from ml.storage import stores, tables
 from tests.support.data.bronze_days import DAY, Days, row
+from tests.support.data.deliveries import parcel, put_deliveries
 from tests.support.resources import Resources
 
 NEXT = date(2011, 6, 29)
@@ -29,17 +31,16 @@ def days(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Days:
 
 def run(suite: str, *arguments: str) -> dict[str, Any]:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--model", default="churn")
     validate.add_arguments(parser)
     return validate.run(parser.parse_args(["--suite", suite, "--run-key", "k", *arguments]))
 
 
-def of_day(suite: str, days: str = str(DAY)) -> dict[str, Any]:
-    return run(suite, "--days", days)
+def of_day(suite: str, days: str = str(DAY), source: str = "transactions") -> dict[str, Any]:
+    return run(suite, "--source", source, "--days", days)
 
 
-def report(suite: str, subject: str = str(DAY)) -> tuple[str, dict[str, Any]]:
-    name = f"validation/churn/{suite}/{subject}"
+def report(suite: str, subject: str = str(DAY), name: str = "transactions") -> tuple[str, dict[str, Any]]:
+    name = f"validation/{name}/{suite}/{subject}"
     reports = stores.reports()
     return reports.read(f"{name}.html").decode(), json.loads(reports.read(f"{name}.json"))
 
@@ -61,7 +62,7 @@ def test_arrival_of_a_good_day_passes(days: Days) -> None:
     assert facts["passed"]
     assert facts["failed"] == []
     assert facts["rows"] == {"rows": 2, "files": 1}
-    assert facts["report"] == f"validation/churn/arrival/{DAY}.html"
+    assert facts["report"] == f"validation/transactions/arrival/{DAY}.html"
 
 
 def test_arrival_reports_bad_rows_and_files_as_warnings_and_passes(days: Days) -> None:
@@ -106,7 +107,7 @@ def test_silver_of_an_ingested_day_passes(days: Days) -> None:
 
 
 def test_silver_of_an_accepted_day_without_rows_passes(days: Days, resources: Resources) -> None:
-    resources.change_model(landing={"empty_file": "accept"})
+    resources.change_source(landing={"empty_file": "accept"})
     days.land("x.csv", b"")
     days.ingest()
     assert of_day("silver")["passed"]
@@ -117,7 +118,7 @@ def test_a_range_of_days_is_one_report(days: Days) -> None:
     days.arrive("x.csv", [row(1, occurred_at=str(NEXT))], NEXT)
     days.ingest(DAY, NEXT)
     facts = of_day("silver", f"{DAY}..{NEXT}")
-    assert facts["report"] == f"validation/churn/silver/{DAY}..{NEXT}.html"
+    assert facts["report"] == f"validation/transactions/silver/{DAY}..{NEXT}.html"
     assert facts["rows"] == {"rows": 2, "days": 2}
 
 
@@ -154,28 +155,30 @@ def test_silver_that_fails_an_expectation_is_refused_with_row_and_report(
         of_day("silver")
     assert sentence in str(error.value)
     assert f"1 of 1 rows do not, such as _file landing/transactions/{DAY}/x.csv, _row 1" in str(error.value)
-    assert f"Report: validation/churn/silver/{DAY}.html" in str(error.value)
+    assert f"Report: validation/transactions/silver/{DAY}.html" in str(error.value)
     page, result = report("silver")
     assert "✗ failed" in page
     assert f"landing/transactions/{DAY}/x.csv" in page
     assert not result["passed"]
-    (held,) = held_days.read().values()
+    (held,) = held_days.read("transactions").values()
     assert sentence in " ".join(held["reasons"]), "it is held until its files change"
     assert held["fingerprint"] == tables.read("ops.ingested_days")["fingerprint"].to_pylist()[0]
-    assert built_days.read_newest("churn")["validate"] == {}
+    assert built_days.read_newest()["silver.transactions"] == {}
+
+
+def ingested_content() -> str:
+    return ingested_days.read_ingested_days("transactions")[DAY].content
 
 
 def test_the_content_that_passed_is_recorded_in_the_journal(days: Days) -> None:
     days.arrive("x.csv", [row(1)])
     days.ingest()
     of_day("silver")
-    content = tables.read("ops.ingested_days")["content"].to_pylist()
-    assert [entry.inputs for entry in built_days.read_newest("churn")["validate"].values()] == content
+    (validated,) = built_days.read_newest()["silver.transactions"].values()
+    assert (validated.inputs, validated.rows) == (ingested_content(), 1)
     days.arrive("y.csv", [row(2)])
     days.ingest()
-    assert [entry.inputs for entry in built_days.read_newest("churn")["validate"].values()] != (
-        tables.read("ops.ingested_days")["content"].to_pylist()
-    )
+    assert built_days.read_newest()["silver.transactions"][DAY].inputs != ingested_content()
 
 
 def test_a_refused_day_that_is_ingested_again_is_no_longer_held(days: Days) -> None:
@@ -185,7 +188,7 @@ def test_a_refused_day_that_is_ingested_again_is_no_longer_held(days: Days) -> N
     with pytest.raises(StageError):
         of_day("silver")
     days.ingest()
-    assert held_days.read() == {}
+    assert held_days.read("transactions") == {}
     assert of_day("silver")["passed"]
 
 
@@ -243,7 +246,8 @@ def training_set(**changed: list[Any]) -> int:
     columns: dict[str, list[Any]] = {
         "customer_id": ["1", "2", "1", "2"],
         "as_of": [first, first, second, second],
-        "recency_days": [0, 5, 10, 15],
+        **{name: [0.0, 5.0, 10.0, 15.0] for name in load_model("churn").feature_names},
+        "country": ["UK", "FR", "UK", "FR"],
         "churned": [0, 1, 1, 0],
         "split": ["train", "train", "test", "test"],
     }
@@ -259,10 +263,10 @@ def training_set(**changed: list[Any]) -> int:
         pytest.param({"churned": [0, None, 1, 0]}, "Every row has its label", id="label-missing"),
         pytest.param({"churned": [0, 1, 1, 1]}, "Both splits .*: lacks test 0 ", id="test-has-one-class"),
         pytest.param({"churned": [1, 1, 1, 0]}, "Both splits .*: lacks train 0 ", id="train-has-one-class"),
-        pytest.param({"split": ["test"] * 4}, "Both splits have customers who stayed", id="no-training-rows"),
-        pytest.param({"split": ["train"] * 4}, "Both splits have customers who stayed", id="no-test-rows"),
-        pytest.param({"customer_id": ["1", None, "1", "2"]}, "Every row names its customer", id="key-missing"),
-        pytest.param({"customer_id": ["1", "1", "1", "2"]}, "A customer is there once per cut-off", id="key-twice"),
+        pytest.param({"split": ["test"] * 4}, "Both splits have rows of both outcomes", id="no-training-rows"),
+        pytest.param({"split": ["train"] * 4}, "Both splits have rows of both outcomes", id="no-test-rows"),
+        pytest.param({"customer_id": ["1", None, "1", "2"]}, "Every row has its key", id="key-missing"),
+        pytest.param({"customer_id": ["1", "1", "1", "2"]}, "A key is there once per cut-off", id="key-twice"),
         pytest.param(
             {"as_of": [date(2011, 4, 1)] * 2 + [date(2011, 6, 28)] * 2},
             "No training label reaches past the first test cut-off",
@@ -272,10 +276,76 @@ def training_set(**changed: list[Any]) -> int:
 )
 def test_an_unfit_training_set_fails(days: Days, changed: dict[str, list[Any]], sentence: str) -> None:
     with pytest.raises(StageError, match=sentence):
-        run("training", "--version", str(training_set(**changed)))
+        run("training", "--model", "churn", "--version", str(training_set(**changed)))
 
 
-@pytest.mark.parametrize(("suite", "needed"), [("training", "--version"), ("silver", "--days"), ("arrival", "--days")])
-def test_a_suite_without_days_or_version_is_refused(days: Days, suite: str, needed: str) -> None:
-    with pytest.raises(StageError, match=f"--suite {suite} needs {needed}"):
-        run(suite)
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        pytest.param(("training", "--model", "churn"), "--suite training needs --version", id="no-version"),
+        pytest.param(("silver", "--source", "transactions"), "--suite silver needs --days", id="no-days-of-silver"),
+        pytest.param(("arrival", "--source", "transactions"), "--suite arrival needs --days", id="no-days-of-arrival"),
+        pytest.param(("silver",), "--suite silver needs --source; there are: deliveries, ", id="which-source"),
+        pytest.param(("silver", "--model", "churn"), "--suite silver is about a source: leave out --model", id="model"),
+        pytest.param(
+            ("training", "--source", "transactions"), "--suite training is about a model: leave out", id="source"
+        ),
+    ],
+)
+def test_a_suite_without_what_it_is_about_is_refused(
+    days: Days, resources: Resources, arguments: tuple[str, ...], why: str
+) -> None:
+    put_deliveries(resources)
+    with pytest.raises(StageError, match=why):
+        run(*arguments)
+
+
+# --- several sources -------------------------------------------------------------------------------
+
+
+def test_two_sources_have_reports_holds_and_journal_entries_of_their_own(days: Days, resources: Resources) -> None:
+    put_deliveries(resources)
+    couriers = days.of("deliveries")
+    days.arrive("x.csv", [row(1)])
+    days.ingest()
+    couriers.arrive("x.csv", [parcel(1), parcel(2)])
+    couriers.ingest()
+    assert of_day("silver", source="deliveries")["rows"] == {"rows": 2, "days": 1}
+    assert list(built_days.read_newest()) == ["silver.deliveries"]
+    change_silver(amount=pa.array([2e6]))
+    with pytest.raises(StageError, match="Amounts are within bounds"):
+        of_day("silver")
+    assert report("silver", name="deliveries")[1]["passed"]
+    assert report("silver", name="deliveries")[1]["source"] == "deliveries"
+    assert not report("silver")[1]["passed"]
+    assert (list(held_days.read("transactions")), held_days.read("deliveries")) == ([DAY], {})
+
+
+def test_a_source_without_a_time_is_not_asked_when_its_rows_were(days: Days, resources: Resources) -> None:
+    put_deliveries(resources)
+    couriers = days.of("deliveries")
+    couriers.arrive("x.csv", [parcel(1, hub=None), parcel(2)])
+    arrived = of_day("arrival", source="deliveries")
+    assert (arrived["passed"], arrived["failed"]) == (True, [])
+    couriers.ingest()
+    of_day("silver", source="deliveries")
+    asked = [outcome["description"] for outcome in report("silver", name="deliveries")[1]["outcomes"]]
+    assert "No received row is there twice" in asked
+    assert "Every row is in the partition of its day" not in asked
+
+
+def test_what_a_source_adds_to_a_suite_is_asked_of_it_alone(days: Days, resources: Resources) -> None:
+    put_deliveries(resources)
+    text = (
+        "expectations:\n- {type: expect_column_values_to_be_between, severity: critical, description: Light, "
+        "kwargs: {column: grams, max_value: $clean.settings.max_weight}, meta: {why: they are carried}}\n"
+    )
+    resources.write("expectations", "deliveries/silver.yaml", text.replace("$clean", "-$clean"))
+    couriers = days.of("deliveries")
+    couriers.arrive("x.csv", [parcel(7)])
+    couriers.ingest()
+    with pytest.raises(StageError, match=r"Light: 1 of 1 rows do not, such as .* parcel_id p7, grams 250"):
+        of_day("silver", source="deliveries")
+    days.arrive("x.csv", [row(1)])
+    days.ingest()
+    assert of_day("silver")["passed"]

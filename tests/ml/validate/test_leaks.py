@@ -13,8 +13,10 @@ import pyarrow.compute as pc
 import pytest
 
 from ml import cli
+from ml.config import load_model, load_project
 from ml.storage import tables
 from ml.validate import leaks
+from tests.support.data.built_days import mark_ingested
 from tests.support.data.purchases import DAYS, FIRST, MODEL, purchases
 from tests.support.resources import Resources
 
@@ -25,30 +27,34 @@ def world(
 ) -> None:
     monkeypatch.setenv("LAKE_URI", (tmp_path / "lake").as_uri())
     monkeypatch.setenv("REPORTS_URI", (tmp_path / "reports").as_uri())
-    resources.put_model(MODEL)
+    resources.put(MODEL)
     tables.replace("silver.customer_days", purchases(), "day IS NOT NULL", partition_by=["month"])
     days = [FIRST + timedelta(n) for n in range(DAYS)]
-    marks = pa.table({"day": days, "fingerprint": ["f"] * DAYS})
-    tables.replace("ops.ingested_days", marks, "day IS NOT NULL")
+    mark_ingested("transactions", days, {"silver.customer_days": "a"}, validated=False)
     build(capsys)
 
 
 def build(capsys: pytest.CaptureFixture[str]) -> None:
-    cli.main(["training_set", "--through", str(FIRST + timedelta(DAYS - 1)), "--run-key", "k"])
+    cli.main(["training_set", "--model", "churn", "--through", str(FIRST + timedelta(DAYS - 1)), "--run-key", "k"])
     capsys.readouterr()
 
 
 def findings() -> dict[str, dict[str, Any]]:
-    return {row["name"]: row for row in leaks.find_leaks(MODEL, tables.read("features.training_set")).to_pylist()}
+    rows = leaks.find_leaks(load_model("churn"), load_project(), tables.read("features.training_set"))
+    return {row["name"]: row for row in rows.to_pylist()}
 
 
 def leaks_found() -> dict[str, dict[str, Any]]:
     return {name: row for name, row in findings().items() if row["not_as_known"] or row["asks_for_later"]}
 
 
-def plant(change: Callable[[pa.Table], pa.Table]) -> None:
+def plant(change: Callable[[pa.Table], pa.Table], resources: Resources | None = None, feature: str = "") -> None:
+    """Change the training set, and have the model learn from `feature`, too."""
     changed = change(tables.read("features.training_set"))
-    tables.replace("features.training_set", changed, "as_of IS NOT NULL", partition_by=["as_of"])
+    tables.replace_all("features.training_set", changed, partition_by=["as_of"])
+    columns = load_model("churn").features["customers"]
+    if resources is not None and feature not in columns:
+        resources.change_model(features={"customers": (*columns, feature)})
 
 
 def with_column(name: str, values: Any) -> Callable[[pa.Table], pa.Table]:
@@ -107,11 +113,16 @@ def test_a_training_set_without_leaks_has_no_findings(world: None) -> None:
         ),
     ],
 )  # fmt: skip
-def test_a_planted_leak_is_found(world: None, name: str, values: Any, example: str) -> None:
-    plant(with_column(name, values))
+def test_a_planted_leak_is_found(world: None, resources: Resources, name: str, values: Any, example: str) -> None:
+    plant(with_column(name, values), resources, name)
     found = leaks_found()
     assert list(found) == [name]
     assert example in f"{name}: {found[name]['example']}"
+
+
+def test_a_column_that_the_model_does_not_learn_from_is_no_finding(world: None) -> None:
+    plant(with_column("days_to_next", until_next_purchase))
+    assert "days_to_next" not in findings()
 
 
 def test_a_row_of_a_customer_who_was_not_active_then_is_found(world: None) -> None:
@@ -127,20 +138,31 @@ def test_a_row_of_a_customer_who_was_not_active_then_is_found(world: None) -> No
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "why"),
+    ("inputs", "why"),
     [
-        pytest.param("customer_days_version", None, "must name one version", id="no-version-named"),
-        pytest.param("customer_days_version", 99, "no longer has version 99", id="version-gone"),
+        pytest.param(None, "all rows must name the same table versions", id="no-version-named"),
+        pytest.param({}, "no version of silver.customer_days is recorded", id="table-not-named"),
+        pytest.param({"silver.customer_days": 99}, "no longer has version 99", id="version-gone"),
     ],
 )
 def test_what_cannot_be_computed_again_counts_as_not_known(
-    world: None, column: str, value: int | None, why: str
+    world: None, inputs: dict[str, int] | None, why: str
 ) -> None:
-    plant(with_column(column, lambda rows: pa.array([value] * rows.num_rows, pa.int64())))
+    text = None if inputs is None else json.dumps(inputs)
+    plant(with_column("_inputs", lambda rows: pa.array([text] * rows.num_rows, pa.string())))
     rows = tables.read("features.training_set").num_rows
     found = leaks_found()
     assert {row["not_as_known"] for row in found.values()} == {rows}
     assert all(why in row["example"] for row in found.values())
+
+
+def test_a_training_set_of_the_release_before_is_checked_too(world: None) -> None:
+    def as_before(rows: pa.Table) -> pa.Table:
+        old = rows.drop_columns(["_inputs"]).append_column("customer_days_version", pa.repeat(0, rows.num_rows))
+        return old.append_column("features_version", pa.repeat(0, rows.num_rows))
+
+    plant(as_before)
+    assert leaks_found() == {}
 
 
 def test_a_query_that_depends_on_later_days_is_found(
@@ -148,7 +170,7 @@ def test_a_query_that_depends_on_later_days_is_found(
 ) -> None:
     """The stages give the query no later days, so the rows are right; its author intended other values."""
     resources.copy_all()
-    query = resources.folder / "sql" / "features.sql"
+    query = resources.folder / "sql" / "features" / "customers.sql"
     text = query.read_text()
     query.write_text(text.replace("WHERE day <= :as_of\n", ""))
     assert query.read_text() != text
@@ -162,13 +184,15 @@ def test_a_query_that_depends_on_later_days_is_found(
 def refusal(capsys: pytest.CaptureFixture[str]) -> str:
     version = tables.table("features.training_set").version()
     with pytest.raises(SystemExit):
-        cli.main(["validate", "--suite", "training", "--version", str(version), "--run-key", "k"])
+        cli.main(["validate", "--suite", "training", "--model", "churn", "--version", str(version), "--run-key", "k"])
     refused: str = json.loads(capsys.readouterr().out.splitlines()[-1])["refused"]
     return refused
 
 
-def test_a_leak_fails_the_validation_before_training(world: None, capsys: pytest.CaptureFixture[str]) -> None:
-    plant(with_column("days_to_next", until_next_purchase))
+def test_a_leak_fails_the_validation_before_training(
+    world: None, resources: Resources, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plant(with_column("days_to_next", until_next_purchase), resources, "days_to_next")
     message = refusal(capsys)
     assert "Every feature is what was known at the cut-off" in message
     assert "name days_to_next" in message
@@ -176,14 +200,14 @@ def test_a_leak_fails_the_validation_before_training(world: None, capsys: pytest
 
 
 def test_a_feature_that_predicts_the_label_alone_fails_the_validation(
-    world: None, capsys: pytest.CaptureFixture[str]
+    world: None, resources: Resources, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plant(with_column("left", lambda rows: rows["churned"].combine_chunks()))
+    plant(with_column("left", lambda rows: rows["churned"].combine_chunks()), resources, "left")
     assert "No feature alone tells the label nearly surely" in refusal(capsys)
 
 
 def test_a_training_set_without_leaks_passes_the_validation(world: None, capsys: pytest.CaptureFixture[str]) -> None:
     version = tables.table("features.training_set").version()
-    cli.main(["validate", "--suite", "training", "--version", str(version), "--run-key", "k"])
+    cli.main(["validate", "--suite", "training", "--model", "churn", "--version", str(version), "--run-key", "k"])
     facts = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (facts["passed"], facts["failed"]) == (True, [])
