@@ -1,207 +1,142 @@
-"""Computes the features of some days from one version of their source, writes their partitions and the journal.
+"""Builds days of a feature table: computes them from one version of each input, writes their partitions and the journal.
 
-`include/sql/<features.query>.sql` defines each feature. A day's features are computed from the source's facts up to
-that day and from no later ones. Computing them again, today or in a year, gives the same rows, unless a day up to it
-was corrected since: a correction counts whenever it came, facts of later days never do.
+Computing a day again gives the same rows, unless a day that reaches it was corrected since: a correction counts whenever
+it came, facts of later days never do.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from ml import console
-from ml.config import ModelConfig
-from ml.days import input_digests
-from ml.engine import Engine, QueryError, open_engine, query
+from ml.config import FeatureTableConfig, Project
+from ml.days.state import State, read_inputs
+from ml.engine import EMPTY_DIGEST, open_engine
 from ml.errors import StageError
-from ml.features.source import list_ingested_days, rows_until
+from ml.features import schema
+from ml.features.compute import compute_features
+from ml.features.inputs import absent_tables, pin_versions
+from ml.features.recipe import table_recipe
 from ml.ops import built_days, ingested_days
+from ml.ops.built_days import BuiltDay
 from ml.ops.ingested_days import INGESTED_DAYS
 from ml.storage import tables
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
+    from ml.ops.ingested_days import IngestedDay
     from ml.storage.leases import Lease
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class BuiltFeatures:
-    """The features of some days."""
-
-    rows: pa.Table
-    version: int  # of the feature table, after their partitions were written
-
-
 def build_days(
-    config: ModelConfig, *, as_of: Sequence[date], run_key: str, last_ingested: date, lease: Lease
+    project: Project, table: FeatureTableConfig, *, as_of: Sequence[date], run_key: str, lease: Lease
 ) -> dict[str, Any]:
     """Replace the partitions of these days in one commit, then write their journal entries.
 
-    `lease` is that of the feature table, `last_ingested` what `find_last_ingested_day` gives for these days.
-    Facts: as_of, customers and active (of all these days together), feature_table_version, source_version,
-    last_ingested_day, because (why each day was built).
+    `lease` is that of the feature table. Facts: as_of, rows (of all these days together), feature_table_version, sources
+    (version of each table that was read), because (why each day was built). Raises StageError for a change of the query
+    that models have not learnt: see `ml.features.schema`.
     """
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    # Marks are read before the source: a day that is ingested meanwhile makes these features stale and is not missed.
-    sources = {INGESTED_DAYS: tables.table(INGESTED_DAYS).version()} if tables.exists(INGESTED_DAYS) else {}
-    sources[config.features.source] = source_version = tables.table(config.features.source).version()
+    node = table.table_name
+    # Marks are read before the tables: a day that is ingested meanwhile makes these days stale and is not missed.
+    state = read_inputs(project, node)
+    versions = pin_versions(project, table.inputs, absent_tables(table))
+    engine, recipe = open_engine(), table_recipe(table)
+    rows = pa.concat_tables([compute_features(engine, project, table, day, versions) for day in as_of])
+    schema.check_columns_stay(table, rows)
+    journal = built_days.read_newest([node])[node]
+    if compared := schema.day_to_compare(table, journal, recipe, state):
+        again = compute_features(engine, project, table, compared.day, versions)
+        schema.check_values_stay(table, compared.day, again)
+    contents = engine.digest(rows, "as_of")
     note = {"stage": "features", "run_key": run_key, "days": ",".join(map(str, as_of))}
-    built = build_partitions(open_engine(), config, as_of, source_version, lease, note=note)
-    entries = _journal_entries(config, built, as_of=as_of, run_key=run_key, sources=sources)
+    lease.check()
+    version = tables.replace(node, rows, tables.day_predicate("as_of", as_of), partition_by=["as_of"], note=note)
+    entries = [
+        BuiltDay(
+            node=node,
+            day=day,
+            run_key=run_key,
+            inputs=state.inputs(node, day).digest,
+            own=state.inputs(node, day).own,
+            content=contents.get(day, EMPTY_DIGEST),
+            recipe=recipe,
+            version=version,
+            rows=pc.sum(pc.equal(rows["as_of"], pa.scalar(day))).as_py() or 0,
+            because=_reasons(state, journal.get(day), node, day, recipe),
+            sources={**state.versions, **versions},
+        )
+        for day in as_of
+    ]
     lease.check()
     built_days.write(entries)
     return {
         "as_of": [day.isoformat() for day in as_of],
-        "customers": built.rows.num_rows,
-        "active": pc.sum(built.rows["active"]).as_py() or 0,
-        "feature_table_version": built.version,
-        "source_version": source_version,
-        "last_ingested_day": last_ingested.isoformat(),
+        "rows": rows.num_rows,
+        "feature_table_version": version,
+        "sources": versions,
         "because": {entry.day.isoformat(): "; ".join(entry.because) for entry in entries},
     }
 
 
-def find_last_ingested_day(config: ModelConfig, as_of: Sequence[date]) -> date:
-    """The newest ingested day up to the newest of these.
+def check_inputs(project: Project, table: FeatureTableConfig, as_of: Sequence[date]) -> dict[str, date]:
+    """The newest ingested day, up to the newest of `as_of`, of each table of facts that has one.
 
-    The features of a day that is not ingested are computed too, since a day may have no files; the log has a warning.
-    Raises StageError for a day before the first ingested one, of which nothing is known.
+    A day that is not ingested is built too, since a day may have no files; the log has a warning. Raises StageError for a
+    day before the first ingested one of all of them, of which nothing is known.
     """
-    ingested = list_ingested_days(config)
+    facts = [name for name in table.inputs if project.source_of(name).kind == "facts"]
+    ingested = {name: sorted(ingested_days.ingested_fingerprints(project.source_of(name).source)) for name in facts}
+    first = min((days[0] for days in ingested.values() if days), default=None)
     for day in as_of:
-        if not ingested or ingested[0] > day:
-            state = f"the first ingested day is {ingested[0]}" if ingested else "no day is ingested at all"
-            raise StageError(f"no features as of {day}: {state}. Ingest the days up to {day} first")
-        if day not in ingested:
-            log.warning("%s itself is not ingested: its features include no facts of that day", day)
-    return max(day for day in ingested if day <= max(as_of))
+        if first is None or first > day:
+            state = f"the first ingested day is {first}" if first else "no day is ingested at all"
+            raise StageError(
+                f"no {table.table_name} as of {day}: {state} ({', '.join(facts)}). Ingest the days up to {day} first"
+            )
+        for name, days in ingested.items():
+            if day not in days:
+                log.warning("%s itself is not ingested: %s has no facts of that day", day, name)
+    newest = {name: max((day for day in days if day <= max(as_of)), default=None) for name, days in ingested.items()}
+    return {name: day for name, day in newest.items() if day}
 
 
-def build_new_partitions(
-    engine: Engine, config: ModelConfig, days: Sequence[date], source_version: int, *, holder: str
-) -> BuiltFeatures:
-    """Compute the features of these days, and write those that the journal does not have, under the table's lease.
-
-    A day in the journal keeps its partition, because the journal records what that partition was built from. `holder`
-    names the caller to others who wait for the lease.
-    """
-    with tables.hold(config.features.table, holder) as lease:
-        journalled = built_days.read_newest(config.model)["features"]
-        return build_partitions(engine, config, days, source_version, lease, unwritten=journalled)
-
-
-def build_partitions(
-    engine: Engine,
-    config: ModelConfig,
-    days: Sequence[date],
-    source_version: int,
-    lease: Lease,
-    *,
-    unwritten: Collection[date] = (),
-    note: Mapping[str, str] | None = None,
-) -> BuiltFeatures:
-    """Compute the features of these days from one version of their source and replace their partitions.
-
-    `lease` is that of the feature table. The features of the days in `unwritten` are computed, not written. `note` is
-    kept with the commit in the table's history.
-    """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    table = config.features.table
-    rows = pa.concat_tables([compute_features(engine, config, day, source_version) for day in days])
-    written_days = [day for day in days if day not in unwritten]
-    if not written_days:
-        return BuiltFeatures(rows, tables.table(table).version())
-    written = rows.filter(pc.is_in(rows["as_of"], pa.array(written_days, pa.date32()))) if unwritten else rows
-    where = tables.day_predicate("as_of", written_days)
-    lease.check()
-    return BuiltFeatures(rows, tables.replace(table, written, where, partition_by=["as_of"], note=note))
-
-
-def compute_features(
-    engine: Engine, config: ModelConfig, day: date, source_version: int, *, until: date | None = None
-) -> pa.Table:
-    """The features as of a day from one version of their source; nothing is written.
-
-    `until` is the last day of facts that the query gets (default: `day`). A later one shows whether the query depends
-    on facts after `day`. Raises StageError when the query fails.
-    """
-    source = config.features.source
-    rows = rows_until(source, until or day, source_version)
-    try:
-        return engine.run(config.features.query, {tables.short_name(source): rows}, _query_settings(config, day))
-    except QueryError as error:
-        raise StageError(str(error)) from error
-
-
-def _query_settings(config: ModelConfig, day: date) -> dict[str, date | int | float | str | bool]:
-    return {"as_of": day, "active_days": config.features.active_days}
-
-
-def _recipe(config: ModelConfig) -> str:
-    """A digest of 16 hex digits that changes with the query or its settings."""
-    settings = {name: value for name, value in _query_settings(config, date.min).items() if name != "as_of"}
-    text = query.load(config.features.query).spark + repr(sorted(settings.items()))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _journal_entries(
-    config: ModelConfig, built: BuiltFeatures, *, as_of: Sequence[date], run_key: str, sources: dict[str, int]
-) -> list[built_days.BuiltDay]:
-    """The journal's entry for each of the days that were just written."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    marks = ingested_days.read_ingested_days(sources.get(INGESTED_DAYS))
-    inputs = input_digests.chain({day: mark.content for day, mark in marks.items()})
-    previous, recipe = built_days.read_newest(config.model)["features"], _recipe(config)
-    return [
-        built_days.BuiltDay(
-            stage="features",
-            day=day,
-            run_key=run_key,
-            inputs=input_digests.as_of(inputs, day),
-            version=built.version,
-            rows=pc.sum(pc.equal(built.rows["as_of"], pa.scalar(day))).as_py() or 0,
-            because=_reasons(previous.get(day), day, input_digests.as_of(inputs, day), recipe, marks),
-            own=marks[day].content if day in marks else "",
-            recipe=recipe,
-            sources=sources,
-            model=config.model,
-        )
-        for day in as_of
-    ]
-
-
-def _reasons(
-    previous: built_days.BuiltDay | None,
-    day: date,
-    inputs: str,
-    recipe: str,
-    marks: Mapping[date, ingested_days.IngestedDay],
-) -> tuple[str, ...]:
-    """Why the day's features are built (again): what has changed since its previous journal entry."""
+def _reasons(state: State, previous: BuiltDay | None, node: str, day: date, recipe: str) -> tuple[str, ...]:
+    """Why the day is built (again): what has changed since its previous journal entry."""
     from deltalake.exceptions import DeltaError
 
     if previous is None:
         return ("first",)
-    reasons = []
-    if previous.inputs != inputs:
+    reasons: list[str] = []
+    if previous.inputs != state.inputs(node, day).digest:
         try:
-            then = ingested_days.read_ingested_days(previous.sources[INGESTED_DAYS])
-            reasons.append(f"changed since: {console.days_in_words(input_digests.changed_days(then, marks, day))}")
+            then = ingested_days.read_all_ingested_days(previous.sources[INGESTED_DAYS])
+            reasons += _changes(state, node, day, then)
         except (DeltaError, OSError, KeyError):  # vacuum has removed the version that it was built from
-            reasons.append("days up to it have changed; which ones is no longer known")
+            pass
+        reasons = reasons or ["days that reach it have changed; which ones is no longer known"]
     if previous.recipe != recipe:
         reasons.append("the query or its settings have changed")
     return tuple(reasons) or ("requested again",)
+
+
+def _changes(state: State, node: str, day: date, then: Mapping[str, Mapping[date, IngestedDay]]) -> list[str]:
+    """A sentence per input that has changed since `then`."""
+    inputs, sentences = state.graph.nodes[node].inputs, []
+    for each in inputs:
+        days = schema.input_changes(state, each, day, then)
+        name = f"{each.table} " if len(inputs) > 1 else ""
+        if days and each.kind == "facts":
+            sentences.append(f"{name}changed since: {console.days_in_words(days)}")
+        elif days:
+            in_force = state.contents[each.table].in_force(day, each.max_age)
+            which = f"the snapshot of {in_force}" if in_force else "no snapshot"
+            sentences.append(f"{name}has changed: {which} is in force")
+    return sentences

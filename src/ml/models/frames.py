@@ -1,13 +1,12 @@
-"""Model input from table columns: which columns are features, and their numbers and categories.
+"""Model input from table columns: the kind of each feature, and its numbers or categories.
 
-Training, scoring and drift all use this module, so all three see a customer in the same form.
+Training, scoring and drift all use this module, so all three see a row in the same form.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import TYPE_CHECKING, Literal
 
 from ml.errors import StageError
@@ -16,9 +15,6 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     import pyarrow as pa
-
-NOT_FEATURES = ("as_of", "active", "split")  # nor are the key and the label, whose names are in the model's config
-VERSION_SUFFIX = "_version"  # of columns that name the table version a row was built from
 
 
 @dataclass(frozen=True)
@@ -42,14 +38,14 @@ def kind_of(column: str, data_type: pa.DataType) -> Literal["number", "category"
     )
 
 
-def feature_columns(schema: pa.Schema, label: str, key: str) -> tuple[Feature, ...]:
-    """Every column of a training set that is neither key, label, bookkeeping nor a table version."""
-    excluded = {*NOT_FEATURES, label, key}
-    return tuple(
-        Feature(field.name, kind_of(field.name, field.type))
-        for field in schema
-        if field.name not in excluded and not field.name.endswith(VERSION_SUFFIX)
-    )
+def feature_columns(schema: pa.Schema, names: Sequence[str], where: str) -> tuple[Feature, ...]:
+    """The features of these names, with the kinds that their columns have.
+
+    Raises StageError naming each that `schema` does not have, or that cannot be a feature.
+    """
+    if missing := [name for name in names if name not in schema.names]:
+        raise StageError(f"{where} lacks {', '.join(missing)}; it has {', '.join(schema.names)}")
+    return tuple(Feature(name, kind_of(name, schema.field(name).type)) for name in names)
 
 
 def check_columns(schema: pa.Schema, features: Sequence[Feature], where: str) -> None:
@@ -112,29 +108,3 @@ def frame(rows: pa.Table, features: Sequence[Feature], categories: Mapping[str, 
             categories=pd.Index(values, dtype=object),
         )
     return pd.DataFrame(columns, copy=False)
-
-
-def read_day(table: str, key: str, day: date, features: Sequence[Feature]) -> tuple[pa.Table, int]:
-    """The active customers of one day, by key, and the table version they were read from.
-
-    Columns: the key and the features. Raises StageError when the day has no features, when none of its
-    customers is active, or when a feature is missing or of another kind.
-    """
-    import pyarrow.dataset as ds
-
-    from ml.storage import tables
-
-    if not tables.exists(table):
-        raise StageError(f"{table} does not exist at {tables.uri(table)}: run the stage 'features' for {day} first")
-    opened = tables.table(table)
-    version = opened.version()
-    source = tables.scan(opened)
-    check_columns(source.schema, features, f"{table} version {version}")
-    of_day = ds.field("as_of") == day
-    rows = source.to_table(columns=[key, *(feature.name for feature in features)], filter=of_day & ds.field("active"))
-    if rows.num_rows == 0:
-        inactive = source.count_rows(filter=of_day)
-        if inactive:
-            raise StageError(f"{table} version {version}: none of the {inactive} customers of {day} is active")
-        raise StageError(f"{table} version {version} has no rows for {day}: run the stage 'features' for it first")
-    return rows.sort_by(key), version

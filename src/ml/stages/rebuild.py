@@ -1,7 +1,7 @@
 """Rebuild: is the registered version what its recorded inputs give, tree for tree?
 
 An auditor asks this a year later. The training set is read at the recorded Delta version (`--from-sources`: it is also
-computed again from the recorded version of its source and compared row by row), fitted with the recorded configuration,
+computed again from the recorded versions of its tables in silver and compared row by row), fitted with the recorded configuration,
 and compared with the registered model. Nothing is written.
 """
 
@@ -10,16 +10,15 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from collections.abc import Sequence
 from typing import Any
 
-from pydantic import ValidationError
-
-from ml.config import ModelConfig, load_model
+from ml.config import ModelConfig, load_model, load_project_of
 from ml.errors import StageError
 from ml.models.predictors import LightGBMPredictor
 from ml.registry import model_versions
 from ml.registry.model_versions import Version
-from ml.train import rebuild
+from ml.train import rebuild, recorded_config
 from ml.train.dataset import read_training_set
 
 CONFIG_FILE = "config.json"
@@ -37,8 +36,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """
     started = time.monotonic()
     version = model_versions.get_version(load_model(args.model).model, args.version)
-    config = read_recorded_config(version)
     registered = model_versions.load(version)
+    config, is_before_0_3 = read_recorded_config(version, [feature.name for feature in registered.features])
     if not isinstance(registered, LightGBMPredictor):
         raise StageError(
             f"{version} was found by {version.tags.get('algorithm', 'AutoML')} in a search with a time limit, so the search "
@@ -47,7 +46,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         )
     training_set = read_training_set(config, int(version.tags["training_set_version"]))
     if args.from_sources:
-        rebuild.check_against_source(config, training_set)
+        if is_before_0_3:
+            raise StageError(
+                f"{version} was trained by a release before 0.3, whose queries these are not: check out commit "
+                f"{version.tags.get('commit', 'unknown')} and rebuild it from its sources there. Its stored training set "
+                "can be used here: leave --from-sources out"
+            )
+        rebuild.check_against_sources(config, load_project_of(load_model(args.model)), training_set)
     differences = rebuild.differences(registered, rebuild.refit(config, training_set), training_set)
     commit = {"recorded": version.tags.get("commit", "unknown"), "now": os.environ.get("ML_COMMIT", "unknown")}
     if differences:
@@ -67,13 +72,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def read_recorded_config(version: Version) -> ModelConfig:
-    """The configuration that a version was trained with. Raises StageError when this code cannot read it."""
+def read_recorded_config(version: Version, features: Sequence[str]) -> tuple[ModelConfig, bool]:
+    """The config that a version was trained with, and whether a release before 0.3 trained it.
+
+    `features` are the columns that its model takes. Raises StageError when this code cannot read it.
+    """
     try:
-        return ModelConfig.model_validate_json(model_versions.read_artifact(version, CONFIG_FILE))
-    except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
+        return recorded_config.parse(model_versions.read_artifact(version, CONFIG_FILE), features)
+    except ValueError as error:
         raise StageError(
-            f"{version}: its {CONFIG_FILE} does not fit this code ({problems}): check out commit "
+            f"{version}: its {CONFIG_FILE} does not fit this code ({error}): check out commit "
             f"{version.tags.get('commit', 'unknown')} and rebuild the version there"
         ) from error

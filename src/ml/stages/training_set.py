@@ -1,4 +1,4 @@
-"""Training set: features and matured labels at past cut-offs."""
+"""Training set: features and matured labels at past cut-offs, or labelled examples."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import time
 from typing import Any
 
-from ml.config import load_model
+from ml.config import load_model, load_project_of
 from ml.console import parse_day
 from ml.train.training_set import build_training_set
 
@@ -22,7 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Replace the whole training set. Facts: those of `build_training_set`, and seconds."""
     started = time.monotonic()
-    facts = build_training_set(load_model(args.model), through=args.through, run_key=args.run_key)
+    config = load_model(args.model)
+    facts = build_training_set(config, load_project_of(config), through=args.through, run_key=args.run_key)
     facts["seconds"] = round(time.monotonic() - started, 3)
     log.info("%s: %s", args.run_key, facts)
     return facts

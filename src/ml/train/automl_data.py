@@ -1,8 +1,8 @@
 """Exports the training part of one training set version as a data table of Azure ML, for an AutoML job to learn from.
 
 Columns: features, label, and one column per fold. No ids, and no row of the test part, because the test must measure
-rows that no model has learnt. A customer is in several cut-offs, and all of its rows are in one fold: AutoML's own folds
-draw rows at random, would test a model on customers whose other rows it has learnt, and choose the one that memorises
+rows that no model has learnt. An entity is in several cut-offs, and all of its rows are in one fold: AutoML's own folds
+draw rows at random, would test a model on entities whose other rows it has learnt, and choose the one that memorises
 best. Features have the form they have in scoring (`ml.models.frames`): numbers with 32 bits, as ONNX computes, and texts
 with the empty text for null.
 
@@ -18,6 +18,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from ml.config import ModelConfig
+from ml.errors import StageError
 from ml.models.frames import numbers, texts
 from ml.storage import stores
 from ml.train.dataset import read_training_set
@@ -80,8 +81,10 @@ def _automl_table(config: ModelConfig, training_set: TrainingSet) -> pa.Table:
         else:
             columns[feature.name] = pa.array(numbers(column), pa.float64(), from_pandas=True).cast(pa.float32())
     columns[config.label.name] = training_set.train[config.label.name].cast(pa.int64())
+    if config.train.automl is None:
+        raise StageError(f"models/{config.model}.yaml has no section train.automl: its folds are needed")
     fold_columns = config.train.automl.fold_columns
-    folds = training_set.folds(config.features.key, len(fold_columns))
+    folds = training_set.folds(config.entity, len(fold_columns))
     for number, name in enumerate(fold_columns):
         columns[name] = pa.array([int(fold != number) for fold in folds], pa.int64())
     return pa.table(columns)

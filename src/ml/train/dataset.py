@@ -9,30 +9,35 @@ from typing import TYPE_CHECKING
 
 from ml.config import ModelConfig
 from ml.errors import StageError
-from ml.models.frames import VERSION_SUFFIX, Feature, feature_columns
+from ml.features.inputs import recorded_versions
+from ml.models.frames import Feature, feature_columns
 from ml.storage import tables
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+LABEL_EXPORT = "_label_export"  # column: digest of the labelling export that labels were taken from
+
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Both parts, sorted by as_of and key, so that the same version gives the same rows in the same order."""
+    """Both parts, sorted by as_of and entity, so that the same version gives the same rows in the same order."""
 
     version: int
     features: tuple[Feature, ...]
     train: pa.Table
     test: pa.Table
-    sources: dict[str, str]  # table versions it was built from, by column
+    sources: dict[
+        str, str
+    ]  # version of each table in silver that it was built from; label_export: digest of the export
 
-    def folds(self, key: str, count: int) -> list[int]:
-        """The fold, from 0, of each training row. It depends on the customer alone: all rows of one are in one fold."""
-        return [zlib.crc32(str(value).encode()) % count for value in self.train[key].to_pylist()]
+    def folds(self, entity: str, count: int) -> list[int]:
+        """The fold, from 0, of each training row. It depends on the entity alone: all rows of one are in one fold."""
+        return [zlib.crc32(str(value).encode()) % count for value in self.train[entity].to_pylist()]
 
     @property
     def trained_through(self) -> date:
-        """The newest training cut-off."""
+        """The newest training cut-off, or day of examples."""
         import pyarrow.compute as pc
 
         newest: date = pc.max(self.train["as_of"]).as_py()
@@ -52,29 +57,35 @@ def read_training_set(config: ModelConfig, version: int) -> TrainingSet:
         if (newest := tables.table(table).version()) >= version >= 0:
             raise
         raise StageError(f"{table} has no version {version}; the newest is {newest}") from error
-    label = config.label.name
-    key = config.features.key
-    required = [key, "as_of", "split", label]
+    label, entity, where = config.label.name, config.entity, f"{table} version {version}"
+    required = [entity, "as_of", "split", label]
     if missing := [column for column in required if column not in rows.schema.names]:
-        raise StageError(f"{table} version {version} lacks {', '.join(missing)}; it has {', '.join(rows.schema.names)}")
-    features = feature_columns(rows.schema, label, key)
-    if not features:
-        raise StageError(f"{table} version {version} has no feature columns")
-    rows = rows.sort_by([("as_of", "ascending"), (key, "ascending")])
+        raise StageError(f"{where} lacks {', '.join(missing)}; it has {', '.join(rows.schema.names)}")
+    features = feature_columns(rows.schema, config.feature_names, where)
+    rows = rows.sort_by([("as_of", "ascending"), (entity, "ascending")])
     training_set = TrainingSet(
         version,
         features,
         rows.filter(pc.equal(rows["split"], "train")),
         rows.filter(pc.equal(rows["split"], "test")),
-        {
-            name: ",".join(str(value) for value in sorted(pc.unique(rows[name]).drop_null().to_pylist()))
-            for name in rows.schema.names
-            if name.endswith(VERSION_SUFFIX)
-        },
+        _sources(rows, where),
     )
     if problems := _problems(config, rows, training_set):
         raise StageError(f"{table} version {version} is unfit for training: {'; '.join(problems)}")
     return training_set
+
+
+def _sources(rows: pa.Table, where: str) -> dict[str, str]:
+    """Versions of the tables that the rows name; releases before 0.3 have the export's digest in another column."""
+    import pyarrow.compute as pc
+
+    if not rows.num_rows:
+        return {}
+    sources = {name: str(version) for name, version in recorded_versions(rows, where).items()}
+    for name in (LABEL_EXPORT, "label_export_version"):
+        if name in rows.schema.names and (digests := pc.unique(rows[name]).drop_null().to_pylist()):
+            sources["label_export"] = ",".join(sorted(digests))
+    return sources
 
 
 def _problems(config: ModelConfig, rows: pa.Table, training_set: TrainingSet) -> list[str]:
@@ -91,13 +102,14 @@ def _problems(config: ModelConfig, rows: pa.Table, training_set: TrainingSet) ->
         problems.append(f"{train.num_rows} training rows; train.min_train_rows requires {minimum}")
     elif len(pc.unique(train[label])) < 2:
         problems.append(f"all {train.num_rows} training rows have the same {label}: nothing can be learnt")
-    if train.num_rows and test.num_rows:
-        labels_until = training_set.trained_through + timedelta(days=config.label.horizon_days)
+    if train.num_rows and test.num_rows and not (config.examples and config.examples.split.by == "key"):
+        # examples have no horizon: their label is about the day itself
+        labels_until = training_set.trained_through + timedelta(days=config.label.horizon_days or 1)
         first_test = pc.min(test["as_of"]).as_py()
         if first_test < labels_until:
             problems.append(
                 f"the test starts at {first_test}, and training labels reach to {labels_until} "
-                f"(cut-off {training_set.trained_through} and a horizon of {config.label.horizon_days} days): "
+                f"(cut-off {training_set.trained_through} and a horizon of {config.label.horizon_days or 1} days): "
                 f"these labels were not known on {first_test}"
             )
     return problems

@@ -136,7 +136,7 @@ def _confidence(row: Mapping[str, Any]) -> float:
 
 def _item(config: ModelConfig, export: LabelExport, row: Mapping[str, Any]) -> tuple[str, date]:
     """Key and cut-off of the labelled item."""
-    key = config.features.key
+    key = config.entity
     if key in row and "as_of" in row:
         key_value, as_of = str(row[key]), str(row["as_of"])
     else:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from datetime import date
 from typing import TYPE_CHECKING
 
-from ml.config import ModelConfig
+from ml.config import ModelConfig, Project
 from ml.errors import StageError
-from ml.models.frames import VERSION_SUFFIX
+from ml.features.compare import align
+from ml.features.rows import examples_until
 from ml.models.lightgbm import lightgbm_library
 from ml.models.predictors import LightGBMPredictor
-from ml.storage import tables
 from ml.train import fit
-from ml.train.training_set import rows_as_of
+from ml.train.cutoffs import optional_tables
+from ml.train.examples import require_labels
+from ml.train.training_set import input_tables, rows_of_cutoffs
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,8 +49,9 @@ def differences(registered: LightGBMPredictor, refitted: LightGBMPredictor, trai
     return reasons
 
 
-def check_against_source(config: ModelConfig, training_set: TrainingSet) -> None:
-    """Raise StageError unless the recorded version of the source gives the training part again, row for row."""
+def check_against_sources(config: ModelConfig, project: Project, training_set: TrainingSet) -> None:
+    """Raise StageError unless the recorded versions of the tables in silver give the training part again, row for row."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
     if config.label.export is not None:
@@ -54,22 +59,37 @@ def check_against_source(config: ModelConfig, training_set: TrainingSet) -> None
             "the training set has labels of a labelling export, which may have changed since: rebuild it without "
             "--from-sources, from the stored training set"
         )
-    source_version = training_set.sources.get(f"{tables.short_name(config.features.source)}{VERSION_SUFFIX}", "")
-    if not source_version.isdigit():
+    recorded = {name: int(version) for name, version in training_set.sources.items() if version.isdigit()}
+    needed = [name for name in input_tables(config, project) if name not in optional_tables(config, project)]
+    if missing := [name for name in needed if name not in recorded]:
         raise StageError(
-            f"the training set names {training_set.sources}: one version of {config.features.source} is needed"
+            f"the training set names {training_set.sources}: one version of each of {', '.join(missing)} is needed"
         )
-    days = sorted(pc.unique(training_set.train["as_of"]).to_pylist())
-    rebuilt = rows_as_of(config, days, int(source_version))
-    columns = [*(feature.name for feature in training_set.features), config.features.key, "as_of", config.label.name]
-    _require_same(training_set.train.select(columns), rebuilt.select(columns), source_version)
+    train = training_set.train
+    days = sorted(pc.unique(train["as_of"]).to_pylist())
+    if config.examples is not None:
+        rebuilt, _ = require_labels(config, examples_until(config, days[-1], recorded[config.examples.table]))
+        if config.examples.split.by == "key":  # of a day, the other keys are in the test
+            rebuilt = pa.concat_tables([_rows_of_keys(train, rebuilt, config.entity, day) for day in days])
+    else:
+        rebuilt = rows_of_cutoffs(config, project, tuple(days), recorded)
+    columns = [*(feature.name for feature in training_set.features), config.entity, "as_of", config.label.name]
+    _require_same(train.select(columns), rebuilt.select(columns), recorded)
 
 
-def _require_same(recorded: pa.Table, rebuilt: pa.Table, source_version: str) -> None:
+def _rows_of_keys(train: pa.Table, rows: pa.Table, entity: str, day: date) -> pa.Table:
+    """The rows of a day whose key is in the training part."""
+    import pyarrow.compute as pc
+
+    of_day = rows.filter(pc.equal(rows["as_of"], day))
+    return of_day.filter(~align(of_day, train.filter(pc.equal(train["as_of"], day)), entity)[1])
+
+
+def _require_same(recorded: pa.Table, rebuilt: pa.Table, versions: Mapping[str, int]) -> None:
+    sources = ", ".join(f"{name} version {version}" for name, version in versions.items())
     if recorded.num_rows != rebuilt.num_rows:
         raise StageError(
-            f"the training set has {recorded.num_rows} rows, and version {source_version} of the source gives "
-            f"{rebuilt.num_rows}"
+            f"the training set has {recorded.num_rows} rows, and its sources ({sources}) give {rebuilt.num_rows}"
         )
     recorded, rebuilt = recorded.combine_chunks(), rebuilt.combine_chunks()
     for name in recorded.column_names:
@@ -79,6 +99,6 @@ def _require_same(recorded: pa.Table, rebuilt: pa.Table, source_version: str) ->
         pairs = [(a, b) for a, b in zip(before.to_pylist(), after.to_pylist(), strict=True) if a != b][:MAX_SHOWN]
         if pairs:
             raise StageError(
-                f"{name} was trained on as {json.dumps([a for a, _ in pairs], default=str)} where the source gives "
-                f"{json.dumps([b for _, b in pairs], default=str)}"
+                f"{name} was trained on as {json.dumps([a for a, _ in pairs], default=str)} where the sources give "
+                f"{json.dumps([b for _, b in pairs], default=str)} ({sources})"
             )

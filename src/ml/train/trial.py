@@ -1,21 +1,22 @@
 """One trial of a parameter sweep: fits on one part of the training rows and measures on another. Nothing is registered.
 
 The rows of the newest training cut-off measure, and those of the cut-offs whose labels end before it are fitted: out of
-time, as the test is, and without reading the test. When they are too few, customers are split into folds instead (all rows
-of a customer are on one side), and the facts say so.
+time, as the test is, and without reading the test. When they are too few, entities are split into folds instead (all rows
+of one are on one side), and the facts say so. Examples are split by day or by key, as their test is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ml.config import ModelConfig
 from ml.errors import StageError
 from ml.models.frames import categories_of, frame
 from ml.models.lightgbm import lightgbm_library
+from ml.train.examples import newest_days
 from ml.train.fit import FIXED_PARAMS
 
 if TYPE_CHECKING:
@@ -73,28 +74,10 @@ def run_trial(config: ModelConfig, training_set: TrainingSet, on_measurement: On
 
 
 def split_training_rows(config: ModelConfig, training_set: TrainingSet) -> Split:
-    """Split the training part, in time or by customer. Raises StageError when one side would have one class only."""
-    import pyarrow as pa
+    """Split the training part, in time or by entity. Raises StageError when one side would have one class only."""
     import pyarrow.compute as pc
 
-    train, newest = training_set.train, training_set.trained_through
-    labelled_before = newest - timedelta(
-        days=config.label.horizon_days
-    )  # labels of these cut-offs end before the newest
-    older = train.filter(pc.less_equal(train["as_of"], pa.scalar(labelled_before, pa.date32())))
-    if older.num_rows >= config.train.min_train_rows:
-        measured = train.filter(pc.equal(train["as_of"], pa.scalar(newest, pa.date32())))
-        split = Split(
-            f"out of time: fitted on cut-offs up to {labelled_before}, measured on {newest}", ((older, measured),)
-        )
-    else:
-        fold = pa.array(training_set.folds(config.features.key, FOLDS))
-        pairs = tuple((train.filter(pc.not_equal(fold, n)), train.filter(pc.equal(fold, n))) for n in range(FOLDS))
-        reason = (
-            f"{older.num_rows} rows at cut-offs up to {labelled_before}, "
-            f"train.min_train_rows requires {config.train.min_train_rows}"
-        )
-        split = Split(f"{FOLDS} folds of customers, not out of time: {reason}", pairs)
+    split = _split_examples(config, training_set) if config.examples else _split_cutoffs(config, training_set)
     label = config.label.name
     for fitted, measured in split.pairs:
         if any(len(pc.unique(part[label])) < 2 for part in (fitted, measured)):
@@ -103,6 +86,65 @@ def split_training_rows(config: ModelConfig, training_set: TrainingSet) -> Split
                 f"measure on ({split.method}), and one side has one class of {label} only: nothing can be measured"
             )
     return split
+
+
+def _split_cutoffs(config: ModelConfig, training_set: TrainingSet) -> Split:
+    """The rows of the newest cut-off measure, those whose labels end before it are fitted; folds when these are few."""
+    newest = training_set.trained_through
+    # labels of these cut-offs end before the newest
+    labelled_before = newest - timedelta(days=config.label.horizon_days or 1)
+    older, measured = _until(training_set.train, labelled_before), _from(training_set.train, newest)
+    if older.num_rows >= config.train.min_train_rows:
+        return Split(
+            f"out of time: fitted on cut-offs up to {labelled_before}, measured on {newest}", ((older, measured),)
+        )
+    few = f"{older.num_rows} rows at cut-offs up to {labelled_before}"
+    return _split_into_folds(
+        config, training_set, f"{few}, train.min_train_rows requires {config.train.min_train_rows}"
+    )
+
+
+def _split_examples(config: ModelConfig, training_set: TrainingSet) -> Split:
+    """As the test is chosen: the newest days measure, or folds of keys."""
+    import pyarrow.compute as pc
+
+    assert config.examples is not None
+    if config.examples.split.by == "key":
+        return _split_into_folds(config, training_set, "the test is split by key, too")
+    days = sorted(pc.unique(training_set.train["as_of"]).to_pylist())
+    if len(days) < 2:
+        return _split_into_folds(config, training_set, f"all training rows are of {days[0]}")
+    first = newest_days(days, config.examples.split.test_share)[0]
+    older, measured = _until(training_set.train, first - timedelta(1)), _from(training_set.train, first)
+    if older.num_rows >= config.train.min_train_rows:
+        return Split(f"out of time: fitted on days before {first}, measured from it on", ((older, measured),))
+    few = f"{older.num_rows} rows of days before {first}"
+    return _split_into_folds(
+        config, training_set, f"{few}, train.min_train_rows requires {config.train.min_train_rows}"
+    )
+
+
+def _split_into_folds(config: ModelConfig, training_set: TrainingSet, reason: str) -> Split:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    train, fold = training_set.train, pa.array(training_set.folds(config.entity, FOLDS))
+    pairs = tuple((train.filter(pc.not_equal(fold, n)), train.filter(pc.equal(fold, n))) for n in range(FOLDS))
+    return Split(f"{FOLDS} folds of {config.entity}, not out of time: {reason}", pairs)
+
+
+def _until(rows: pa.Table, last: date) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return rows.filter(pc.less_equal(rows["as_of"], pa.scalar(last, pa.date32())))
+
+
+def _from(rows: pa.Table, first: date) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return rows.filter(pc.greater_equal(rows["as_of"], pa.scalar(first, pa.date32())))
 
 
 def _fit(

@@ -8,13 +8,13 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
 from ml import cli
 from ml.engine import open_engine
 from ml.storage import tables
+from tests.support.data.built_days import mark_ingested
 from tests.support.data.customer_days import customer_days
 
 D = date(2024, 3, 1)
@@ -34,7 +34,7 @@ def line(ago: int, amount: float = 10.0, **other: Any) -> dict[str, Any]:
 def features(*lines: dict[str, Any]) -> Mapping[str, Any]:
     """Those of customer 'c' as of D."""
     rows = open_engine("duckdb").run(
-        "features", {"customer_days": customer_days(list(lines))}, {"as_of": D, "active_days": 90}
+        "features/customers", {"customer_days": customer_days(list(lines))}, {"as_of": D, "active_days": 90}
     )
     row: Mapping[str, Any] = rows.filter(pc.equal(rows["customer_id"], "c")).to_pylist()[0]
     return row
@@ -94,14 +94,12 @@ def ingested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     tables.replace(
         "silver.customer_days", customer_days([line(10), line(-3)]), "day IS NOT NULL", partition_by=["month"]
     )
-    days = [D - timedelta(n) for n in range(20, 0, -1)]
-    marks = pa.table({"day": days, "fingerprint": ["f"] * len(days)})
-    tables.replace("ops.ingested_days", marks, "day IS NOT NULL")
+    mark_ingested("transactions", [D - timedelta(n) for n in range(20, 0, -1)], {"silver.customer_days": "a"})
     return tmp_path
 
 
 def run(capsys: pytest.CaptureFixture[str], as_of: str) -> dict[str, Any]:
-    cli.main(["features", "--as-of", as_of, "--run-key", "k"])
+    cli.main(["features", "--table", "customers", "--as-of", as_of, "--run-key", "k"])
     facts: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
     return facts
 
@@ -109,7 +107,7 @@ def run(capsys: pytest.CaptureFixture[str], as_of: str) -> dict[str, Any]:
 def test_refuses_a_day_before_anything_was_ingested(ingested: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run(capsys, "2024-02-01,2024-02-20")
-    assert "no features as of 2024-02-01: the first ingested day is 2024-02-10" in capsys.readouterr().err
+    assert "no features.customers as of 2024-02-01: the first ingested day is 2024-02-10" in capsys.readouterr().err
     assert not tables.exists("features.customers")
 
 
@@ -126,8 +124,8 @@ def test_a_day_without_a_file_has_features_and_a_warning(
     ingested: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     facts = run(capsys, D.isoformat())
-    assert (facts["customers"], facts["active"], facts["last_ingested_day"]) == (1, 1, "2024-02-29")
-    assert "2024-03-01 itself is not ingested" in caplog.text
+    assert (facts["rows"], facts["last_ingested_day"]) == (1, {"silver.customer_days": "2024-02-29"})
+    assert "2024-03-01 itself is not ingested: silver.customer_days has no facts of that day" in caplog.text
 
 
 def test_several_days_are_one_commit_and_later_days_stay_unknown(

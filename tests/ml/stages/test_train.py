@@ -57,6 +57,15 @@ def changed(column: str, values: Callable[[pa.ChunkedArray], Any]) -> pa.Table:
             changed("as_of", lambda c: pa.repeat(c[-1], len(c))), "these labels were not known on", id="not-out-of-time"
         ),
         pytest.param(training_set().drop_columns(["churned", "split"]), "lacks split, churned", id="columns-missing"),
+        pytest.param(training_set().drop_columns(["orders"]), "lacks orders; it has", id="feature-missing"),
+        pytest.param(
+            training_set().drop_columns(["_inputs"]), "no column _inputs names the table versions", id="no-sources"
+        ),
+        pytest.param(
+            changed("_inputs", lambda c: pa.array(["{}"] + ["null"] * (len(c) - 1))),
+            "all rows must name the same table versions in _inputs",
+            id="several-sources",
+        ),
         pytest.param(
             changed("orders", lambda c: pa.array([b"x"] * len(c))),
             "column orders is of type binary",
@@ -186,8 +195,43 @@ def test_model_is_stored_as_text_and_takes_only_features(world: World) -> None:
         feature.name
         for feature in model_versions.load(model_versions.get_version("churn", trained["version"])).features
     ]
-    assert not {"customer_id", "as_of", "churned", "split", "active", "customer_days_version"} & set(names)
-    assert {"country", "recency_days", "orders"} <= set(names)
+    assert tuple(names) == world.config.feature_names
+
+
+@pytest.mark.parametrize("name", ["app_version", "active", "features_version"])
+def test_a_feature_is_what_the_config_names_and_no_name_is_special(world: World, name: str) -> None:
+    """Names that the columns of the training set itself once had."""
+    rows = training_set().append_column(name, pa.array(np.arange(2000) % 7))
+    version = world.write_training_set(rows)
+    without = world.train(version, "train-1")
+    world.configure(features={"customers": (*world.config.feature_names, name)})
+    trained = world.train(version, "train-2")
+    names = [
+        [feature.name for feature in model_versions.load(model_versions.get_version("churn", number)).features]
+        for number in (without["version"], trained["version"])
+    ]
+    assert [name in each for each in names] == [False, True]
+
+
+def test_columns_that_the_config_does_not_name_are_not_learnt(world: World) -> None:
+    """A copy of the label that lies in the table has no effect."""
+    rows = training_set()
+    leak = rows.append_column("left_for_good", rows["churned"])
+    first = world.train(world.write_training_set(rows), "train-1")
+    again = world.train(world.write_training_set(leak), "train-2", params="{}")
+    assert trees(first["version"]) == trees(again["version"])
+
+
+def test_a_training_set_of_the_release_before_is_learnt_from(world: World) -> None:
+    """It names its table versions in columns of their own, and has columns that are no features."""
+    rows = training_set().drop_columns(["_inputs"])
+    old = rows.append_column("active", pa.repeat(True, 2000))
+    old = old.append_column("customer_days_version", pa.repeat(7, 2000))
+    old = old.append_column("features_version", pa.repeat(3, 2000))
+    first = world.train(world.write_training_set(training_set()), "train-1")
+    again = world.train(world.write_training_set(old), "train-2", params="{}")
+    assert trees(first["version"]) == trees(again["version"])
+    assert model_versions.get_version("churn", again["version"]).tags["source.silver.customer_days"] == "7"
 
 
 def test_version_is_tagged_with_its_inputs(world: World) -> None:
@@ -202,7 +246,7 @@ def test_version_is_tagged_with_its_inputs(world: World) -> None:
         ),
         "roc_auc": f"{trained['roc_auc']['value']:.4f}",
         "run_key": "train-1",
-        "source.customer_days_version": "7",
+        "source.silver.customer_days": "7",
         "trained_through": "1998-01-01",
         "training_set_version": "0",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import pytest
 from ml import cli
 from ml.config import ModelConfig, load_model
 from ml.errors import StageError
+from ml.ops import ingested_days
 from ml.storage import tables
-from ml.train.training_set import choose_cutoffs
+from ml.train.cutoffs import choose_cutoffs
+from tests.support.data.built_days import mark_ingested
 from tests.support.resources import Resources
 
 FIRST = date(2024, 1, 1)
@@ -23,10 +26,16 @@ CHURN = load_model("churn")
 
 
 def model(**train: int) -> ModelConfig:
-    settings = {"min_train_rows": 1, "test_cutoffs": 1, "train_cutoffs": 3, "step_days": 5} | train
+    settings = {
+        "min_train_rows": 1,
+        "test_cutoffs": 1,
+        "train_cutoffs": 3,
+        "step_days": 5,
+        "min_history_days": 10,
+    } | train
     return CHURN.model_copy(
         update={
-            "features": CHURN.features.model_copy(update={"active_days": 10}),
+            "population": CHURN.population.model_copy(update={"settings": {"active_days": 10}}),
             "label": CHURN.label.model_copy(update={"horizon_days": 7}),
             "train": CHURN.train.model_copy(update=settings),
         }
@@ -67,7 +76,8 @@ def test_a_history_that_is_too_short_is_refused_with_the_number_of_days_needed(
 
 COLUMNS = {
     "first_occurred_at": None, "orders": 1, "lines": 1, "quantity": 1.0, "amount": 5.0, "purchase_amount": 5.0,
-    "returns": 0, "returned_amount": 0.0, "max_order_amount": 5.0, "online_orders": 1, "store_orders": 0,
+    "returns": 0, "returned_amount": 0.0, "max_order_amount": 5.0, "online_orders": 1, "mobile_orders": 0,
+    "store_orders": 0,
     "categories": ["x"], "country": "GB",
 }  # fmt: skip
 
@@ -76,7 +86,7 @@ COLUMNS = {
 def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resources: Resources) -> Path:
     """24 days: the train cut-off is day 10, the test cut-off day 17."""
     monkeypatch.setenv("LAKE_URI", tmp_path.as_uri())
-    resources.put_model(model())
+    resources.put(model())
     bought = {
         "stays": [8, 12, 22],
         "on-the-last-day-of-the-horizon": [10, 17, 24],
@@ -92,17 +102,16 @@ def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resources: Resource
     tables.replace(
         "silver.customer_days", table.drop_columns("first_occurred_at"), "day IS NOT NULL", partition_by=["month"]
     )
-    mark_ingested(range(1, 25))
+    ingest(range(1, 25))
     return tmp_path
 
 
-def mark_ingested(numbers: range | list[int]) -> None:
-    marks = pa.table({"day": [day(n) for n in numbers], "fingerprint": ["f"] * len(numbers)})
-    tables.replace("ops.ingested_days", marks, "day IS NOT NULL")
+def ingest(numbers: Iterable[int]) -> None:
+    mark_ingested("transactions", [day(n) for n in numbers], {"silver.customer_days": "a"}, validated=False)
 
 
 def run(capsys: pytest.CaptureFixture[str], through: date) -> dict[str, Any]:
-    cli.main(["training_set", "--through", through.isoformat(), "--run-key", "k"])
+    cli.main(["training_set", "--model", "churn", "--through", through.isoformat(), "--run-key", "k"])
     facts: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
     return facts
 
@@ -132,21 +141,29 @@ def test_labels_say_who_bought_nothing_within_the_horizon(history: Path, capsys:
     assert (facts["train_cutoffs"], facts["test_cutoffs"]) == (["2024-01-10"], ["2024-01-17"])
 
 
-def test_features_are_those_of_the_feature_store_at_the_cut_off(
+def test_features_are_those_of_the_feature_table_at_the_cut_off(
     history: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    facts = run(capsys, day(24))
-    stored = tables.read("features.customers", version=facts["sources"]["features.customers"])
-    kept = tables.read("features.training_set", columns=stored.column_names)
+    run(capsys, day(24))
+    kept = tables.read("features.training_set", columns=["customer_id", "as_of", *CHURN.feature_names])
+    cli.main(["features", "--table", "customers", "--as-of", f"{day(10)},{day(17)}", "--run-key", "daily"])
+    stored = tables.read("features.customers")
+    members = stored.filter(pc.less(stored["recency_days"], 10)).select(kept.column_names)
     order = [("as_of", "ascending"), ("customer_id", "ascending")]
-    assert kept.sort_by(order).equals(stored.filter(stored["active"]).sort_by(order))
+    assert kept.sort_by(order).equals(members.sort_by(order))
+
+
+def test_the_columns_are_the_model_s_own_in_its_order(history: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(capsys, day(24))
+    names = tables.read("features.training_set").column_names
+    assert names == ["customer_id", "as_of", *CHURN.feature_names, "churned", "split", "_inputs"]
 
 
 def test_rows_name_the_table_versions_they_were_built_from(history: Path, capsys: pytest.CaptureFixture[str]) -> None:
     facts = run(capsys, day(24))
     rows = tables.read("features.training_set")
-    assert set(rows["customer_days_version"].to_pylist()) == {facts["sources"]["silver.customer_days"]}
-    assert set(rows["features_version"].to_pylist()) == {facts["sources"]["features.customers"]}
+    assert facts["sources"] == {"silver.customer_days": 0}
+    assert set(rows["_inputs"].to_pylist()) == {json.dumps(facts["sources"])}
 
 
 def test_building_again_replaces_the_whole_set(history: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,7 +178,7 @@ def test_cut_offs_of_an_earlier_set_are_removed(
     history: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(capsys, day(24))
-    mark_ingested(range(1, 26))
+    ingest(range(1, 26))
     run(capsys, day(25))
     assert set(tables.read("features.training_set")["as_of"].to_pylist()) == {day(11), day(18)}
 
@@ -169,21 +186,22 @@ def test_cut_offs_of_an_earlier_set_are_removed(
 def test_labels_are_refused_where_the_data_ends_before_them(history: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run(capsys, day(30))
-    assert "the last ingested day is 2024-01-24" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "the last ingested day of silver.customer_days is 2024-01-24" in message
+    assert "use --through 2024-01-24" in message
     assert not tables.exists("features.training_set")
 
 
 def test_days_without_data_are_counted(history: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    mark_ingested([n for n in range(1, 25) if n not in (5, 6)])
-    assert run(capsys, day(24))["days_without_data"] == 2
+    tables.replace("ops.ingested_days", ingested_days.schema().empty_table(), "day IS NOT NULL")
+    ingest(n for n in range(1, 25) if n not in (5, 6))
+    assert run(capsys, day(24))["days_without_data"] == {"silver.customer_days": 2}
 
 
 @pytest.mark.parametrize(
     ("settings", "why"),
     [
-        pytest.param(
-            {"min_train_rows": 5}, "4 active customers at the training cut-offs 2024-01-10", id="too-few-rows"
-        ),
+        pytest.param({"min_train_rows": 5}, "4 training rows at the cut-offs 2024-01-10", id="too-few-rows"),
         pytest.param({"test_cutoffs": 2}, "history is too short", id="too-short"),
     ],
 )
@@ -194,7 +212,7 @@ def test_too_little_data_is_refused(
     settings: dict[str, int],
     why: str,
 ) -> None:
-    resources.put_model(model(**settings))
+    resources.put(model(**settings))
     with pytest.raises(SystemExit):
         run(capsys, day(24))
     assert why in capsys.readouterr().err
@@ -204,7 +222,7 @@ def test_too_little_data_is_refused(
 def test_a_backfilled_set_sees_nothing_of_the_days_after_it(history: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Days 25 to 34 are ingested by now, and everybody bought on them; a set through day 24 is unchanged."""
     run(capsys, day(24))
-    kept = [name for name in tables.read("features.training_set").column_names if not name.endswith("_version")]
+    kept = [name for name in tables.read("features.training_set").column_names if name != "_inputs"]
     order = [("as_of", "ascending"), ("customer_id", "ascending")]
     before = tables.read("features.training_set", columns=kept).sort_by(order)
     bought = [
@@ -214,7 +232,7 @@ def test_a_backfilled_set_sees_nothing_of_the_days_after_it(history: Path, capsy
     ]
     later = pa.Table.from_pylist(bought).drop_columns("first_occurred_at")
     tables.replace("silver.customer_days", later, tables.day_predicate("day", [day(n) for n in range(25, 35)]))
-    mark_ingested(range(1, 35))
+    ingest(range(1, 35))
     run(capsys, day(24))
     assert tables.read("features.training_set", columns=kept).sort_by(order).equals(before)
 
@@ -232,13 +250,12 @@ def test_a_correction_that_came_later_counts_in_a_backfilled_set(
     assert labels("train")["leaves"] == 0
 
 
-def test_a_day_in_the_journal_keeps_its_partition(history: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The journal records what that partition was built from, so building a training set does not write it."""
-    cli.main(["features", "--as-of", str(day(10)), "--run-key", "daily"])
+def test_cut_offs_are_computed_privately(history: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only its node writes a feature table: a training set neither adds a day to it nor touches one."""
+    run(capsys, day(24))
+    assert not tables.exists("features.customers")
+    cli.main(["features", "--table", "customers", "--as-of", str(day(10)), "--run-key", "daily"])
     capsys.readouterr()
     run(capsys, day(24))
-    writers = {commit.get("days") for commit in tables.table("features.customers").history()}
-    assert writers == {str(day(10)), None}
-    newest = tables.table("features.customers")
-    (file,) = (uri for uri in newest.file_uris() if f"as_of={day(10)}" in uri)
-    assert file in tables.table("features.customers", 0).file_uris()
+    assert tables.table("features.customers").version() == 0
+    assert tables.partition_days("features.customers", "as_of") == [day(10)]

@@ -81,7 +81,7 @@ def test_older_cutoffs_are_fitted_and_the_newest_one_measures(world: World) -> N
 
 def test_with_too_few_cutoffs_customers_are_split_into_folds_and_the_facts_say_so(world: World) -> None:
     facts = run_trial(world.write_training_set(training_set(train=1500)))
-    assert facts["validation"].startswith("3 folds of customers, not out of time: 0 rows at cut-offs up to")
+    assert facts["validation"].startswith("3 folds of customer_id, not out of time: 0 rows at cut-offs up to")
     assert (facts["rows_fit"], facts["rows_judged"]) == (2 * 1500, 1500)
     rows = read_training_set(world.config, 0)
     for fitted, measured in trial.split_training_rows(world.config, rows).pairs:

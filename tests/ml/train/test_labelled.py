@@ -16,7 +16,7 @@ from ml.config import ModelConfig, load_model
 from ml.config.sections import LabelExport
 from ml.errors import StageError
 from ml.train import human_labels
-from ml.train.training_set import apply_human_labels
+from ml.train.labels import apply_human_labels
 
 DAY = date(2024, 3, 30)
 ITEM = r"(?P<key>[^/]+)/(?P<as_of>\d{4}-\d{2}-\d{2})\.txt$"
@@ -159,7 +159,7 @@ def test_labels_of_people_replace_those_of_the_query(folder: Path, only: bool, e
 
 def test_an_export_without_labels_of_these_rows_is_refused(folder: Path) -> None:
     (folder / "export_1.jsonl").write_text(line("c9"))
-    with pytest.raises(StageError, match="none of the 1 labels in labels/churn/ is of a customer and cut-off"):
+    with pytest.raises(StageError, match="none of the 1 labels in labels/churn/ is of a customer_id and cut-off"):
         apply_human_labels(model(), ROWS)
 
 
