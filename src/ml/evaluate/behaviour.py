@@ -1,7 +1,7 @@
 """Behavioural tests: each test row is changed and predicted again, and the probability must move the expected way.
 
-The tests are in the config (`evaluate.behaviour`), for example: a further purchase must not raise the probability of
-churn. Measured is the share of rows whose probability moves the wrong way by more than the tolerance.
+The tests are in the config (`evaluate.behaviour`): changes of which everybody knows which way they move the probability.
+Measured is the share of rows whose probability moves the wrong way by more than the tolerance.
 """
 
 from __future__ import annotations

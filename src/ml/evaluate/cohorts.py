@@ -1,6 +1,6 @@
-"""Error cohorts: groups of customers for whom the model is wrong more often than for all customers.
+"""Error cohorts: groups of rows for which the model is wrong more often than for all rows.
 
-A shallow tree finds them in one half of the customers, and their errors are counted in the other half. Counted on the
+A shallow tree finds them among one half of the entities, and their errors are counted in the other half. Counted on the
 rows in which it was found, the worst cohort would look bad mostly by chance.
 """
 
@@ -41,7 +41,7 @@ def error_cohorts(
 ) -> list[dict[str, Any]]:
     """Cohorts by error rate, worst first: where, rows, errors, error_rate, low and high (95 %), lift over all rows.
 
-    `wrong` says for each row whether the prediction was wrong, `groups` is its customer as an integer; both of shape
+    `wrong` says for each row whether the prediction was wrong, `groups` is its entity as an integer; both of shape
     (rows,). Only cohorts whose interval is above the error rate of all rows are returned.
     """
     import numpy as np

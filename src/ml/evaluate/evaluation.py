@@ -147,7 +147,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Measure both models on the same rows: metrics with 95 % intervals, paired differences, curves, confusion matrix.
 
-    `y` 0 or 1, predictions as probabilities, `groups` the customer of each row as an integer, all of shape (rows,).
+    `y` 0 or 1, predictions as probabilities, `groups` the entity of each row as an integer, all of shape (rows,).
     A champion whose predictions are all NaN counts as not measured.
     """
     import numpy as np

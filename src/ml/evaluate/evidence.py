@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ml.config import ModelConfig
-from ml.models.frames import feature_columns
+from ml.features.rows import pins_of
+from ml.models.frames import Feature, kind_of
 from ml.storage import stores, tables
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
     from ml.registry.model_versions import Version
     from ml.train.dataset import TrainingSet
+
+log = logging.getLogger(__name__)
 
 TIMED_ROWS, REPEATS = 1000, 5
 
@@ -51,33 +55,52 @@ def read_validation(config: ModelConfig, version: int, rows: int) -> dict[str, A
     return result | {"passed": passed is True}
 
 
-def compare_schema(config: ModelConfig, features: tuple[Any, ...]) -> dict[str, Any]:
-    """Whether the model's input columns are exactly the feature columns that the table has now, each of the same kind."""
-    table = config.features.table
-    try:
-        opened = tables.table(table)
-    except FileNotFoundError as error:
-        return {"equal": None, "problems": [str(error)], "table": table, "table_version": None}
-    columns = feature_columns(tables.scan(opened).schema, config.label.name, config.features.key)
-    in_table = {feature.name: feature.kind for feature in columns}
-    in_model = {feature.name: feature.kind for feature in features}
-    problems = [
-        f"the model takes {name}, which {table} does not have" for name in sorted(in_model.keys() - in_table.keys())
-    ]
+def compare_schema(config: ModelConfig, features: Sequence[Feature]) -> dict[str, Any]:
+    """Whether the model's input columns are exactly the columns that the config pins, each of the kind that its table has.
+
+    `tables` has the version of each table that was compared.
+    """
+    versions: dict[str, int] = {}
+    in_tables: dict[str, tuple[str, str]] = {}  # kind and table, by column
+    problems = []
+    for name, columns in pins_of(config).features.items():
+        table = name if "." in name else f"features.{name}"
+        try:
+            opened = tables.table(table)
+        except FileNotFoundError as error:
+            return {"equal": None, "problems": [str(error)], "tables": versions}
+        versions[table] = opened.version()
+        schema = tables.scan(opened).schema
+        for column in columns:
+            if column in schema.names:
+                in_tables[column] = (kind_of(column, schema.field(column).type), table)
+            else:
+                problems.append(f"{table} does not have {column}")
+    pinned, in_model = config.feature_names, {feature.name: feature.kind for feature in features}
+    where = f"config/models/{config.model}.yaml"
     problems += [
-        f"{table} has {name}, which the model does not take" for name in sorted(in_table.keys() - in_model.keys())
+        f"the model takes {name}, which {where} does not name" for name in sorted(in_model.keys() - set(pinned))
     ]
+    problems += [f"{where} names {name}, which the model does not take" for name in pinned if name not in in_model]
     problems += [
-        f"{name} is a {in_table[name]} in {table}, and the model takes it as a {in_model[name]}"
-        for name in sorted(in_model.keys() & in_table.keys())
-        if in_model[name] != in_table[name]
+        f"{name} is a {kind} in {table}, and the model takes it as a {in_model[name]}"
+        for name, (kind, table) in in_tables.items()
+        if name in in_model and in_model[name] != kind
     ]
-    return {"equal": not problems, "problems": problems, "table": table, "table_version": opened.version()}
+    return {"equal": not problems, "problems": problems, "tables": versions}
+
+
+def split_of(config: ModelConfig) -> str:
+    """What the test rows differ in from the training rows: `cut-off`, or the `day` or `key` of examples."""
+    return "cut-off" if config.examples is None else config.examples.split.by
 
 
 def learnt_through(config: ModelConfig, training_set: TrainingSet, champion: Version | None) -> dict[str, str | None]:
-    """Per model, the last day that its training labels depend on (ISO); None when it is unknown."""
-    horizon = timedelta(days=config.label.horizon_days)
+    """Per model, the last day that its training labels depend on (ISO); None when it is unknown.
+
+    The label of an example is of its own day.
+    """
+    horizon = timedelta(days=config.label.horizon_days or 0)
     days: dict[str, str | None] = {
         "challenger": (training_set.trained_through + horizon).isoformat() if training_set.train.num_rows else None
     }
@@ -87,6 +110,34 @@ def learnt_through(config: ModelConfig, training_set: TrainingSet, champion: Ver
         except (KeyError, ValueError):
             days["champion"] = None
     return days
+
+
+def count_shared_entities(
+    config: ModelConfig, training_set: TrainingSet, champion: Version | None
+) -> dict[str, int | None]:
+    """Per model, how many entities of the test it was trained on: none may be, when a test is split by key.
+
+    None when it is unknown: the champion's training set no longer exists.
+    """
+    import pyarrow.compute as pc
+    from deltalake.exceptions import DeltaError
+
+    tested = pc.unique(training_set.test[config.entity])
+
+    def count(trained: pa.ChunkedArray) -> int:
+        known = pc.is_in(tested, value_set=pc.unique(trained).cast(tested.type))
+        return int(pc.sum(known).as_py() or 0)
+
+    shared: dict[str, int | None] = {"challenger": count(training_set.train[config.entity])}
+    if champion is not None:
+        try:
+            number = int(champion.tags["training_set_version"])
+            rows = tables.read(config.train.table, version=number, columns=[config.entity, "split"])
+            shared["champion"] = count(rows.filter(pc.equal(rows["split"], "train"))[config.entity])
+        except (DeltaError, OSError, KeyError, ValueError) as error:  # removed, or not recorded
+            log.warning("champion %s: its training set cannot be read: %s", champion.number, error)
+            shared["champion"] = None
+    return shared
 
 
 def hindsight_problems(learnt: Mapping[str, str | None], test_from: str | None, champion: Version | None) -> list[str]:

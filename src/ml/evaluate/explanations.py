@@ -1,4 +1,4 @@
-"""Feature attribution: SHAP values, in log-odds, of one customer or of many.
+"""Feature attribution: SHAP values, in log-odds, of one row or of many.
 
 The contributions of a row's features and a base value add up to the log-odds of its probability. LightGBM computes them
 exactly (`pred_contrib` is TreeSHAP); for any other model the shap library estimates them from the model's predictions.
@@ -22,7 +22,7 @@ ESTIMATED_ROWS, BACKGROUND = 60, 30  # for other models: each row needs about a 
 def contributions(predictor: Any, rows: pa.Table, background: pa.Table | None = None) -> NDArray[np.float64]:
     """The contribution of each feature to each row's log-odds, in the order of `predictor.features`.
 
-    Shape (rows, features). `background` is used for models other than LightGBM: rows of typical customers, with which
+    Shape (rows, features). `background` is used for models other than LightGBM: typical rows, with which
     a feature's value is compared (default: these rows).
     """
     booster = getattr(predictor, "booster", None)

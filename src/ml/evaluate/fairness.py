@@ -1,4 +1,4 @@
-"""Fairness by group: the same metrics for each group of customers, and the differences between groups (Fairlearn).
+"""Fairness by group: the same metrics for each group of rows, and the differences between groups (Fairlearn).
 
 Groups that are too small to measure are merged as `(others)`; when that is too small as well, its rows are counted in
 `left_out` and not compared.

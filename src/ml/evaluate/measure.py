@@ -1,4 +1,4 @@
-"""Measures a model on the out-of-time rows of a training set, and the champion on the same rows."""
+"""Measures a model on the test rows of a training set, and the champion on the same rows."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ml.config import ModelConfig
 from ml.errors import StageError
-from ml.evaluate import behaviour, cohorts, evaluation, evidence, explanations, fairness
-from ml.registry import model_versions
+from ml.evaluate import behaviour, champion_rows, cohorts, evaluation, evidence, explanations, fairness
+from ml.registry import model_versions, pins
 
 if TYPE_CHECKING:
     from ml.registry.model_versions import Version
@@ -31,20 +31,23 @@ def measure_version(
 
     test = training_set.test
     y = test[config.label.name].to_numpy().astype(float)
-    customers = test[config.features.key].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.intp)
+    entities = test[config.entity].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.intp)
     as_of = sorted({day.isoformat() for day in test["as_of"].to_pylist()})
     test_from = as_of[0] if as_of else None
+    split = evidence.split_of(config)
     learnt = evidence.learnt_through(config, training_set, champion)
-    champion_p, problems = None, evidence.hindsight_problems(learnt, test_from, champion)
+    shared = evidence.count_shared_entities(config, training_set, champion) if split == "key" else None
+    champion_p, problems = None, evidence.hindsight_problems(learnt, test_from, champion) if shared is None else []
     if champion is not None:
         try:
-            champion_p = model_versions.load(champion).predict(test)
+            rows = champion_rows.read_champion_rows(config, training_set, pins.read_pins(champion))
+            champion_p = model_versions.load(champion).predict(rows)
         except StageError as error:
             champion_p = np.full(len(y), np.nan)
             problems.insert(0, f"champion {champion.number} could not score the test rows: {error}")
     p = predictor.predict(test)
     seed = config.train.seed
-    metrics = evaluation.evaluate(y, p, champion_p, customers, config.evaluate, seed)
+    metrics = evaluation.evaluate(y, p, champion_p, entities, config.evaluate, seed)
     names = {feature.name for feature in predictor.features}
     usable = bool(len(y)) and bool(np.isfinite(p).all())
     wrong = (p >= config.evaluate.threshold) != (y == 1)
@@ -54,7 +57,7 @@ def measure_version(
         "schema": evidence.compare_schema(config, predictor.features),
         "groups": fairness.measure_groups(test, y, p, config.evaluate),
         "behaviour": behaviour.measure_behaviours(test, predictor.predict, p, names, config.evaluate),
-        "cohorts": cohorts.error_cohorts(test, predictor.features, wrong, customers, seed) if usable else [],
+        "cohorts": cohorts.error_cohorts(test, predictor.features, wrong, entities, seed) if usable else [],
         "explanations": explanations.summarise(predictor, test, seed) if usable else None,
         "cost": evidence.measure_cost(predictor, test),
     }
@@ -64,9 +67,11 @@ def measure_version(
         **more,
         "model": config.model,
         "champion": champion.number if champion else None,
+        "split": split,
         "test_as_of": as_of,
         "test_from": test_from,
         "learnt_through": learnt,
+        "shared_entities": shared,
         "problems": problems + metrics["problems"] + _other_problems(more),
     }
 

@@ -118,7 +118,7 @@ def _fit_line(y: Floats, x: Floats, w: Floats, intercept: Floats, slope: Floats)
 def resamples(groups: NDArray[np.intp], count: int, seed: int) -> Iterator[Floats]:
     """Bootstrap weights, in chunks of shape (resamples, rows): whole groups are drawn with replacement.
 
-    A group is one customer: two rows of one customer are not independent.
+    A group is one entity: two rows of one entity are not independent.
     """
     rng = np.random.default_rng(seed)
     members = int(groups.max()) + 1

@@ -32,6 +32,18 @@ def read(version: Version) -> dict[str, Any]:
     return evaluation
 
 
+def test_in_words(evaluation: Mapping[str, Any]) -> str:
+    """Which rows the test has: those of cut-offs, or of a table of examples split by day or by key."""
+    days = list(evaluation.get("test_as_of") or ())
+    if not days:
+        return "none"
+    split = evaluation.get("split", "cut-off")  # older evaluations are all by cut-off
+    if split == "cut-off":
+        return f"cut-offs {', '.join(days)}"
+    span = days[0] if len(days) == 1 else f"{days[0]} to {days[-1]}"
+    return f"days {span}" if split == "day" else f"keys that were not trained on, days {span}"
+
+
 def publish(version: Version) -> str:
     """Copy a version's page from MLflow to the reports store; returns its name there."""
     name = f"models/{version.model}/{version.number}.html"

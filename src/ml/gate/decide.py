@@ -27,7 +27,8 @@ def decide(gate: Gate, evaluation: Mapping[str, Any]) -> Decision:
     """
     champion = evaluation.get("champion", "(not named)")
     checks = [*rules.check_rows(gate, evaluation), rules.check_validation(evaluation), rules.check_schema(evaluation)]
-    checks += rules.check_out_of_time(evaluation, champion)
+    separate = rules.check_other_keys if evaluation.get("split") == "key" else rules.check_out_of_time
+    checks += separate(evaluation, champion)
     if champion is not None:
         checks.append(rules.check_not_itself(evaluation, champion))
     for rule in gate.rules:

@@ -95,16 +95,16 @@ def check_validation(evaluation: Mapping[str, Any]) -> Check:
 
 
 def check_schema(evaluation: Mapping[str, Any]) -> Check:
-    """The model's input columns are exactly those of the feature table."""
+    """The model's input columns are exactly those that the config pins, and the tables have them."""
     problems = look_up(evaluation, "schema", "problems")
     passed = look_up(evaluation, "schema", "equal") is True and problems == []
     if passed:
         reason = ""
     elif isinstance(problems, list) and problems:
-        reason = "the model's input columns differ from the feature table: " + "; ".join(map(str, problems))
+        reason = "the model's input columns differ from the pinned ones: " + "; ".join(map(str, problems))
     else:
-        reason = "the model's input columns were not compared with the feature table"
-    return Check("input schema", None, "equal to the feature table", None, passed, reason)
+        reason = "the model's input columns were not compared with the pinned ones"
+    return Check("input schema", None, "equal to the pinned columns", None, passed, reason)
 
 
 def _parse_day(text: Any) -> date | None:
@@ -129,6 +129,22 @@ def check_out_of_time(evaluation: Mapping[str, Any], champion: str | None) -> It
         else:
             reason = f"{name} was trained on labels up to {last_label}, after the test starts on {start}"
         yield Check(f"out of time for {name}", None, "test starts after its training labels", None, passed, reason)
+
+
+def check_other_keys(evaluation: Mapping[str, Any], champion: str | None) -> Iterator[Check]:
+    """Of a test that is split by key: neither model was trained on an entity of the test."""
+    for who, name in (("challenger", "the challenger"), ("champion", f"champion {champion}")):
+        if who == "champion" and champion is None:
+            continue
+        shared = finite_number(look_up(evaluation, "shared_entities", who))
+        yield _check_limit(
+            f"other keys than those of {name}",
+            shared,
+            0,
+            f"{name} was trained on {shared:.0f} of the entities of the test",
+            f"it is unknown whether {name} was trained on entities of the test",
+            " entities of the test in its training",
+        )
 
 
 def check_bound(rule: Rule, evaluation: Mapping[str, Any]) -> Check:

@@ -23,7 +23,7 @@ CATEGORIES = 50  # the most frequent ones have one bin each; the others share on
 # bin of a 1,000-row day changes the index by under 0.01.
 PRIOR = 0.5
 # The z value of the 99.9 % point. On few rows the index has longer tails than the chi-squared distribution: in
-# simulations without drift it exceeds this point in 1 % of cases at 14 customers, 0.3 % at 300 and 0.1 % from 2,000.
+# simulations without drift it exceeds this point in 1 % of cases at 14 rows, 0.3 % at 300 and 0.1 % from 2,000.
 CHANCE_Z = 3.09
 
 Counts = NDArray[np.int64]

@@ -98,18 +98,18 @@ def drift_page(
         f"The line marks the threshold, {limit:g}; the axis ends at {widest:g}. On few rows the PSI must also exceed "
         "what chance gives."
     )
-    key = f"{_swatch(GREY)}training reference {_swatch(BLUE)}this day, as shares of customers in the bins of the reference"
+    key = f"{_swatch(GREY)}training reference {_swatch(BLUE)}this day, as shares of their rows in the bins of the reference"
     verdict = "drift detected" if overall else "no drift detected"
     return page(
         f"{config.model}: drift on {day}",
-        f"The features of {day}, compared with those that the champion, version {version}, was trained on.",
+        f"The features of {day}, compared with those that version {version}, which scores the day, was trained on.",
         [
             CARDS,
             tiles(
                 [
                     ("Overall", verdict, f"detected when over {allowed:.0%} of features drifted"),
                     ("Drifted features", f"{drifted} of {len(drifts)}", f"{share:.0%}; PSI above {limit:g}"),
-                    ("Customers of the day", f"{rows:,}", f"{reference_rows:,} in the training reference"),
+                    ("Rows of the day", f"{rows:,}", f"{reference_rows:,} in the training reference"),
                 ]
             ),
             f'<h2>Population stability index (PSI)</h2><section>{bars}<p class="soft small">{scale}</p></section>',

@@ -31,7 +31,7 @@ def current_environment(config: ModelConfig) -> str:
     name = os.environ.get(VARIABLE, "")
     if name not in known:
         raise StageError(
-            f"{VARIABLE} is {name!r}: approval.environments of config/{config.model}.yaml says who must approve a "
+            f"{VARIABLE} is {name!r}: approval.environments of config/models/{config.model}.yaml says who must approve a "
             f"promotion for {', '.join(known)} only"
         )
     return name
@@ -134,9 +134,8 @@ def build_question(model: str, decision: str) -> dict[str, Any] | None:
 def _question_body(decision: Event, evaluation: Mapping[str, Any], report: str, approvers: Approvers) -> str:
     metrics = evaluation.get("metrics") or {}
     columns = ("challenger", "champion", "difference")
-    days = ", ".join(evaluation.get("test_as_of") or ())
     lines = [
-        f"Evaluated on {evaluation.get('rows')} out-of-time rows (cut-offs {days}). [Report]({report})",
+        f"Evaluated on {evaluation.get('rows')} test rows ({record.test_in_words(evaluation)}). [Report]({report})",
         "",
         f"| metric (95 % interval) | version {decision.version} | champion {decision.before or 'none'} | difference |",
         "|---|---|---|---|",

@@ -1,5 +1,6 @@
 """Promotes an approved version: one atomic entry in the production log (`ml.registry.production`).
 
+The entry also records which feature tables and columns the version reads, so it switches model and tables together.
 Before that write nothing has happened, and after it everything else follows from it: when a process dies on the way, the
 next one completes the promotion.
 """
@@ -13,7 +14,7 @@ from ml.errors import StageError
 from ml.evaluate import record
 from ml.ops import decisions
 from ml.promote import approval
-from ml.registry import model_versions, production
+from ml.registry import model_versions, pins, production
 
 if TYPE_CHECKING:
     from ml.ops.decisions import Event
@@ -75,6 +76,7 @@ def _build_entry(
         approver=granted.approver if granted else None,
         evaluation=decision.evaluation,
         training_set_version=decision.training_set_version,
+        **pins.record(pins.read_pins(version)),
     )
 
 

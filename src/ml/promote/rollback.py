@@ -1,6 +1,6 @@
 """Rolls back to a version that was in production before: one atomic entry in the production log.
 
-The gate does not decide again: that version passed it and has scored days. A run key makes a repeated rollback have no
+The gate does not decide again: that version passed it and has scored days. It reads the feature tables that it read then. A run key makes a repeated rollback have no
 effect, and the version that was rolled back cannot be promoted again.
 """
 
@@ -58,6 +58,8 @@ def roll_back(
             approver=target.approver,
             evaluation=target.evaluation,
             training_set_version=target.training_set_version,
+            features=target.features,
+            population=target.population,
         ),
         now,
     )
@@ -67,7 +69,7 @@ def roll_back(
 
 def _find_target(config: ModelConfig, entries: Sequence[Entry], requested: str | None) -> Entry:
     """The newest entry of another version (the requested one, if any) that scored a day and was not rolled back."""
-    scored = {entry.model_version for entry in built_days.read_entries(config.model, stage="score")}
+    scored = {entry.model_version for entry in built_days.read_entries(node=f"{config.model}.score")}
     now = entries[-1]
     rolled_back = {entry.before for entry in entries if entry.kind == "rollback"}
     for entry in reversed(entries):

@@ -43,6 +43,9 @@ def read_production(model: str, at: datetime | None = None) -> dict[str, Any]:
         "decision": entry.decision,
         "model_digest": entry.digest,
         "training_set_version": entry.training_set_version,
+        "features": None
+        if entry.features is None
+        else {table: list(columns) for table, columns in entry.features.items()},
     }
     print(f"{model} version {entry.version} is in production {when}")
     print_table([(name, "; ".join(value) if isinstance(value, list) else value) for name, value in facts.items()])

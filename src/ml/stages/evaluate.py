@@ -8,7 +8,7 @@ from typing import Any
 from ml.config import load_model
 from ml.evaluate import record
 from ml.evaluate.measure import measure_version
-from ml.registry import model_versions, production
+from ml.registry import model_versions, pins, production
 
 RECORDED_FACTS = ("run_key", "training_set_version", "commit", "importance", "rows_train", "params")
 
@@ -22,8 +22,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from ml.evaluate.report import page
     from ml.train.dataset import read_training_set
 
-    config = load_model(args.model)
-    version = model_versions.get_version(config.model, args.version)
+    version = model_versions.get_version(args.model, args.version)
+    config = pins.trained_config(load_model(args.model), version)
     before = record.read(version)
     champion = production.get_champion(config.model)
     if champion is not None and champion.number == version.number:

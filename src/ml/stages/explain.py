@@ -1,28 +1,28 @@
-"""Explains a customer's probability, by the champion or a named version: SHAP contributions, in words and numbers."""
+"""Explains a row's probability, by the champion or a named version: SHAP contributions, in words and numbers."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any
 
-from ml.config import load_model
+from ml.config import load_model, load_project_of
 from ml.console import parse_day
 from ml.errors import StageError
 from ml.evaluate import explanations
-from ml.models.frames import read_day
-from ml.registry import model_versions, production
+from ml.features.rows import model_rows
+from ml.registry import model_versions, pins, production
 from ml.score.bands import band_codes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--customer", required=True, help="the customer's key, as in the feature table")
-    parser.add_argument("--day", type=parse_day, required=True, help="as-of day of the features")
+    parser.add_argument("--key", required=True, help="the row's key: a value of the model's entity")
+    parser.add_argument("--day", type=parse_day, required=True, help="the day of the row")
     parser.add_argument("--version", help="registered version (default: the one in production)")
     parser.add_argument("--top", type=int, default=5, help="number of features to show (default: 5)")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Facts: version, feature_table_version, probability, band, reasons (feature, value, contribution), told (in words)."""
+    """Facts: version, sources, probability, band, reasons (feature, value, contribution), told (in words)."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -35,18 +35,17 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if version is None:
         raise StageError(f"no version of {config.model} is in production: name one with --version")
     predictor = model_versions.load(version)
-    key = config.features.key
-    rows, table_version = read_day(config.features.table, key, args.day, predictor.features)
-    customer = rows.filter(pc.equal(rows[key].cast(pa.string()), args.customer))
-    if customer.num_rows != 1:
-        raise StageError(
-            f"{config.features.table} version {table_version} has no active {key} {args.customer!r} as of {args.day}"
-        )
-    scores = predictor.predict(customer)
-    (reasons,) = explanations.top_reasons(predictor, customer, max(1, args.top), background=rows)
+    pinned = pins.pins_of_version(config, version, predictor.features)
+    read = model_rows(config, load_project_of(config), args.day, pins=pinned, features=predictor.features)
+    row = read.rows.filter(pc.equal(read.rows[config.entity].cast(pa.string()), args.key))
+    if row.num_rows != 1:
+        tables = ", ".join(f"{name} version {number}" for name, number in read.versions.items())
+        raise StageError(f"{config.entity} {args.key!r} is not among the rows that are scored on {args.day} ({tables})")
+    scores = predictor.predict(row)
+    (reasons,) = explanations.top_reasons(predictor, row, max(1, args.top), background=read.rows)
     return {
         "version": version.number,
-        "feature_table_version": table_version,
+        "sources": dict(read.versions),
         "probability": round(float(scores[0]), 6),
         "band": config.score.bands[band_codes(scores, config.score.bands)[0]].name,
         "reasons": reasons,

@@ -1,4 +1,4 @@
-"""Compares a day's features with the champion's training reference: the drift table (`monitor.table`) and a page."""
+"""Compares a day's features with the training reference of its model: the drift table (`monitor.table`) and a page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ml.storage import tables
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--day", type=parse_day, required=True, help="as_of of the features to compare")
+    parser.add_argument("--day", type=parse_day, required=True, help="the day of the rows to compare")
     parser.add_argument("--run-key", required=True, help="identifies this request; written to each row")
 
 

@@ -9,7 +9,7 @@ import argparse
 from datetime import UTC, datetime
 from typing import Any
 
-from ml.config import load_model
+from ml.config import load_model, load_project_of
 from ml.console import parse_day
 from ml.evaluate import record
 from ml.registry import lineage, model_versions, production, questions
@@ -22,11 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     commands.add_parser("history", help="every decision: gate, approval, promotion, rollback")
     command = commands.add_parser("compare", help="two versions: their sources, metrics and decisions")
     command.add_argument("versions", nargs=2, metavar="version")
-    command = commands.add_parser("lineage", help="from a customer's score back to table versions and commit")
+    command = commands.add_parser("lineage", help="from a row's score back to table versions and commit")
     command.add_argument("--score-day", type=parse_day, required=True)
-    command.add_argument("--customer", required=True, help="the customer's key, as in the score table")
+    command.add_argument("--key", required=True, help="the row's key, as in the score table's first column")
     command = commands.add_parser("feeds", help="what used a table version: features, training sets, models, scores")
-    command.add_argument("--table", required=True, help="such as silver.customer_days")
+    command.add_argument("--table", required=True, help="a table in silver, a feature table or a training set")
     command.add_argument("--version", type=int, required=True)
     command.add_argument("--through", type=int, help="last version of a range, inclusive (default: --version alone)")
 
@@ -51,6 +51,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             versions = [model_versions.get_version(config.model, number) for number in args.versions]
             return questions.compare_versions(versions, [record.read(version) for version in versions])
         case "lineage":
-            return lineage.trace_score(config, args.score_day, args.customer)
+            return lineage.trace_score(config, load_project_of(config), args.score_day, args.key)
     last = args.version if args.through is None else args.through
-    return lineage.trace_table_version(config, args.table, args.version, last)
+    return lineage.trace_table_version(config, load_project_of(config), args.table, args.version, last)

@@ -18,13 +18,13 @@ from ml.models.frames import Feature, feature_columns
 from ml.models.predictors import LightGBMPredictor
 from ml.train import fit
 from ml.train.dataset import TrainingSet
-from tests.support.models.small_world import DAY, World, customers, training_set
+from tests.support.models.small_world import COLUMNS, DAY, World, customers, training_set
 
 
 @pytest.fixture(scope="module")
 def fitted() -> tuple[LightGBMPredictor, pa.Table]:
     churn, rows = load_model("churn"), training_set()
-    features = feature_columns(rows.schema, "churned", "customer_id")
+    features = feature_columns(rows.schema, COLUMNS, "the training rows")
     parts = {split: rows.filter(pc.equal(rows["split"], split)) for split in ("train", "test")}
     booster = fit.fit_booster(churn, TrainingSet(0, features, parts["train"], parts["test"], {}))
     return LightGBMPredictor("trees", features, booster), parts["test"]
@@ -78,7 +78,7 @@ def test_any_other_model_is_explained_by_its_predictions() -> None:
     assert explanations.summarise(Formula(), rows, seed=0)["method"] == "SHAP by permutation, estimated"
 
 
-def test_a_customer_s_probability_is_explained_by_one_command(
+def test_the_probability_of_a_row_is_explained_by_one_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     world = World(tmp_path, monkeypatch)
@@ -86,10 +86,10 @@ def test_a_customer_s_probability_is_explained_by_one_command(
     rows = customers(50)
     world.write_features(rows)
     who = rows.filter(rows["active"])["customer_id"][0].as_py()
-    cli.main(["explain", "--customer", who, "--day", DAY.isoformat()])
+    cli.main(["explain", "--model", "churn", "--key", who, "--day", DAY.isoformat()])
     facts = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (facts["version"], len(facts["reasons"])) == ("1", 5)
     assert {reason["feature"] for reason in facts["reasons"][:2]} <= {"recency_days", "orders", "amount"}
     with pytest.raises(SystemExit):
-        cli.main(["explain", "--customer", "nobody", "--day", DAY.isoformat()])
-    assert "has no active customer_id 'nobody'" in capsys.readouterr().out
+        cli.main(["explain", "--model", "churn", "--key", "nobody", "--day", DAY.isoformat()])
+    assert "customer_id 'nobody' is not among the rows that are scored" in capsys.readouterr().out

@@ -49,10 +49,10 @@ NEEDED = [place for place in NEEDED if place[:2] != ("metrics", "champion") or p
         ),
         pytest.param(
             changed(("schema", {"equal": False, "problems": ["t has x, which the model does not take"]})),
-            ["input columns differ from the feature table: t has x"],
+            ["input columns differ from the pinned ones: t has x"],
             id="other-columns",
         ),
-        pytest.param(without("schema"), ["not compared with the feature table"], id="schema-unmeasured"),
+        pytest.param(without("schema"), ["not compared with the pinned ones"], id="schema-unmeasured"),
         pytest.param(
             changed(("learnt_through.challenger", "2026-05-02")),
             ["the challenger was trained on labels up to 2026-05-02, after the test starts on 2026-05-01"],
@@ -130,7 +130,7 @@ NEEDED = [place for place in NEEDED if place[:2] != ("metrics", "champion") or p
         pytest.param(changed(("cost.ms_per_1000_rows", 501.0)), ["takes 501 ms; at most 500 ms"], id="too-slow"),
         pytest.param(changed(("cost.model_bytes", 10_000_001)), ["has 10.0 MB; at most 10 MB"], id="too-large"),
         pytest.param(changed(("cost.model_bytes", 0)), ["size was not measured"], id="a-model-of-no-size"),
-        pytest.param({}, ["rows; at least 500", "of each class", "validation", "feature table", "the challenger",
+        pytest.param({}, ["rows; at least 500", "of each class", "validation", "pinned ones", "the challenger",
                           "champion (not named)", "does not name the champion's version", "roc_auc was", "roc_auc of champion", "ece was",
                           "ece of champion", "accuracy", "buys_again", "scoring time", "size"], id="nothing-is-known"),
     ],
@@ -239,3 +239,29 @@ def test_a_better_number_never_turns_approval_into_rejection(
             assert decide(rules, build(more, 0.5)).approved
         for check in decide(rules, build(0.0, 1.0)).checks:
             assert check.passed == (not check.reason)
+
+
+class TestOtherKeys:
+    """Examples may be split by key: then the test must have no entity that a model was trained on, whatever its days."""
+
+    def by_key(self, challenger: Any, champion: Any) -> dict[str, Any]:
+        shared = {"challenger": challenger, "champion": champion}
+        return changed(("split", "key"), ("learnt_through", {}), ("test_from", None), ("shared_entities", shared))
+
+    def test_separate_keys_pass_without_separate_days(self) -> None:
+        assert decide(RULES, self.by_key(0, 0)).approved
+
+    @pytest.mark.parametrize(
+        ("challenger", "champion", "why"),
+        [
+            pytest.param(3, 0, "the challenger was trained on 3 of the entities of the test", id="challenger"),
+            pytest.param(0, 7, "champion 3 was trained on 7 of the entities of the test", id="champion"),
+            pytest.param(0, None, "it is unknown whether champion 3 was trained on entities of the test", id="unknown"),
+        ],
+    )
+    def test_shared_keys_fail(self, challenger: Any, champion: Any, why: str) -> None:
+        assert decide(RULES, self.by_key(challenger, champion)).reasons == (why,)
+
+    def test_another_split_needs_separate_days(self) -> None:
+        decision = decide(RULES, self.by_key(0, 0) | {"split": "day"})
+        assert len(decision.reasons) == 2

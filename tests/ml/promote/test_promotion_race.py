@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from ml.config import load_model
 from ml.evaluate import record
 from ml.ops import decisions
 from ml.registry import model_versions, production
@@ -22,7 +23,8 @@ from ml.stages import train
 from ml.storage import tables
 from tests.support.cloud.mlflow_server import mlflow_server
 from tests.support.cloud.standins import KEY, ROOT, Account
-from tests.support.models.small_world import TRAINING_SET, training_set
+from tests.support.models.small_world import TRAINING_SET, small_model, training_set
+from tests.support.resources import Resources
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +44,7 @@ def services(tmp_path_factory: pytest.TempPathFactory, new_account: Callable[[],
             "ML_ENVIRONMENT": "local",
         }.items():
             patch.setenv(name, value)
+        Resources(folder / "resources", patch).put(small_model(load_model("churn")))
         tables.replace(TRAINING_SET, training_set(), "as_of IS NOT NULL", partition_by=["as_of"])
         for number in range(3):
             arguments = {"training_set_version": 0, "run_key": f"train-{number}", "commit": "abc123"}

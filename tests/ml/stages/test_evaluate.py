@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from ml.evaluate import evaluation, record
 from ml.evaluate.report.page import model_page
 from ml.registry import model_versions
 from ml.stages import evaluate
-from tests.support.models.small_world import World, training_set
+from tests.support.models.small_world import COLUMNS, World, training_set
 
 SETTINGS = load_model("churn").evaluate
 
@@ -118,11 +117,20 @@ def test_page_escapes_text_from_outside() -> None:
 
 
 def test_champion_that_cannot_score_the_rows_is_named_and_not_measured(world: World) -> None:
+    """The challenger has dropped a column; the champion's own rows would be computed from silver, which is not there."""
     world.champion()
-    shutil.rmtree(world.folder / "lake" / "features" / "training_set")  # a table's columns are not changed in place
+    stays_away = tuple(check for check in world.config.evaluate.behaviour if check.name == "stays_away")
+    quick = world.config.evaluate.model_copy(update={"behaviour": stays_away})
+    gate = world.config.gate.model_copy(update={"max_violations": {"stays_away": 0.1}})
+    kept = tuple(column for column in COLUMNS if column != "orders")
+    config = world.config.model_copy(update={"features": {"customers": kept}, "evaluate": quick, "gate": gate})
+    world.config = world.resources.put(config)
     rows = training_set(seed=5).drop_columns(["orders"])
     trained = world.train(world.write_training_set(rows), "train-2")
-    assert any("champion 1 could not score" in line and "orders" in line for line in trained["problems"])
+    assert any(
+        "champion 1 could not score" in line and "silver.customer_days does not exist" in line
+        for line in trained["problems"]
+    )
     decision = world.gate(trained["version"])
     assert not decision["approved"]
     assert any("champion 1 was not measured" in reason for reason in decision["reasons"])

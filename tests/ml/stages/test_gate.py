@@ -141,11 +141,30 @@ def test_version_whose_training_set_did_not_pass_validation_is_rejected(
     assert why in reason
 
 
-def test_model_with_other_columns_than_the_feature_table_is_rejected(world: World) -> None:
+def test_a_new_column_of_the_feature_table_blocks_nobody(world: World) -> None:
     table = world.write_training_set(training_set())
     world.write_features(customers(10).append_column("visits", pa.array([1] * 10)))
-    trained = world.train(table)
-    (reason,) = world.gate(trained["version"])["reasons"]
-    assert reason == (
-        "the model's input columns differ from the feature table: features.customers has visits, which the model does not take"
-    )
+    assert world.gate(world.train(table)["version"])["approved"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        pytest.param(
+            customers(10).drop_columns(["orders"]), "features.customers does not have orders", id="a-column-is-gone"
+        ),
+        pytest.param(
+            customers(10).drop_columns(["orders"]).append_column("orders", pa.array(["3"] * 10)),
+            "orders is a category in features.customers, and the model takes it as a number",
+            id="a-column-of-another-kind",
+        ),
+    ],
+)
+def test_a_model_whose_columns_the_feature_table_does_not_have_is_rejected(
+    world: World, rows: pa.Table, why: str
+) -> None:
+    table = world.write_training_set(training_set())
+    world.forget_features()
+    world.write_features(rows)
+    (reason,) = world.gate(world.train(table)["version"])["reasons"]
+    assert reason == f"the model's input columns differ from the pinned ones: {why}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -27,18 +28,28 @@ def facts(capsys: pytest.CaptureFixture[str], *argv: str) -> dict[str, object]:
     return result
 
 
-SHOP = ("--source", "shop", "--size", "300", "--from", "2024-03-01", "--to", "2024-03-08")
+SHOP = ("--data", "shop", "--size", "300", "--from", "2024-03-01", "--to", "2024-03-08")
 
 
 @pytest.mark.parametrize(
     ("argv", "why"),
     [
-        pytest.param(["--source", "nosuch"], "there are cdnow, shop", id="unknown-source"),
-        pytest.param(["--source", "cdnow", "--drift", "1"], "no drift", id="settings-of-a-fixed-source"),
+        pytest.param(["--data", "nosuch"], "there are cdnow, shop", id="unknown-data-set"),
         pytest.param(
-            ["--source", "cdnow", "--from", "2024-01-01"], "1997-01-01 to 1998-06-30", id="days-outside-its-range"
+            ["--data", "cdnow", "--source", "products"],
+            "cdnow has no source 'products'; it has transactions",
+            id="source-that-the-data-set-lacks",
         ),
-        pytest.param(["--source", "shop", "--size", "0"], "size 0", id="shop-without-customers"),
+        pytest.param(["--data", "cdnow", "--drift", "1"], "no drift", id="settings-of-a-fixed-data-set"),
+        pytest.param(
+            ["--data", "cdnow", "--from", "2024-01-01"], "1997-01-01 to 1998-06-30", id="days-outside-its-range"
+        ),
+        pytest.param(
+            ["--data", "shop", "--source", "products", "--from", "2025-05-01"],
+            "source products, has no day",
+            id="days-without-a-snapshot",
+        ),
+        pytest.param(["--data", "shop", "--size", "0"], "size 0", id="shop-without-customers"),
     ],
 )
 def test_a_refusal_lists_what_exists(
@@ -88,7 +99,7 @@ def test_mixed_lands_every_format_with_the_same_rows(
     assert facts(capsys, *SHOP, "--format", "mixed")["files"] == 8
     listed = listing.list_landing("transactions")
     assert not listed.strays
-    rows = {}
+    rows: dict[str, int] = {}
     for day in listed.days:
         path = tmp_path / day.files[0].name
         if path.suffix in (".csv", ".tsv"):
@@ -105,11 +116,39 @@ def test_mixed_lands_every_format_with_the_same_rows(
 
 
 def test_list_prints_the_days_and_writes_nothing(landing: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
-    result = facts(capsys, "--source", "cdnow", "--from", "1998-06-28", "--list")
-    assert result == {"source": "cdnow", "days": ["1998-06-28", "1998-06-29", "1998-06-30"]}
+    result = facts(capsys, "--data", "cdnow", "--from", "1998-06-28", "--list")
+    days = ["1998-06-28", "1998-06-29", "1998-06-30"]
+    assert result == {"data": "cdnow", "days": days, "sources": {"transactions": days}}
     assert landing.list() == []
+
+
+def test_list_of_one_source_prints_its_days_only(landing: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
+    result = facts(capsys, "--data", "shop", "--source", "products", "--to", "2024-08-01", "--list")
+    assert result["days"] == ["2024-01-01", "2024-04-01", "2024-07-01"]
+    assert result["sources"] == {"products": result["days"]}
+
+
+def test_each_source_has_a_folder_of_its_own(landing: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
+    result = facts(capsys, "--data", "shop", "--size", "900", "--from", "2024-03-31", "--to", "2024-04-02")
+    assert [blob.name for blob in landing.list()] == [
+        "products/2024-04-01/shop.csv",
+        "transactions/2024-03-31/shop.csv",
+        "transactions/2024-04-01/shop.csv",
+        "transactions/2024-04-02/shop.csv",
+    ]
+    sources: Any = result["sources"]
+    assert {source: numbers["files"] for source, numbers in sources.items()} == {"products": 1, "transactions": 3}
+    assert (result["days"], result["files"], result["first_day"]) == (3, 4, "2024-03-31")
+    assert result["rows"] == sources["products"]["rows"] + sources["transactions"]["rows"]
+
+
+def test_one_source_can_be_landed_alone(landing: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
+    facts(capsys, *SHOP)
+    result = facts(capsys, "--data", "shop", "--source", "products")
+    assert (result["files"], result["written"], list(result["sources"])) == (6, 6, ["products"])  # type: ignore[call-overload]
+    assert len(landing.list("transactions/")) == 8
 
 
 def test_nothing_is_ingested_before_the_first_ingestion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LAKE_URI", tmp_path.as_uri())
-    assert ingested_days.ingested_fingerprints() == {}
+    assert ingested_days.ingested_fingerprints("transactions") == {}

@@ -12,12 +12,11 @@ import pytest
 
 from ml import cli
 from ml.ops import built_days
-from ml.ops.ingested_days import CUSTOMER_DAYS
 from ml.registry import production
 from ml.storage import tables
 from tests.support.models.small_world import DAY, FEATURES, World, customers
 
-SILVER = "silver.transactions"
+SILVER, CUSTOMER_DAYS = "silver.transactions", "silver.customer_days"
 
 
 @pytest.fixture
@@ -37,15 +36,15 @@ def served(world: World) -> World:
     built_days.write(
         [
             built_days.BuiltDay(
-                stage="features",
+                node=FEATURES,
                 day=DAY,
                 run_key="features-1",
                 inputs="x",
                 version=version,
                 rows=20,
+                content="c",
                 because=("first",),
                 sources=sources,
-                model="churn",
             )
         ]
     )
@@ -60,13 +59,13 @@ class Questions:
     def __call__(self, *args: str) -> tuple[str, dict[str, Any]]:
         """The lines for people, and the facts."""
         self.capsys.readouterr()
-        cli.main(["registry", *args])
+        cli.main(["registry", "--model", "churn", *args])
         *lines, facts = self.capsys.readouterr().out.splitlines()
         return "\n".join(lines), json.loads(facts)
 
     def refused(self, *args: str) -> str:
         with pytest.raises(SystemExit):
-            cli.main(["registry", *args])
+            cli.main(["registry", "--model", "churn", *args])
         reason: str = json.loads(self.capsys.readouterr().out.splitlines()[-1])["refused"]
         return reason
 
@@ -101,7 +100,7 @@ class TestProduction:
     @pytest.mark.parametrize("at", ["yesterday", "2026-13-01T00:00Z"])
     def test_an_invalid_moment_is_refused(self, world: World, ask: Questions, at: str) -> None:
         with pytest.raises(SystemExit):
-            cli.main(["registry", "production", "--at", at])
+            cli.main(["registry", "--model", "churn", "production", "--at", at])
         assert "a moment such as 2026-11-03T10:00Z is needed" in ask.capsys.readouterr().err
 
 
@@ -127,16 +126,16 @@ def test_two_versions_are_compared(served: World, ask: Questions) -> None:
 
 def test_a_score_is_traced_to_its_tables_and_commit(served: World, ask: Questions) -> None:
     customer = tables.read("gold.customer_churn_scores")["customer_id"][0].as_py()
-    _, facts = ask("lineage", "--score-day", str(DAY), "--customer", customer)
+    _, facts = ask("lineage", "--score-day", str(DAY), "--key", customer)
     assert facts["sources"] == {CUSTOMER_DAYS: 6, SILVER: 6}
-    assert facts["features"]["run_key"] == "features-1"
+    assert facts["features"][FEATURES]["run_key"] == "features-1"
     assert facts["model"]["commit"] == "abc123"
-    assert (facts["model"]["training_set_version"], facts["model"]["source.customer_days_version"]) == ("0", "7")
+    assert (facts["model"]["training_set_version"], facts["model"]["source.silver.customer_days"]) == ("0", "7")
     assert facts["in_production"]["why"][0].startswith("approved by the gate")
 
 
 def test_a_missing_score_is_named(served: World, ask: Questions) -> None:
-    reason = ask.refused("lineage", "--score-day", "1998-01-01", "--customer", "c1")
+    reason = ask.refused("lineage", "--score-day", "1998-01-01", "--key", "c1")
     assert reason == "gold.customer_churn_scores has no score of customer_id 'c1' on 1998-01-01"
 
 
@@ -175,7 +174,9 @@ class TestWhatATableFed:
         ("args", "why"),
         [
             pytest.param(
-                ("gold.drift", "--version", "0"), "gold.drift: its consumers are not recorded", id="another-table"
+                ("gold.drift", "--version", "0"),
+                "gold.drift: its consumers are not recorded for churn",
+                id="another-table",
             ),
             pytest.param(
                 (CUSTOMER_DAYS, "--version", "99"), "has no version 99; the newest is 7", id="no-such-version"

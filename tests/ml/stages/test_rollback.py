@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from ml.cli import run_stage
 from ml.console import current_user
 from ml.errors import StageError
 from ml.registry import model_versions
 from ml.storage import tables
-from tests.support.models.small_world import World, customers, tampered
+from tests.support.models.small_world import DAY, World, customers, tampered
 
 
 @pytest.fixture
@@ -26,11 +27,11 @@ def aliases() -> tuple[str | None, str | None]:
 
 
 def serve(world: World, run_key: str) -> str:
-    """Train a version, make it champion and let it score the day; its number."""
+    """Train a version, make it champion and request that it scores the day; its number."""
     number: str = world.train(0, run_key)["version"]
     assert world.gate(number)["approved"]
     world.promote(number, f"promote-{run_key}")
-    world.score(run_key=f"score-{run_key}")
+    run_stage(["score", "--model=churn", f"--day={DAY}", f"--run-key=score-{run_key}", "--champion"])
     return number
 
 

@@ -1,4 +1,4 @@
-"""A day's scores: by the champion, of that day's active customers, and repeatable."""
+"""A day's scores: by one version, of that day's population, and repeatable."""
 
 from __future__ import annotations
 
@@ -54,15 +54,19 @@ def test_without_any_model_it_says_so(world: World) -> None:
     ("rows", "why"),
     [
         pytest.param(
-            None, "features.customers does not exist at .*: run the stage 'features' for 1998-06-30", id="no-table"
+            None,
+            "features.customers does not exist at .*: run the stage 'features' --table customers for 1998-06-30",
+            id="no-table",
         ),
         pytest.param(
-            customers(10, date(1998, 6, 29)), "has no rows for 1998-06-30: run the stage 'features'", id="no-such-day"
+            customers(10, date(1998, 6, 29)),
+            "has no rows for 1998-06-30: run the stage 'features' --table customers",
+            id="no-such-day",
         ),
         pytest.param(
-            customers(10).set_column(9, "active", pa.array([False] * 10)),
-            "none of the 10 customers of 1998-06-30 is active",
-            id="nobody-active",
+            customers(10, recency_days=90.0),
+            "active_customers.sql: none of the 10 rows of features.customers as of 1998-06-30 is in the population",
+            id="nobody-in-the-population",
         ),
         pytest.param(customers(10).drop_columns(["orders"]), "column orders is missing", id="column-missing"),
         pytest.param(
@@ -82,13 +86,13 @@ def test_unusable_features_are_named_and_nothing_is_written(world: World, rows: 
     assert not tables.exists(GOLD)
 
 
-def test_each_active_customer_has_one_score_with_its_versions_and_run_key(world: World) -> None:
+def test_each_row_of_the_population_has_one_score_with_its_versions_and_run_key(world: World) -> None:
     champion = world.champion()
     rows = customers(500)
     feature_version = world.write_features(rows)
     facts = world.score(run_key="score-9")
     scores = tables.read(GOLD).sort_by("customer_id")
-    active = rows.filter(rows["active"])
+    active = rows.filter(pc.less(rows["recency_days"], 90))
     assert scores["customer_id"].to_pylist() == active["customer_id"].to_pylist()
     expected = model_versions.load(model_versions.get_version("churn", champion)).predict(active)
     assert scores["score"].to_numpy() == pytest.approx(expected, abs=0)
@@ -144,3 +148,17 @@ def test_a_hundred_thousand_customers_take_seconds(world: World) -> None:
     started = time.process_time()
     assert world.score()["rows"] > 80_000
     assert time.process_time() - started < 10
+
+
+def test_a_table_of_an_earlier_release_gets_the_column_that_names_all_tables(world: World) -> None:
+    world.champion()
+    version = world.write_features(customers(50))
+    world.score()
+    earlier = tables.read(GOLD).drop_columns(["_inputs"])
+    shutil.rmtree(world.folder / "lake" / "gold")
+    other = date(1998, 6, 29)
+    earlier = earlier.set_column(1, "score_date", pa.array([other] * earlier.num_rows))
+    tables.replace(GOLD, earlier, "score_date IS NOT NULL", partition_by=["score_date"])
+    world.score()
+    rows = {row["score_date"]: row["_inputs"] for row in tables.read(GOLD).to_pylist()}
+    assert rows == {other: None, DAY: f'{{"features.customers": {version}}}'}

@@ -1,7 +1,7 @@
-"""A second model over other tables and columns is a second file in `config/`, and the queries it names.
+"""A second model over another source is three more files in `config/`, and the queries that they name.
 
-Subscriptions that are cancelled, of a shop that sells none: another source, another key, other features and another label,
-from training set to champion and scores, beside a churn model that is not affected.
+Subscriptions that are cancelled, of a shop that sells none: another source, another entity, other features and another
+label, from training set to champion, scores and drift, beside a churn model that is not affected.
 """
 
 from __future__ import annotations
@@ -17,11 +17,16 @@ import pytest
 import yaml
 
 from ml import cli
-from ml.ops import built_days
+from ml.config import Edge, load_feature_table, load_model, load_source
+from ml.config.features import Window
+from ml.config.source import SourceColumn
+from ml.ops import built_days, ingested_days
+from ml.registry import model_versions, production
 from ml.storage import tables
-from tests.support.models.small_world import World
+from tests.support.models.small_world import DAY, World, customers
+from tests.support.resources import Resources
 
-ROOT = Path(__file__).resolve().parents[3]
+SOURCE = "subscription_days"
 FIRST, DAYS = date(2025, 1, 1), 150
 LAST = FIRST + timedelta(DAYS - 1)
 
@@ -32,29 +37,32 @@ SELECT
   CAST(sum(CASE WHEN datediff(:as_of, day) < :active_days THEN logins ELSE 0 END) AS BIGINT) AS logins,
   CAST(sum(complaints) AS BIGINT) AS complaints,
   max_by(plan, day) AS plan,
-  coalesce(min(datediff(:as_of, day)) < :active_days, FALSE) AS active
+  min(datediff(:as_of, day)) AS unused_days
 FROM subscription_days
 WHERE day <= :as_of
 GROUP BY subscription_id
 ORDER BY subscription_id
 """
+POPULATION = """
+SELECT subscription_id, as_of FROM subscriptions WHERE unused_days < :active_days ORDER BY subscription_id
+"""
 LABEL = """
 WITH seen AS (
-  SELECT DISTINCT subscriptions.subscription_id, subscriptions.as_of
-  FROM subscriptions
+  SELECT DISTINCT population.subscription_id, population.as_of
+  FROM population
   INNER JOIN subscription_days
-    ON subscription_days.subscription_id = subscriptions.subscription_id
-    AND subscription_days.day > subscriptions.as_of
-    AND datediff(subscription_days.day, subscriptions.as_of) <= :horizon_days
+    ON subscription_days.subscription_id = population.subscription_id
+    AND subscription_days.day > population.as_of
+    AND datediff(subscription_days.day, population.as_of) <= :horizon_days
 )
 
 SELECT
-  subscriptions.subscription_id,
-  subscriptions.as_of,
+  population.subscription_id,
+  population.as_of,
   CASE WHEN seen.subscription_id IS NULL THEN 1 ELSE 0 END AS cancelled
-FROM subscriptions
-LEFT JOIN seen ON seen.subscription_id = subscriptions.subscription_id AND seen.as_of = subscriptions.as_of
-WHERE subscriptions.active
+FROM population
+LEFT JOIN seen ON seen.subscription_id = population.subscription_id AND seen.as_of = population.as_of
+ORDER BY population.as_of, population.subscription_id
 """
 
 
@@ -78,69 +86,126 @@ def subscription_days() -> pa.Table:
     return pa.Table.from_pylist(rows)
 
 
-def write_second_model(folder: Path) -> None:
-    """`config/subscriptions.yaml`, and the two queries it names."""
-    made = yaml.safe_load((folder / "config/churn.yaml").read_text())
-    made |= {"model": "subscriptions", "experiment": "/Shared/subscriptions", "description": "Who cancels?"}
-    made["features"] |= {"table": "features.subscriptions", "key": "subscription_id", "active_days": 15}
-    made["features"] |= {"source": "silver.subscription_days", "query": "subscriptions"}
-    made["label"] |= {"name": "cancelled", "query": "cancellations", "horizon_days": 20}
+def write_second_model(resources: Resources) -> None:
+    """A source, a feature table and a model, and the queries that they name."""
+    columns = dict.fromkeys(("subscription_id", "used_at", "logins", "complaints", "plan"), SourceColumn(required=True))
+    resources.put(
+        load_source("transactions").model_copy(
+            update={"source": SOURCE, "columns": columns, "time": "used_at", "daily": {}}
+        )
+    )
+    resources.put(
+        load_feature_table("customers").model_copy(
+            update={
+                "table": "subscriptions",
+                "entity": "subscription_id",
+                "query": "features/subscriptions",
+                "settings": {"active_days": 15},
+                "inputs": {f"silver.{SOURCE}": Edge(window=Window(back="all"), missing="wait")},
+            }
+        )
+    )
+    made = load_model("churn").model_dump(mode="json")
+    made |= {"model": "cancellations", "experiment": "/Shared/cancellations", "description": "Who cancels?"}
+    made |= {
+        "entity": "subscription_id",
+        "features": {"subscriptions": ["logins", "complaints", "plan"]},
+        "report": None,
+    }
+    made["population"] = {"query": "populations/subscriptions", "settings": {"active_days": 15}}
+    made["label"] |= {"name": "cancelled", "query": "labels/cancellations", "horizon_days": 20}
+    made["label"] |= {"inputs": [f"silver.{SOURCE}"]}
     made["train"] |= {"table": "features.subscription_training_set", "min_train_rows": 100, "step_days": 15}
+    made["train"] |= {"min_history_days": 15}
     complains = {"name": "complains", "add": {"complaints": 1}, "expect": "not_lower", "tolerance": 0.02}
     made["evaluate"] |= {"bootstrap": 100, "groups": {"columns": ["plan"], "min_rows": 30}, "behaviour": [complains]}
     plans = {"column": "plan", "metric": "accuracy", "max_difference": 0.3, "when_one_group": "fail"}
     made["gate"] |= {"min_rows": 100, "min_per_class": 20, "fairness": [plans], "max_violations": {"complains": 0.1}}
     made["score"] |= {"table": "gold.subscription_scores"}
     made["monitor"] |= {"table": "gold.subscription_drift"}
-    (folder / "config/subscriptions.yaml").write_text(yaml.safe_dump(made))
-    (folder / "sql/subscriptions.sql").write_text(FEATURES)
-    (folder / "sql/cancellations.sql").write_text(LABEL)
+    resources.write("config", "models/cancellations.yaml", yaml.safe_dump(made, sort_keys=False))
+    resources.write("sql", "features/subscriptions.sql", FEATURES)
+    resources.write("sql", "populations/subscriptions.sql", POPULATION)
+    resources.write("sql", "labels/cancellations.sql", LABEL)
 
 
 @pytest.fixture
 def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     made = World(tmp_path, monkeypatch)
     made.resources.copy_all()
-    write_second_model(made.resources.folder)
-    tables.replace("silver.subscription_days", subscription_days(), "day IS NOT NULL")
+    write_second_model(made.resources)
+    tables.replace(f"silver.{SOURCE}", subscription_days(), "day IS NOT NULL")
+    counts = dict.fromkeys(ingested_days.COUNTS, 1)
+    marks = [
+        {"day": FIRST + timedelta(n), "fingerprint": "f", "run_key": "k", "follow": True, **counts}
+        | {"contents": {f"silver.{SOURCE}": f"content {n}"}}
+        for n in range(DAYS)
+    ]
+    ingested_days.write(SOURCE, marks)
     return made
 
 
 def ml(capsys: pytest.CaptureFixture[str], stage: str, *arguments: str) -> dict[str, Any]:
-    cli.main([stage, "--model", "subscriptions", *arguments])
+    node = ("--table", "subscriptions") if stage == "features" else ("--model", "cancellations")
+    cli.main([stage, *node, *arguments])
     facts: dict[str, Any] = json.loads(capsys.readouterr().out.splitlines()[-1])
     return facts
 
 
 def test_from_its_training_set_to_its_champion_s_scores(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.champion()
+    world.write_features(customers(50))
+    world.score()
+    world.monitor()
+    churn = {name: tables.table(name).version() for name in ("gold.customer_churn_scores", "gold.drift")}
     key = ("--run-key", "subscriptions-1")
     made = ml(capsys, "training_set", "--through", LAST.isoformat(), *key)
-    assert made["sources"].keys() == {"silver.subscription_days", "features.subscriptions"}
+    assert made["sources"] == {f"silver.{SOURCE}": 0}
     version = str(made["version"])
     assert ml(capsys, "validate", "--suite", "training", "--version", version, *key)["failed"] == []
     trained = ml(capsys, "train", "--training-set-version", version, *key)
     assert trained["roc_auc"]["value"] > 0.7
-    assert ml(capsys, "gate", "--version", "1")["approved"]
+    assert ml(capsys, "features", "--as-of", LAST.isoformat(), *key)["rows"] > 0
+    ml(capsys, "evaluate", "--version", "1")
+    assert ml(capsys, "gate", "--version", "1")["reasons"] == []
     assert ml(capsys, "promote", "--version", "1", *key)["after"] == "1"
-    ml(capsys, "features", "--as-of", LAST.isoformat(), *key)
     scored = ml(capsys, "score", "--day", LAST.isoformat(), *key)
     rows = tables.read("gold.subscription_scores")
     assert scored["rows"] == rows.num_rows > 0
-    assert "subscription_id" in rows.column_names
+    assert rows.column_names[0] == "subscription_id"
+    assert scored["sources"] == {"features.subscriptions": 0}
+    drift = ml(capsys, "monitor", "--day", LAST.isoformat(), *key)
+    assert drift["report"] == f"monitor/cancellations/{LAST}.html"
 
-    from ml.registry import model_versions
+    assert {name: tables.table(name).version() for name in churn} == churn, "the churn model is not affected"
+    for model in ("churn", "cancellations"):
+        assert [entry.version for entry in production.read_history(model)] == ["1"]
+        assert {entry.day for entry in built_days.read_entries(node=f"{model}.score")} == {
+            DAY if model == "churn" else LAST
+        }
+        assert model_versions.version_of_alias(model) is not None
+        assert (world.folder / "reports" / "models" / model / "1.html").exists() or model == "churn"
+    assert (world.folder / "reports" / "monitor" / "churn" / f"{DAY}.html").exists()
 
-    assert model_versions.version_of_alias("churn") is None, "the churn model is not affected"
-    assert built_days.read_entries("churn") == []
-    assert {entry.stage for entry in built_days.read_entries("subscriptions")} == {"features", "score"}
+
+def test_its_page_and_its_drift_speak_of_no_customers(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    key = ("--run-key", "k")
+    version = str(ml(capsys, "training_set", "--through", LAST.isoformat(), *key)["version"])
+    report = ml(capsys, "train", "--training-set-version", version, *key)["report"]
+    page = (world.folder / "reports" / report).read_text()
+    assert "customer" not in page.replace(world.config.owner, "")
+    assert "purchase" not in page
+    assert "include/sql/labels/cancellations.sql, within 20 days after the cut-off" in page
 
 
 def test_a_leak_of_the_second_model_is_found_by_its_own_query(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     version = ml(capsys, "training_set", "--through", LAST.isoformat(), "--run-key", "k")["version"]
     table = "features.subscription_training_set"
     rows = tables.read(table, version=version)
-    planted = rows.append_column("sorrow", pa.array(range(rows.num_rows)))
-    version = tables.replace(table, planted, "as_of IS NOT NULL", partition_by=["as_of"])
+    planted = rows.set_column(
+        rows.schema.get_field_index("logins"), "logins", pa.array(range(rows.num_rows), pa.int64())
+    )
+    version = tables.replace_all(table, planted, partition_by=["as_of"])
     with pytest.raises(SystemExit):
         ml(capsys, "validate", "--suite", "training", "--version", str(version), "--run-key", "k")
-    assert "include/sql/subscriptions.sql gives no such feature" in capsys.readouterr().out
+    assert "logins" in capsys.readouterr().out

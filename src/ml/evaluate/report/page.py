@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from ml.config import ModelConfig
+from ml.evaluate import record
 from ml.evaluate.report import plots, sections
 from ml.pages import notes, page, table, tiles
 
@@ -85,6 +86,15 @@ def _calibration(evaluation: Mapping[str, Any]) -> str:
     )
 
 
+def _label(config: ModelConfig) -> str:
+    """What was learnt: the query and its horizon, or the column of the examples."""
+    label = config.label
+    if label.query is None:
+        table = config.examples.table if config.examples else config.train.table
+        return f"{label.name}: a column of {table}"
+    return f"{label.name}: include/sql/{label.query}.sql, within {label.horizon_days} days after the cut-off"
+
+
 def model_page(config: ModelConfig, evaluation: Mapping[str, Any]) -> bytes:
     """One self-contained HTML page of an evaluation (the content of `evaluation.json`)."""
     metrics = evaluation["metrics"]["challenger"]
@@ -102,9 +112,9 @@ def model_page(config: ModelConfig, evaluation: Mapping[str, Any]) -> bytes:
         "run key": evaluation["run_key"],
         "code commit": evaluation["commit"],
         "training set": f"{evaluation['training_set_version']} (Delta version), {evaluation['rows_train']:,} training rows",
-        "test cut-offs": ", ".join(evaluation["test_as_of"]) or "none",
-        "label": f"{config.label.name}: no purchase within {config.label.horizon_days} days after the cut-off",
-        "intervals": f"95 %, {config.evaluate.bootstrap} bootstrap resamples of customers, the same for both models",
+        "test": record.test_in_words(evaluation),
+        "label": _label(config),
+        "intervals": f"95 %, {config.evaluate.bootstrap} bootstrap resamples of {config.entity}, the same for both models",
         **dict(sections.evidence(evaluation)),
         "parameters": ", ".join(f"{key} {value}" for key, value in evaluation["params"].items()),
     }
@@ -116,13 +126,13 @@ def model_page(config: ModelConfig, evaluation: Mapping[str, Any]) -> bytes:
         config.description,
         [
             notes(evaluation["problems"]),
-            tiles([tile("roc_auc"), tile("average_precision"), tile("ece"), ("Out-of-time rows", f"{rows:,}", share)]),
+            tiles([tile("roc_auc"), tile("average_precision"), tile("ece"), ("Test rows", f"{rows:,}", share)]),
             sections.gate(config, evaluation),
             f"<h2>Metrics</h2><section>{_metric_table(evaluation)}</section>",
             f"<h2>Curves and calibration</h2><section>{plots.curves(evaluation)}{_calibration(evaluation)}</section>",
             sections.feature_attribution(evaluation, beeswarm),
             f"<h2>Confusion matrix</h2><section>{_confusion_matrix(evaluation, config.label.name)}</section>",
-            sections.error_cohorts(evaluation),
+            sections.error_cohorts(config, evaluation),
             sections.fairness(config, evaluation),
             sections.behavioural_tests(config, evaluation),
             "<h2>Provenance</h2><section>",

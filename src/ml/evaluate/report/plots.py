@@ -64,7 +64,7 @@ def curves(evaluation: Mapping[str, Any]) -> str:
 
 
 def beeswarm(explanations: Mapping[str, Any]) -> str:
-    """SHAP's summary plot: one row per feature, one dot per customer; x is the contribution, colour the value."""
+    """SHAP's summary plot: one row per feature, one dot per row; x is the contribution, colour the value."""
     import matplotlib
     import numpy as np
     from matplotlib.colors import LinearSegmentedColormap

@@ -46,7 +46,7 @@ def feature_attribution(evaluation: Mapping[str, Any], beeswarm: str) -> str:
         bar(feature["feature"], feature["mean_abs"] / widest, f"{feature['mean_abs']:.3f}") for feature in features
     )
     lead = (
-        "<p class='soft small'>Each dot is a customer of the test. To the right of the line the feature raises the "
+        "<p class='soft small'>Each dot is a row of the test. To the right of the line the feature raises the "
         "probability, to the left it lowers it. Red is a high value of the feature, blue a low value, grey an unknown "
         "value or a text.</p>"
     )
@@ -57,8 +57,8 @@ def feature_attribution(evaluation: Mapping[str, Any], beeswarm: str) -> str:
     return f"<h2>Feature attribution (SHAP)</h2><section>{lead}{beeswarm}</section><section>{bars}{below}</section>"
 
 
-def error_cohorts(evaluation: Mapping[str, Any]) -> str:
-    """The groups of customers with the highest error rates."""
+def error_cohorts(config: ModelConfig, evaluation: Mapping[str, Any]) -> str:
+    """The groups of rows with the highest error rates."""
     rows = [
         [escape(cohort["where"]), f"{cohort['rows']:,}",
          f"{cohort['error_rate']:.1%}<br><span class='soft small'>{cohort['low']:.1%} to {cohort['high']:.1%}</span>",
@@ -66,8 +66,9 @@ def error_cohorts(evaluation: Mapping[str, Any]) -> str:
         for cohort in evaluation.get("cohorts") or ()
     ]  # fmt: skip
     below = (
-        "<p class='soft small'>A shallow decision tree finds cohorts in one half of the test customers; their errors are "
-        "counted in the other half. Listed are cohorts whose 95 % interval is above the error rate of all customers.</p>"
+        f"<p class='soft small'>A shallow decision tree finds cohorts among one half of the test's {escape(config.entity)} "
+        "values; their errors are counted in the other half. Listed are cohorts whose 95 % interval is above the error rate "
+        "of all rows.</p>"
     )
     body = (
         table(["cohort", "rows", "error rate", "relative to all"], rows)
@@ -107,7 +108,7 @@ def fairness(config: ModelConfig, evaluation: Mapping[str, Any]) -> str:
 
 
 def behavioural_tests(config: ModelConfig, evaluation: Mapping[str, Any]) -> str:
-    """How the probability changes when a customer's row is changed, and how often it changes the wrong way."""
+    """How the probability changes when a row is changed, and how often it changes the wrong way."""
     rows = []
     for check in config.evaluate.behaviour:
         measured = (evaluation.get("behaviour") or {}).get(check.name) or {}
@@ -121,7 +122,7 @@ def behavioural_tests(config: ModelConfig, evaluation: Mapping[str, Any]) -> str
         )  # fmt: skip
     if not rows:
         return ""
-    head = ["test: the customer", "the probability", "mean change", "violations"]
+    head = ["test: the row", "the probability", "mean change", "violations"]
     return f"<h2>Behavioural tests</h2><section>{table(head, rows)}</section>"
 
 
@@ -135,8 +136,23 @@ def evidence(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
     labels = ", ".join(f"{who} until {day or 'unknown'}" for who, day in learnt.items()) or "unknown"
     return [
         ("data validation", f"{passed} ({validation.get('report') or 'no report'})"),
-        ("input columns", f"{equal} {schema.get('table', 'the feature table')} version {schema.get('table_version')}"),
+        ("input columns", f"{equal} the pinned columns ({_tables(schema)})"),
         ("training labels", f"{labels}; the test starts on {evaluation.get('test_from')}"),
+        *_shared(evaluation),
         ("scoring 1,000 rows", "not measured" if milliseconds is None else f"{milliseconds:.0f} ms"),
         ("size of the model", "not measured" if size is None else f"{size / 1e6:.2f} MB"),
     ]
+
+
+def _tables(schema: Mapping[str, Any]) -> str:
+    tables = schema.get("tables") or {}
+    return ", ".join(f"{name} version {version}" for name, version in tables.items()) or "no table"
+
+
+def _shared(evaluation: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Of a test that is split by key: how many of its entities were trained on."""
+    shared = evaluation.get("shared_entities")
+    if shared is None:
+        return []
+    counts = ", ".join(f"{who}: {'unknown' if count is None else count}" for who, count in shared.items())
+    return [("test entities that were trained on", counts)]
