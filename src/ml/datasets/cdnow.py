@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from ml.datasets.contract import CONTRACT, SourceError
+from ml.datasets.contract import COLUMNS, TRANSACTIONS, DataSetError, require_source
 
 FILE = "lifetimes/datasets/CDNOW_master.txt"
 
@@ -23,7 +23,8 @@ FILE = "lifetimes/datasets/CDNOW_master.txt"
 class Cdnow:
     """Purchases without transaction ids, so that its 255 exact duplicates stay exact duplicates.
 
-    The prefix `cdnow-` keeps its customer numbers apart from those of other sources in the same lake.
+    It does not say which CDs were bought, so it has no products. The prefix `cdnow-` keeps its customer numbers apart
+    from those of other data sets in the same lake.
     """
 
     name = "cdnow"
@@ -40,10 +41,15 @@ class Cdnow:
                 )
         return dict(sorted(lines_by_day.items()))
 
-    def days(self) -> list[date]:
+    def sources(self) -> tuple[str, ...]:
+        return (TRANSACTIONS,)
+
+    def days(self, source: str) -> list[date]:
+        require_source(self, source)
         return list(self._lines)
 
-    def rows(self, day: date) -> pa.Table:
+    def rows(self, source: str, day: date) -> pa.Table:
+        require_source(self, source)
         lines = self._lines.get(day, [])
         customers, cds, dollars = zip(*lines, strict=True) if lines else ((), (), ())
         columns = {
@@ -53,7 +59,8 @@ class Cdnow:
             "quantity": cds,
             "amount": dollars,
         }
-        return pa.table({name: columns.get(name, [None] * len(lines)) for name in CONTRACT.names}, schema=CONTRACT)
+        schema = COLUMNS[source]
+        return pa.table({name: columns.get(name, [None] * len(lines)) for name in schema.names}, schema=schema)
 
 
 def _path() -> Path:
@@ -61,4 +68,4 @@ def _path() -> Path:
         paths: Iterator[Path] = (Path(str(f.locate())) for f in files("lifetimes") or () if f.as_posix() == FILE)
         return next(paths)
     except (PackageNotFoundError, StopIteration) as error:
-        raise SourceError(f"{FILE} is not installed: install the extra 'local', which has lifetimes 0.11.3") from error
+        raise DataSetError(f"{FILE} is not installed: install the extra 'local', which has lifetimes 0.11.3") from error

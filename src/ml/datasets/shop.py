@@ -2,7 +2,8 @@
 
 The hidden process is Pareto/NBD (Schmittlein, Morrison and Colombo 1987): while a customer stays, orders
 come at a gamma-distributed rate; how long a customer stays is exponential with a gamma-distributed rate.
-Added to it: seasons of the year and the week, countries, channels, categories, returns, and a few dirty rows.
+Added to it: seasons of the year and the week, countries, channels, categories, returns, and a few dirty rows; and
+price lists, which change a few times a year.
 
 Each day has its own random streams, so any day can be computed alone, a million customers need little more memory
 than their rates, and the same (size, drift, seed) always gives the same rows.
@@ -20,25 +21,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from ml.datasets.contract import CONTRACT, SourceError
+from ml.datasets.contract import COLUMNS, PRODUCTS, TRANSACTIONS, DataSetError, require_source
 from ml.datasets.shop_customers import COUNTRIES, Customers, simulate_customers
 from ml.datasets.shop_dirt import add_dirt
+from ml.datasets.shop_products import CATEGORIES, PRODUCTS_EACH, Products, simulate_products
 
 FIRST_DAY = date(2024, 1, 1)
 DAYS = 546  # 18 months: one whole year of seasons, and half a year for tests
 DRIFT_FROM = 364  # drift comes in the last third, after a year that a model can learn from
 
-CATEGORIES = {  # median price of a product
-    "kitchen": 14.0,
-    "garden": 19.0,
-    "toys": 12.0,
-    "stationery": 5.0,
-    "lighting": 29.0,
-    "textiles": 22.0,
-    "candles": 7.0,
-    "gifts": 9.0,
-}
-PRODUCTS_EACH = 40
 FAVOURITE_SHARE = 0.5  # share of lines in the customer's favourite category
 MONTHS = (0.85, 0.85, 0.92, 0.95, 1.0, 1.0, 0.95, 0.9, 1.0, 1.05, 1.25, 1.4)  # orders relative to a mean month
 WEEKDAYS = (0.95, 0.92, 0.95, 1.0, 1.1, 1.18, 0.9)  # Monday first
@@ -57,7 +48,8 @@ class Lines:
     order: Ints  # its number within that day
     customer: Ints
     product: Ints
-    online: NDArray[np.bool_]
+    online: NDArray[np.bool_]  # else in the store
+    mobile: NDArray[np.bool_]  # online, with a phone
     quantity: Ints
     second: Ints  # of the day
 
@@ -82,19 +74,26 @@ class Shop:
 
     def __init__(self, size: int = 4000, drift: float = 0.0, seed: int = 0) -> None:
         if size < 1 or drift < 0 or seed < 0:
-            raise SourceError(f"shop: found size {size}, drift {drift}, seed {seed}; at least 1, 0 and 0 are allowed")
+            raise DataSetError(f"shop: found size {size}, drift {drift}, seed {seed}; at least 1, 0 and 0 are allowed")
         self.size, self.drift, self.seed = size, drift, seed
         # days are mostly computed in order: the days before are then cached
         self._bought = lru_cache(maxsize=RETURN_AFTER[0] + 1)(self._buy)
         self._sent_back = lru_cache(maxsize=RETURN_AFTER[1] + 1)(self._send_back)
 
-    def days(self) -> list[date]:
-        return [FIRST_DAY + timedelta(days=n) for n in range(DAYS)]
+    def sources(self) -> tuple[str, ...]:
+        return (PRODUCTS, TRANSACTIONS)
 
-    def rows(self, day: date) -> pa.Table:
+    def days(self, source: str) -> list[date]:
+        require_source(self, source)
+        return list(self._days) if source == TRANSACTIONS else list(self._products.since)
+
+    def rows(self, source: str, day: date) -> pa.Table:
+        require_source(self, source)
         number = (day - FIRST_DAY).days
         if not 0 <= number < DAYS:
-            return CONTRACT.empty_table()
+            return COLUMNS[source].empty_table()
+        if source == PRODUCTS:
+            return self._products.snapshot(day)
         parts = [self._bought(number)]
         for before in range(max(0, number - RETURN_AFTER[1]), number - RETURN_AFTER[0] + 1):
             lines, due = self._sent_back(before)
@@ -107,19 +106,26 @@ class Shop:
         return simulate_customers(self.size, DAYS, len(CATEGORIES), self.drift, DRIFT_FROM, random)
 
     @cached_property
-    def _price(self) -> NDArray[np.float64]:
-        """Price of each product, in steps of five pence."""
-        random = np.random.default_rng((self.seed, DAYS + 1))
-        medians = np.repeat(list(CATEGORIES.values()), PRODUCTS_EACH)
-        return np.maximum(np.rint(medians * random.lognormal(0, 0.5, len(medians)) * 20), 1) / 20
+    def _days(self) -> tuple[date, ...]:
+        return tuple(FIRST_DAY + timedelta(days=n) for n in range(DAYS))
+
+    @cached_property
+    def _products(self) -> Products:
+        first, later = (np.random.default_rng((self.seed, DAYS + n)) for n in (1, 2))
+        return simulate_products(FIRST_DAY, first, later)
+
+    @cached_property
+    def _price_starts(self) -> list[int]:
+        """The number of the first day of each price list."""
+        return [(day - FIRST_DAY).days for day in self._products.since]
 
     @cached_property
     def _names(self) -> dict[str, pa.Array]:
         """Names of days, customers and products by index, computed once for all days."""
         return {
-            "day": pa.array([f"{day:%Y%m%d}" for day in self.days()]),
+            "day": pa.array([f"{day:%Y%m%d}" for day in self._days]),
             "customer_id": pa.array([f"C{n:07d}" for n in range(self.size)]),
-            "product_id": pa.array([f"P{n:04d}" for n in range(len(CATEGORIES) * PRODUCTS_EACH)]),
+            "product_id": pa.array(self._products.ids),
             "category": pa.array(np.repeat(list(CATEGORIES), PRODUCTS_EACH)),
             "country": pa.array(list(COUNTRIES)),
         }
@@ -135,6 +141,7 @@ class Shop:
         buyers = customers.buying(day, MONTHS[today.month - 1] * WEEKDAYS[today.weekday()], random)
         online = random.random(len(buyers)) < customers.online[buyers] ** (1 / (1 + 2 * drift))
         mean, spread = (np.where(online, *pair) for pair in zip(HOURS["online"], HOURS["store"], strict=True))
+        mobile = online & (self._random(day, 3).random(len(buyers)) < customers.mobile[buyers])
         second = (np.clip(random.normal(mean, spread), 0.0, 23.99) * 3600).astype(np.int64)
 
         order = np.repeat(np.arange(len(buyers)), 1 + random.poisson(customers.basket[buyers] * (1 + drift / 2)))
@@ -149,6 +156,7 @@ class Shop:
             customer=customer,
             product=product,
             online=online[order],
+            mobile=mobile[order],
             quantity=quantity,
             second=second[order],
         )
@@ -164,8 +172,10 @@ class Shop:
     def _table(self, day: date, lines: Lines) -> pa.Table:
         """Lines in the columns of the contract, ordered by time of day."""
         lines = lines[np.argsort(lines.second, kind="stable")]
-        names, unit_price = self._names, self._price[lines.product]
-        online, returned = pa.array(lines.online), pa.array(lines.quantity < 0)
+        names, returned = self._names, pa.array(lines.quantity < 0)
+        # of the day of the order: a return pays back what was paid
+        unit_price = self._products.prices_on(self._price_starts, lines.sold, lines.product)
+        channel = np.select([lines.mobile, lines.online], ["mobile", "online"], "store")
         number = pc.utf8_lpad(pc.cast(pa.array(lines.order), pa.string()), 6, "0")
         moment = np.datetime64(day, "s") + lines.second
         return pa.table(
@@ -177,11 +187,11 @@ class Shop:
                 "occurred_at": pc.strftime(pa.array(moment), "%Y-%m-%dT%H:%M:%S"),
                 "product_id": names["product_id"].take(pa.array(lines.product)),
                 "category": names["category"].take(pa.array(lines.product)),
-                "channel": pc.if_else(online, "online", "store"),
+                "channel": pa.array(channel),
                 "country": names["country"].take(pa.array(self._customers.country[lines.customer])),
                 "quantity": lines.quantity.astype(np.float64),
                 "unit_price": unit_price,
                 "amount": np.rint(lines.quantity * unit_price * 100) / 100,
             },
-            schema=CONTRACT,
+            schema=COLUMNS[TRANSACTIONS],
         )

@@ -27,6 +27,7 @@ class Customers:
     basket: NDArray[np.float64]  # mean number of lines of an order beyond the first
     favourite: NDArray[np.int8]  # category index
     country: NDArray[np.int8]  # index into COUNTRIES
+    mobile: NDArray[np.float64]  # probability that an online order is made with a phone
 
     def buying(self, day: int, season: float, random: np.random.Generator) -> NDArray[np.int64]:
         """Indices of the customers who order on a day: those who join on it, and a random part of the active ones."""
@@ -55,4 +56,5 @@ def simulate_customers(
         basket=random.gamma(2.0, 0.6, size),
         favourite=random.integers(0, categories, size).astype(np.int8),
         country=random.choice(len(COUNTRIES), size, p=list(COUNTRIES.values())).astype(np.int8),
+        mobile=random.beta(0.8, 1.4, size),  # drawn last: the channel came later than everything else
     )

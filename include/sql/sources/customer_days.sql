@@ -29,6 +29,7 @@ orders AS (
     day,
     sum(amount) AS amount,
     max(CASE WHEN channel = 'online' THEN 1 ELSE 0 END) AS online,
+    max(CASE WHEN channel = 'mobile' THEN 1 ELSE 0 END) AS mobile,
     max(CASE WHEN channel = 'store' THEN 1 ELSE 0 END) AS store
   FROM lines
   WHERE bought
@@ -42,6 +43,7 @@ order_days AS (
     count(*) AS orders,
     max(amount) AS max_order_amount,
     sum(online) AS online_orders,
+    sum(mobile) AS mobile_orders,
     sum(store) AS store_orders
   FROM orders
   GROUP BY customer_id, day
@@ -80,7 +82,8 @@ SELECT
   CAST(line_days.returns AS BIGINT) AS returns,
   CAST(line_days.returned_amount AS DOUBLE) / 1e4 AS returned_amount,
   CAST(order_days.max_order_amount AS DOUBLE) / 1e4 AS max_order_amount,  -- NULL on a day of returns only
-  CAST(coalesce(order_days.online_orders, 0) AS BIGINT) AS online_orders,
+  CAST(coalesce(order_days.online_orders, 0) AS BIGINT) AS online_orders,  -- at a computer
+  CAST(coalesce(order_days.mobile_orders, 0) AS BIGINT) AS mobile_orders,
   CAST(coalesce(order_days.store_orders, 0) AS BIGINT) AS store_orders,
   coalesce(line_days.categories, CAST(array() AS ARRAY<STRING>)) AS categories,
   line_days.country

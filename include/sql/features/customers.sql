@@ -13,6 +13,9 @@ WITH known AS (
     CAST(floor(purchase_amount * 1e4 + 0.5) AS BIGINT) AS purchase_amount,
     max_order_amount,
     online_orders,
+    -- NULL on days that were ingested before the column existed. Nothing was sold by phone then, as far as silver knows,
+    -- so they count as 0: a NULL here would tell a model when a day was ingested. To count them, ingest them again.
+    coalesce(mobile_orders, 0) AS mobile_orders,
     store_orders,
     returns,
     categories,
@@ -38,6 +41,7 @@ customers AS (
     -- the set first: most days repeat an earlier day's categories (twice as fast on DuckDB)
     size(array_distinct(flatten(collect_set(categories)))) AS categories,
     sum(online_orders) AS online_orders,
+    sum(mobile_orders) AS mobile_orders,
     sum(store_orders) AS store_orders,
     sum(returns) AS returns,
     max_by(country, CASE WHEN country IS NOT NULL THEN day END) AS country
@@ -60,12 +64,14 @@ SELECT
   max_order_amount,
   active_months,                                           -- calendar months with a purchase
   categories,
-  CAST(online_orders AS BIGINT) AS online_orders,
+  CAST(online_orders AS BIGINT) AS online_orders,          -- at a computer
+  CAST(mobile_orders AS BIGINT) AS mobile_orders,
   CAST(store_orders AS BIGINT) AS store_orders,
   CAST(returns AS BIGINT) AS returns,                      -- returned lines
   CAST(amount AS DOUBLE) / 1e4 / nullif(active_months, 0) AS amount_per_month,
   -- the last 30 days against the mean of the two 30-day spans before them
   CAST(2 * amount_30d - (amount_90d - amount_30d) AS DOUBLE) / 2e4 AS amount_trend,
+  -- computer against store. It stays without orders by phone: a changed feature would be another feature
   CAST(online_orders AS DOUBLE) / nullif(online_orders + store_orders, 0) AS online_preference_ratio,
   country,                                                 -- last known
   coalesce(recency_days < :active_days, FALSE) AS active   -- purchased in the last :active_days days

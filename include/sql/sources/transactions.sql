@@ -129,7 +129,7 @@ judged AS (
       WHEN NOT quantity RLIKE '^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]{1,2})?$'
         THEN 'is not a number -> write digits and a decimal point only'
       WHEN coalesce(abs(quantity_read) > :max_abs_quantity, TRUE)
-        THEN 'is beyond all orders -> look for shifted columns, or raise clean.max_abs_quantity'
+        THEN 'is beyond all orders -> look for shifted columns, or raise clean.settings.max_abs_quantity'
       WHEN quantity_read = 0 THEN 'is zero -> ask upstream what was sold; returns are negative'
     END AS quantity_refusal,
     CASE
@@ -140,7 +140,7 @@ judged AS (
       WHEN NOT unit_price RLIKE '^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]{1,2})?$'
         THEN 'is not a number -> write digits and a decimal point only, or leave it empty'
       WHEN coalesce(abs(unit_price_read) > :max_abs_amount, TRUE)
-        THEN 'is beyond all sales -> look for a decimal shift, or raise clean.max_abs_amount'
+        THEN 'is beyond all sales -> look for a decimal shift, or raise clean.settings.max_abs_amount'
       WHEN unit_price_read < 0 THEN 'is negative -> a return has a negative quantity and a positive price'
     END AS unit_price_refusal,
     CASE
@@ -151,7 +151,7 @@ judged AS (
       WHEN NOT amount RLIKE '^[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]{1,2})?$'
         THEN 'is not a number -> write digits and a decimal point only'
       WHEN coalesce(abs(amount_read) > :max_abs_amount, TRUE)
-        THEN 'is beyond all sales -> look for a decimal shift, or raise clean.max_abs_amount'
+        THEN 'is beyond all sales -> look for a decimal shift, or raise clean.settings.max_abs_amount'
     END AS amount_refusal
   FROM timed
 ),
