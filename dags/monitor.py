@@ -8,24 +8,30 @@ an upstream fault. Several features that move slowly mean that the model should 
 `<model>_train`.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from airflow.sdk import DAG
 
-from ml.config import ModelConfig
 from mlops.partitions import DAY, each_day
-from mlops.scheduling.assets import assets_of
+from mlops.scheduling.assets import model_assets
 from mlops.tasks.defaults import dag_arguments, models_to_build
 from mlops.tasks.stages import stage_task
 
+if TYPE_CHECKING:
+    from ml.config import ModelConfig
+
 
 def build(model: ModelConfig) -> None:
-    assets = assets_of(model.model)
+    assets = model_assets(model.name)
 
     with DAG(
         schedule=each_day(assets.scored | assets.remeasure),
         max_active_runs=1,
         **dag_arguments(model, "monitor", __doc__),
     ):
-        stage_task(model, "measure_drift", {"monitor": ["--day", DAY]})
+        stage_task("measure_drift", {"monitor": ["--day", DAY]}, model=model.name)
 
 
 for each_model in models_to_build("monitor"):

@@ -1,23 +1,30 @@
 """A new champion scores the newest days again.
 
-**What it does.** Hands the newest days that have features (`score.rescore_days` of them) to `<model>_score`. Older
-scores stay as they were; to score those days again, backfill them with `<model>_calendar`.
+**What it does.** Requests the newest days that have features (`score.rescore_days` of them) to be scored by the champion
+of now (`ops.score_requests`), and hands them to `<model>_score`. Older scores stay as people have read them.
 
 **By hand.** Trigger it with `first` and `last`: the current champion then scores all days from `first` to `last` again.
-This is needed after a rollback (`<model>_rollback`).
+This is needed after a rollback (`<model>_rollback`), for days older than the newest ones.
 
 **When it fails.** It only reads which days have features: check that Blob Storage is reachable, then clear the task.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from airflow.sdk import DAG, Param, task
 
-from ml.config import ModelConfig
-from mlops.scheduling.assets import assets_of
+from mlops.scheduling.assets import model_assets
+from mlops.scheduling.starts import emit_days
 from mlops.tasks.defaults import dag_arguments, models_to_build
+
+if TYPE_CHECKING:
+    from ml.config import ModelConfig
 
 
 def build(model: ModelConfig) -> None:
-    assets = assets_of(model.model)
+    assets = model_assets(model.name)
 
     day = {"type": ["null", "string"], "format": "date"}
     params = {
@@ -30,24 +37,19 @@ def build(model: ModelConfig) -> None:
     ):
 
         @task(outlets=[assets.rescore])
-        def choose_days(table: str, rescore_days: int, *, params, outlet_events) -> list[str]:
-            from airflow.sdk.exceptions import AirflowSkipException
+        def choose_days(name: str, *, params, **context) -> list[str]:
+            from ml.score import requests
+            from remote.run_keys import run_key
 
-            from ml.storage import tables
-
-            featured = [day.isoformat() for day in tables.partition_days(table, "as_of")]
-            if params["first"]:
-                days = [day for day in featured if params["first"] <= day <= (params["last"] or featured[-1])]
-            else:
-                days = featured[-rescore_days:] if rescore_days else []
-            if not days:
-                raise AirflowSkipException(
-                    f"no day is scored again: {table} has none of the days, or score.rescore_days is 0"
-                )
-            outlet_events[assets.rescore].add_partitions(days)
+            days = requests.choose_days(name, first=params["first"], last=params["last"], run_key=run_key(context))
+            emit_days(
+                context,
+                {assets.rescore: days},
+                "no day is scored again: there are no features of these days, or score.rescore_days is 0",
+            )
             return days
 
-        choose_days(model.features.table, model.score.rescore_days)
+        choose_days(model.name)
 
 
 for each_model in models_to_build("on_champion"):

@@ -9,7 +9,7 @@ with. `promote_version` records the answer and puts an approved version into pro
 promotions at the same time, one wins.
 
 **Why was it rejected?** The logs and XComs of `decide` and `ask_approval` hold every reason; `ops.decisions` keeps
-them: `python -m ml registry history`.
+them: `python -m ml registry --model <model> history`.
 
 **When it fails.** Clear the failed task. It completes what was begun; nothing is done twice.
 
@@ -17,16 +17,22 @@ them: `python -m ml registry history`.
 config, with the reason. To return to the previous champion: `<model>_rollback`.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from airflow.sdk import DAG, Param, task
 
-from ml.config import ModelConfig
-from mlops.scheduling.assets import assets_of
+from mlops.scheduling.assets import model_assets
 from mlops.tasks.approval import RoleApprovalOperator
 from mlops.tasks.defaults import dag_arguments, models_to_build
 
+if TYPE_CHECKING:
+    from ml.config import ModelConfig
+
 
 def build(model: ModelConfig) -> None:
-    assets = assets_of(model.model)
+    assets = model_assets(model.name)
     params = {
         "version": Param(
             None, type=["null", "integer"], minimum=1, description="registered version; default: the newest"
@@ -69,9 +75,9 @@ def build(model: ModelConfig) -> None:
                 name, decision["version"], run_key=run_key(context), **requester_of(context)
             )
 
-        decision = decide(model.model)
+        decision = decide(model.name)
         ask_approval = RoleApprovalOperator(task_id="ask_approval", question=decision["question"])
-        promote_version(model.model, decision, ask_approval.output)
+        promote_version(model.name, decision, ask_approval.output)
 
 
 for each_model in models_to_build("promote"):

@@ -1,7 +1,8 @@
-"""Refreshes the Power BI dataset when there are new scores; it succeeds only when the refresh has completed.
+"""Refreshes the model's Power BI dataset when there are new scores; it succeeds only when the refresh has completed.
 
 **What it does.** In the evening, and by hand, it checks whether the scores table has changed since the last refresh
-that succeeded. If so, it refreshes the dataset named in the Connection `powerbi_default` and waits for the end.
+that succeeded. If so, it refreshes the dataset that the Connection `report.connection` names, and waits for the end.
+Each model has a Connection and a dataset of its own; a model without `report` in its config has no such Dag.
 
 A refresh that began after this task started shows the new scores, whoever requested it: the task attaches to it and
 requests no second one.
@@ -10,16 +11,27 @@ requests no second one.
 content, so it can be repeated safely.
 """
 
-from airflow.sdk import DAG, Asset, CronTriggerTimetable, task
+from __future__ import annotations
 
-from ml.config import ModelConfig
+import json
+from typing import TYPE_CHECKING
+
+from airflow.sdk import DAG, CronTriggerTimetable, task
+
+from mlops.scheduling.assets import model_assets
 from mlops.services.power_bi import PowerBIRefreshOperator
-from mlops.tasks.defaults import dag_arguments, models_to_build
+from mlops.tasks.defaults import dag_arguments, for_scheduler, models_to_build
+
+if TYPE_CHECKING:
+    from ml.config import ModelConfig
 
 
 def build(model: ModelConfig) -> None:
-    reported = Asset(f"{model.model}.reported")  # its last event holds the version of the scores that is shown
-    evening = CronTriggerTimetable(model.schedule.report, timezone=model.timezone)
+    if model.report is None:
+        return
+    reported = model_assets(model.name).reported
+    extra = f"conn[{json.dumps(model.report.connection)}].extra_dejson"
+    evening = for_scheduler(lambda: CronTriggerTimetable(model.schedule.report, timezone=model.timezone))
 
     with DAG(schedule=evening, max_active_runs=1, **dag_arguments(model, "report", __doc__)):
 
@@ -40,9 +52,10 @@ def build(model: ModelConfig) -> None:
 
         refresh_dataset = PowerBIRefreshOperator(
             task_id="refresh_dataset",
-            group_id="{{ conn.powerbi_default.extra_dejson.group_id }}",
-            dataset_id="{{ conn.powerbi_default.extra_dejson.dataset_id }}",
+            group_id="{{ " + extra + ".group_id }}",
+            dataset_id="{{ " + extra + ".dataset_id }}",
             timeout=model.report.timeout_seconds,
+            conn_id=model.report.connection,
         )
 
         @task(outlets=[reported])

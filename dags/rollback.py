@@ -12,15 +12,21 @@ days again, trigger it with `first` and `last`.
 meanwhile.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from airflow.sdk import DAG, Param, task
 
-from ml.config import ModelConfig
-from mlops.scheduling.assets import assets_of
+from mlops.scheduling.assets import model_assets
 from mlops.tasks.defaults import dag_arguments, models_to_build
+
+if TYPE_CHECKING:
+    from ml.config import ModelConfig
 
 
 def build(model: ModelConfig) -> None:
-    assets = assets_of(model.model)
+    assets = model_assets(model.name)
     params = {
         "why": Param(
             type="string", minLength=1, maxLength=500, description="why the champion is wrong; it is recorded"
@@ -45,7 +51,7 @@ def build(model: ModelConfig) -> None:
                 name, params["why"], version=version, run_key=run_key(context), **requester_of(context)
             )
 
-        roll_back(model.model)
+        roll_back(model.name)
 
 
 for each_model in models_to_build("rollback"):

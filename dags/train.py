@@ -7,31 +7,43 @@ parameters, on the training part only. `automl` has Azure ML's AutoML search thr
 training part only, and takes its best model as ONNX. In each case `train_model` evaluates challenger and champion on
 the same later rows, logs to MLflow and registers a version. `<model>_promote` then decides about that version.
 
-**By hand.** Trigger it; `through` is the last day whose data it may use (default: the newest ingested day).
+**By hand.** Trigger it; `through` is the last day whose data it may use (default: the newest day that
+all its facts have).
 
 **When it fails.** The job's link opens its page and log; the error shows the end of the log. Clear the failed task: a
 job that has completed is not repeated, a failed one is submitted again.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from airflow.sdk import DAG, AssetOrTimeSchedule, CronTriggerTimetable, Param, chain, task
 
 from azure_ml.operators.command import AzureMLCommandJobOperator
-from ml.config import ModelConfig
-from mlops.scheduling.assets import assets_of
-from mlops.tasks.defaults import dag_arguments, models_to_build
+from ml.config import load_platform
+from mlops.scheduling.assets import model_assets
+from mlops.tasks.defaults import dag_arguments, for_scheduler, models_to_build, usable_project
 from mlops.tasks.search import VERSION, make_search, training_command
 from mlops.tasks.stages import stage_task
 
+if TYPE_CHECKING:
+    from ml.config import ModelConfig
+
 
 def build(model: ModelConfig) -> None:
-    assets = assets_of(model.model)
-    weekly = CronTriggerTimetable(model.schedule.train, timezone=model.timezone)
+    assets = model_assets(model.name)
+    weekly_or_requested = for_scheduler(
+        lambda: AssetOrTimeSchedule(
+            timetable=CronTriggerTimetable(model.schedule.train, timezone=model.timezone), assets=[assets.retrain]
+        )
+    )
     params = {
         "through": Param(None, type=["null", "string"], format="date", description="last day whose data it may use")
     }
 
     with DAG(
-        schedule=AssetOrTimeSchedule(timetable=weekly, assets=[assets.retrain]),
+        schedule=weekly_or_requested,
         max_active_runs=1,
         params=params,
         **dag_arguments(model, "train", __doc__),
@@ -39,33 +51,33 @@ def build(model: ModelConfig) -> None:
 
         @task
         def choose_day(name: str, *, params) -> str:
-            """The last day whose data may be used: the requested one, else the newest ingested one."""
+            """The last day whose data may be used: the requested one, else the newest that all facts have."""
             from airflow.sdk.exceptions import AirflowSkipException
 
-            from ml.config import load_model
-            from ml.features import source
+            from ml.train import cutoffs
 
             if params["through"]:
                 return params["through"]
-            days = source.list_ingested_days(load_model(name))
-            if not days:
-                raise AirflowSkipException("no day is ingested yet: nothing to train on")
-            return days[-1].isoformat()
+            project = usable_project()
+            day = cutoffs.newest_complete_day(project.models[name], project)
+            if day is None:
+                raise AirflowSkipException("no day has all facts of the model yet: nothing to train on")
+            return day.isoformat()
 
         build_training_set = stage_task(
-            model,
             "build_training_set",
             {"training_set": ["--through", "{{ ti.xcom_pull(task_ids='choose_day') }}"]},
+            model=model.name,
             per_day=False,
         )
         validate_training_set = stage_task(
-            model,
             "validate_training_set",
             {"validate.training": ["--suite", "training", "--version", VERSION]},
+            model=model.name,
             per_day=False,
         )
         search = make_search(model)
-        azure_ml = model.compute.azure_ml
+        azure_ml = load_platform().compute.azure_ml
         train_model = AzureMLCommandJobOperator(
             task_id="train_model",
             command=training_command(model, "train", "--run-key", "{run_key}", *search.arguments),
@@ -77,7 +89,7 @@ def build(model: ModelConfig) -> None:
             outlets=[assets.challenger],
         )
 
-        chain(choose_day(model.model), build_training_set, validate_training_set, *search.tasks, train_model)
+        chain(choose_day(model.name), build_training_set, validate_training_set, *search.tasks, train_model)
 
 
 for each_model in models_to_build("train"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING
 
-from airflow.sdk import PartitionedAssetTimetable, StartOfDayMapper
+from airflow.sdk import AssetAny, PartitionedAssetTimetable, StartOfDayMapper
 from airflow.sdk.exceptions import AirflowFailException
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 DAY = "{{ dag_run.partition_key }}"
 DAY_FORMAT = "%Y-%m-%d"
+MANUAL = "dag_run.run_type.value == 'manual'"  # in a template: was the run triggered by a person?
 
 
 def day_of(context: Context) -> date:
@@ -29,7 +30,7 @@ def day_of(context: Context) -> date:
         raise AirflowFailException(
             f"this run of {dag_id} has partition key {key!r}; a day as YYYY-MM-DD is needed. Start a day with "
             f'POST /api/v2/dags/{dag_id}/dagRuns {{"logical_date": null, "partition_key": "YYYY-MM-DD"}}, '
-            "or with a backfill of the model's calendar Dag."
+            "or with a backfill of a source's calendar Dag."
         ) from None
 
 
@@ -38,8 +39,9 @@ def run_type(context: Context) -> str:
     return str(context["dag_run"].run_type.value)  # str() of the enumeration differs between Airflow and the Task SDK
 
 
-def each_day(assets: BaseAsset) -> PartitionedAssetTimetable:
-    """One run per day key on `assets`."""
+def each_day(*assets: BaseAsset) -> PartitionedAssetTimetable:
+    """One run per day key on any of `assets`."""
     return PartitionedAssetTimetable(
-        assets=assets, default_partition_mapper=StartOfDayMapper(input_format=DAY_FORMAT, output_format=DAY_FORMAT)
+        assets=assets[0] if len(assets) == 1 else AssetAny(*assets),
+        default_partition_mapper=StartOfDayMapper(input_format=DAY_FORMAT, output_format=DAY_FORMAT),
     )

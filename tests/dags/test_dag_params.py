@@ -11,6 +11,7 @@ from airflow.sdk.definitions.param import ParamsDict
 from airflow.sdk.exceptions import AirflowException, ParamValidationError
 
 from azure_ml.operators.base import shell_line
+from ml.config import list_names
 
 NONSENSE = [
     pytest.param("'; DROP TABLE x; --", id="sql"),
@@ -33,7 +34,7 @@ NONSENSE = [
 
 
 # Free text of bounded length, stored as data; no template, shell or SQL reads it.
-SENTENCES = {("churn_rollback", "why")}
+SENTENCES = {(f"{name}_rollback", "why") for name in list_names("model")}
 
 
 def params_of(dag: Any) -> ParamsDict:

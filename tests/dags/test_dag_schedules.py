@@ -9,9 +9,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ml.config import load_model
+from ml.config import load_platform, load_project
+from tests.support.config_folder import ConfigFolder
+from tests.support.dag_ids import all_dags
 
-SCHEDULES = load_model("churn").schedule
+PROJECT = load_project()
+DAGS = all_dags(PROJECT)
+OF_A_DAY = [dag_id for dag_id, node in DAGS.items() if node.stage in ("ingest", "features", "score", "monitor")]
 
 
 def stored(timetable: Any) -> Any:
@@ -22,36 +26,53 @@ def stored(timetable: Any) -> Any:
     return decode_timetable(encode_timetable(timetable))
 
 
-@pytest.mark.parametrize(
-    ("stage", "cron"),
-    [
-        ("calendar", SCHEDULES.calendar),
-        ("arrivals", SCHEDULES.sweep),
-        ("train", SCHEDULES.train),
-        ("report", SCHEDULES.report),
-    ],
-)
-def test_a_schedule_comes_from_the_config(dags: dict[str, Any], stage: str, cron: str) -> None:
-    assert cron in stored(dags[f"churn_{stage}"].timetable).summary
+def test_the_sweep_comes_from_the_platform_s_config(dags: dict[str, Any]) -> None:
+    assert load_platform().arrivals.sweep in stored(dags["arrivals"].timetable).summary
+
+
+@pytest.mark.parametrize("name", PROJECT.sources)
+def test_a_calendar_comes_from_the_source_s_config(dags: dict[str, Any], name: str) -> None:
+    source = PROJECT.sources[name]
+    assert (
+        stored(dags[f"{name}_calendar"].timetable).serialize()
+        == stored(calendar(source.due, source.timezone)).serialize()
+    )
+
+
+@pytest.mark.parametrize("name", PROJECT.models)
+def test_training_and_report_come_from_the_model_s_config(dags: dict[str, Any], name: str) -> None:
+    model = PROJECT.models[name]
+    train = stored(dags[f"{name}_train"].timetable)
+    assert model.schedule.train in train.summary
+    if model.report:
+        report = stored(dags[f"{name}_report"].timetable)
+        assert (report.summary, report.serialize()["timezone"]) == (model.schedule.report, model.timezone)
 
 
 def test_a_changed_schedule_and_time_zone_take_effect(dags_of: Callable[..., dict[str, Any]]) -> None:
-    changed = dags_of({"timezone": "Europe/London", "schedule": {"report": "5 22 * * *", "train": "0 2 1 * *"}})
-    report = stored(changed["churn_report"].timetable)
+    def arrange(config: ConfigFolder) -> None:
+        config.source("a", timezone="Europe/London")
+        config.table("t", "a")
+        schedule = {"report": "5 22 * * *", "train": "0 2 1 * *"}
+        config.model("m", "t", label="a", timezone="Europe/London", schedule=schedule)
+
+    changed = dags_of(arrange)
+    report = stored(changed["m_report"].timetable)
     assert report.summary == "5 22 * * *"
     assert report.serialize()["timezone"] == "Europe/London"
-    assert "0 2 1 * *" in stored(changed["churn_train"].timetable).summary
+    assert "0 2 1 * *" in stored(changed["m_train"].timetable).summary
 
 
-def test_history_is_loaded_by_hand_only(dags: dict[str, Any]) -> None:
-    assert stored(dags["churn_load_history"].timetable).can_be_scheduled is False
+@pytest.mark.parametrize("name", PROJECT.sources)
+def test_history_is_loaded_by_hand_only(dags: dict[str, Any], name: str) -> None:
+    assert stored(dags[f"{name}_load_history"].timetable).can_be_scheduled is False
 
 
-@pytest.mark.parametrize("stage", ["ingest", "features", "score", "monitor"])
+@pytest.mark.parametrize("dag_id", OF_A_DAY)
 @pytest.mark.parametrize("day", ["1998-06-28", "2000-02-29", "2011-12-31", "2026-03-29", "2026-10-25"])
-def test_a_key_stays_the_day_it_names(dags: dict[str, Any], stage: str, day: str) -> None:
+def test_a_key_stays_the_day_it_names(dags: dict[str, Any], dag_id: str, day: str) -> None:
     """From stage to stage, in leap years and on the days when clocks change."""
-    timetable = stored(dags[f"churn_{stage}"].timetable)
+    timetable = stored(dags[dag_id].timetable)
     assert timetable.default_partition_mapper.to_downstream(day) == day
     assert not timetable.partition_mapper_config, "an asset with a mapper of its own may change keys"
 
@@ -75,7 +96,8 @@ def test_the_calendar_is_due_for_yesterday(
     from airflow._shared.timezones.timezone import coerce_datetime
     from airflow.timetables.base import TimeRestriction
 
-    timetable = stored(dags_of({"timezone": zone})["churn_calendar"].timetable)
+    dags = dags_of(lambda config: config.source("a", timezone=zone))
+    timetable = stored(dags["a_calendar"].timetable)
     restriction = TimeRestriction(earliest=coerce_datetime(due), latest=None, catchup=True)
     info = timetable.next_dagrun_info_v2(last_dagrun_info=None, restriction=restriction)
     assert (info.run_after, info.partition_key) == (due, day)
@@ -83,7 +105,7 @@ def test_the_calendar_is_due_for_yesterday(
 
 def test_a_backfill_makes_each_day_once(dags: dict[str, Any]) -> None:
     """From the first of the days to the one before the last, as the runbook says."""
-    timetable = stored(dags["churn_calendar"].timetable)
+    timetable = stored(dags[f"{next(iter(PROJECT.sources))}_calendar"].timetable)
     first, last = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 4, tzinfo=UTC)
     infos = timetable.iter_partition_dagrun_infos(earliest=first, latest=last)
     assert [info.partition_key for info in infos] == ["2026-11-01", "2026-11-02", "2026-11-03"]
@@ -115,20 +137,14 @@ def test_a_backfill_over_changing_clocks_makes_each_day_once(
 
 
 def calendar(cron: str, zone: str) -> Any:
-    """The calendar Dag's timetable for another time zone; a test below checks that the Dag builds it like this."""
+    """A calendar Dag's timetable; a test above checks that the Dag builds it like this."""
     from airflow.sdk import CronPartitionTimetable
 
     return CronPartitionTimetable(cron, timezone=zone, run_offset=-1, key_format="%Y-%m-%d")
 
 
-def test_the_calendar_comes_from_the_config(dags: dict[str, Any]) -> None:
-    churn = load_model("churn")
-    actual = stored(dags["churn_calendar"].timetable).serialize()
-    assert actual == stored(calendar(churn.schedule.calendar, churn.timezone)).serialize()
-
-
 def test_arrivals_watch_the_landing_queue(dags: dict[str, Any]) -> None:
-    condition = dags["churn_arrivals"].timetable.asset_condition
+    condition = dags["arrivals"].timetable.asset_condition
     watchers = [watcher for asset in condition.objects for watcher in asset.watchers]
     assert [type(watcher.trigger).__name__ for watcher in watchers] == ["StorageQueueTrigger"]
     assert watchers[0].trigger.serialize()[1] == {"conn_id": "landing_queue"}

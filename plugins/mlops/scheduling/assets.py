@@ -1,53 +1,80 @@
-"""The assets that connect the Dags. Each is declared once and named `<model>.<state>`.
+"""The assets that connect the Dags. Each is declared once and named `<node>.<state>`.
 
-An asset event whose partition key is a day moves that day on: landed → ingested → featured → scored.
+An asset event whose partition key is a day moves that day on: landed → ingested → featured → scored. Where several nodes
+bring what a day is built from, the last one to come emits `ready`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from airflow.sdk import Asset, AssetWatcher
-
-from mlops.services.storage_queue import StorageQueueTrigger
+from airflow.sdk import Asset
 
 QUEUE_CONN_ID = "landing_queue"
+ASKED = Asset("arrivals.asked")  # which days were requested, and when (in the extra of its events)
+
+
+def noticed() -> Asset:
+    """Something was written to the landing container; carries no day. Its watcher reads the landing queue."""
+    from airflow.sdk import AssetWatcher
+
+    from mlops.services.storage_queue import StorageQueueTrigger  # not needed at the start of a task
+
+    return Asset(
+        "arrivals.noticed",
+        watchers=[AssetWatcher(name="landing_queue", trigger=StorageQueueTrigger(QUEUE_CONN_ID))],
+    )
 
 
 @dataclass(frozen=True)
-class Assets:
-    """The assets of one model."""
+class SourceAssets:
+    """The assets of one source."""
 
-    noticed: Asset  # something was written to the landing container; carries no day
-    asked: Asset  # which days were requested, and when (in the extra of its events)
     landed: Asset  # a day has new or changed files
     ingested: Asset  # a day is in silver
-    restate: Asset  # recompute a day's features: an earlier day was corrected, or the day's event was lost
+
+
+@dataclass(frozen=True)
+class TableAssets:
+    """The assets of one feature table."""
+
+    ready: Asset  # the last of the sources that a day waits for has come
+    restate: Asset  # compute a day again: something that it is built from has changed, or the day's event was lost
     featured: Asset  # a day has features
+
+
+@dataclass(frozen=True)
+class ModelAssets:
+    """The assets of one model."""
+
+    ready: Asset  # the last of the feature tables has a day's features
     rescore: Asset  # score a day again, with the features it has
     scored: Asset  # a day has scores
     remeasure: Asset  # measure a day's drift again
     retrain: Asset  # a person or a program requests a new model; carries no day
     challenger: Asset  # a version was trained and evaluated; carries no day
     champion: Asset  # the alias champion has moved; carries no day
+    reported: Asset  # its last event holds the version of the scores that the report shows; carries no day
 
 
-def assets_of(model: str) -> Assets:
-    """The assets of the model called `model`."""
-    return Assets(
-        noticed=Asset(
-            f"{model}.noticed",
-            watchers=[AssetWatcher(name="landing_queue", trigger=StorageQueueTrigger(QUEUE_CONN_ID))],
-        ),
-        asked=Asset(f"{model}.asked"),
-        landed=Asset(f"{model}.landed"),
-        ingested=Asset(f"{model}.ingested"),
-        restate=Asset(f"{model}.restate"),
-        featured=Asset(f"{model}.featured"),
-        rescore=Asset(f"{model}.rescore"),
-        scored=Asset(f"{model}.scored"),
-        remeasure=Asset(f"{model}.remeasure"),
-        retrain=Asset(f"{model}.retrain"),
-        challenger=Asset(f"{model}.challenger"),
-        champion=Asset(f"{model}.champion"),
+def source_assets(name: str) -> SourceAssets:
+    return SourceAssets(landed=Asset(f"{name}.landed"), ingested=Asset(f"{name}.ingested"))
+
+
+def table_assets(name: str) -> TableAssets:
+    return TableAssets(
+        ready=Asset(f"{name}.ready"), restate=Asset(f"{name}.restate"), featured=Asset(f"{name}.featured")
+    )
+
+
+def model_assets(name: str) -> ModelAssets:
+    return ModelAssets(
+        ready=Asset(f"{name}.ready"),
+        rescore=Asset(f"{name}.rescore"),
+        scored=Asset(f"{name}.scored"),
+        remeasure=Asset(f"{name}.remeasure"),
+        retrain=Asset(f"{name}.retrain"),
+        challenger=Asset(f"{name}.challenger"),
+        champion=Asset(f"{name}.champion"),
+        reported=Asset(f"{name}.reported"),
     )

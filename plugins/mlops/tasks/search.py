@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from azure_ml.operators.automl import AzureMLAutoMLJobOperator
-from azure_ml.operators.sweep import AzureMLSweepJobOperator
+from ml.config import load_platform
 from mlops.tasks.stages import stage_task
 
 if TYPE_CHECKING:
@@ -43,14 +42,17 @@ def make_search(model: ModelConfig) -> Search:
 
 def _sweep(model: ModelConfig) -> Search:
     """A sweep: the best of many sets of parameters."""
+    from azure_ml.operators.sweep import AzureMLSweepJobOperator
+
     sweep = model.train.sweep
+    assert sweep is not None  # its config is refused without it
     settings = [f"{name}={_azure_ml_expression(f'search_space.{name}')}" for name in sorted(sweep.space)]
     arguments = [word for setting in settings for word in ("--set", setting)]
     policy = sweep.early_termination
     task = AzureMLSweepJobOperator(
         task_id="search_model",
         command=training_command(model, "trial", *arguments),
-        environment=model.compute.azure_ml.environment,
+        environment=load_platform().compute.azure_ml.environment,
         search_space={name: distribution.model_dump(mode="json") for name, distribution in sweep.space.items()},
         metric=METRIC,
         goal="maximize",
@@ -67,8 +69,13 @@ def _sweep(model: ModelConfig) -> Search:
 
 def _automl(model: ModelConfig) -> Search:
     """AutoML: the best model of many algorithm families, as ONNX."""
+    from azure_ml.operators.automl import AzureMLAutoMLJobOperator
+
     automl = model.train.automl
-    rows = stage_task(model, "export_rows", {"automl_data": ["--training-set-version", VERSION]}, per_day=False)
+    assert automl is not None  # its config is refused without it
+    rows = stage_task(
+        "export_rows", {"automl_data": ["--training-set-version", VERSION]}, model=model.name, per_day=False
+    )
     imputers = [{"fields": [name], "parameters": {"strategy": how}} for name, how in automl.imputation.items()]
     task = AzureMLAutoMLJobOperator(
         task_id="search_model",
@@ -110,4 +117,4 @@ def _azure_ml_expression(name: str) -> str:
 
 
 def _target(model: ModelConfig) -> dict[str, str]:
-    return {"compute": model.compute.azure_ml.compute, "experiment": model.experiment}
+    return {"compute": load_platform().compute.azure_ml.compute, "experiment": model.experiment}

@@ -2,34 +2,43 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ml.config import load_platform
 from mlops.services.databricks import DatabricksStageOperator
-
-if TYPE_CHECKING:
-    from ml.config import ModelConfig
 
 
 def stage_task(
-    model: ModelConfig, task_id: str, stages: dict[str, list[str]], **kwargs: Any
+    task_id: str,
+    stages: dict[str, list[str]],
+    *,
+    source: str | None = None,
+    table: str | None = None,
+    model: str | None = None,
+    **kwargs: Any,
 ) -> DatabricksStageOperator:
-    """A task that runs `stages` (name → arguments) one after the other, on the model's cluster.
+    """A task that runs `stages` (name → arguments) one after the other, on the cluster of `config/platform.yaml`.
 
-    Every stage gets `--model` and the run key. Its name is the key of its facts; the part before a dot is the
-    command (`validate.silver` runs `ml validate`).
+    Every stage gets the node (one of `source`, `table` and `model`) and the run key. Its name is the key of its facts;
+    the part before a dot is the command (`validate.silver` runs `ml validate`).
     """
+    nodes = {"--source": source, "--table": table, "--model": model}
+    given = [(option, name) for option, name in nodes.items() if name is not None]
+    if len(given) != 1:
+        raise TypeError(f"task {task_id}: one of source, table and model is needed; found {len(given)}")
+    ((option, name),) = given
     commands = {
-        name.replace(".", "_"): [name.split(".")[0], "--model", model.model, *arguments, "--run-key", "{run_key}"]
-        for name, arguments in stages.items()
+        stage.replace(".", "_"): [stage.split(".")[0], option, name, *arguments, "--run-key", "{run_key}"]
+        for stage, arguments in stages.items()
     }
-    databricks = model.compute.databricks
+    databricks = load_platform().compute.databricks
     return DatabricksStageOperator(
         task_id=task_id, stages=commands, cluster=databricks.cluster, timeout=databricks.timeout_seconds, **kwargs
     )
 
 
 def ingest_task(
-    model: ModelConfig,
+    source: str,
     task_id: str,
     *,
     days: str,
@@ -53,4 +62,4 @@ def ingest_task(
         "ingest": ["--days", days, "--copy-log", copy_log, *ingest_options],
         "validate.silver": ["--suite", "silver", "--days", days],
     }
-    return stage_task(model, task_id, stages, **kwargs)
+    return stage_task(task_id, stages, source=source, **kwargs)

@@ -210,7 +210,7 @@ class TestAPersonsKill:
         remote = service(GOING)
         waiting: Any = trigger()
         waiting.task_instance = SimpleNamespace(
-            dag_id="churn_ingest", task_id="copy_files", run_id="run", map_index=-1, task=None
+            dag_id="transactions_ingest", task_id="copy_files", run_id="run", map_index=-1, task=None
         )
         asyncio.run(waiting.on_kill())
         assert remote.cancels == cancels

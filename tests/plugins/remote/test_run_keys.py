@@ -26,17 +26,17 @@ FIRST = Ti()
 
 class TestTheKey:
     def test_names_the_work(self) -> None:
-        assert re.fullmatch(r"churn_ingest-copy_files-1998-06-28-[0-9a-f]{10}-g1", run_key(context_of(FIRST)))
+        assert re.fullmatch(r"transactions_ingest-copy_files-1998-06-28-[0-9a-f]{10}-g1", run_key(context_of(FIRST)))
 
     def test_says_all_for_a_run_without_a_day(self) -> None:
-        assert run_key(context_of(FIRST, day=None)).startswith("churn_ingest-copy_files-all-")
+        assert run_key(context_of(FIRST, day=None)).startswith("transactions_ingest-copy_files-all-")
 
     def test_is_the_same_in_every_process_and_release(self) -> None:
         """A key outlives its worker and its release: keys of another form would submit running work a second time."""
-        work = b"churn_ingest|copy_files|-1|asset__1998-06-28__a1b2|2026-11-21T06:00:01.000500+00:00|0"
+        work = b"transactions_ingest|copy_files|-1|asset__1998-06-28__a1b2|2026-11-21T06:00:01.000500+00:00|0"
         hashed = sha256(work).hexdigest()[:10]
         began = datetime(2026, 11, 21, 7, 0, 1, 500, timezone(timedelta(hours=1)))
-        assert run_key(context_of(FIRST, began=began)) == f"churn_ingest-copy_files-1998-06-28-{hashed}-g1"
+        assert run_key(context_of(FIRST, began=began)) == f"transactions_ingest-copy_files-1998-06-28-{hashed}-g1"
 
     def test_is_the_same_for_every_retry(self) -> None:
         assert run_key(context_of(FIRST.retried().retried())) == run_key(context_of(FIRST))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
-from ml.config import load_model
+from ml.config import load_platform
 from mlops.services.databricks import DatabricksStageOperator
 from mlops.tasks.stages import stage_task
 from remote.run_keys import run_key
@@ -19,10 +19,10 @@ from tests.support.cloud.standins import Standins
 from tests.support.components.task_contexts import Ti, context_of
 from tests.support.components.triggers import Triggerer, deferred_by
 
-DAYS = ["--source", "cdnow", "--from", "1998-06-01", "--to", "1998-06-03"]
+DAYS = ["--data", "cdnow", "--from", "1998-06-01", "--to", "1998-06-03"]
 LIST = ["land", *DAYS, "--list"]  # succeeds, and writes nothing
 WRITE = ["land", *DAYS]  # crashes: the cluster's landing container does not exist
-REFUSED = ["land", "--source", "nowhere"]
+REFUSED = ["land", "--data", "nowhere"]
 SKIPPED = ["score", "--day", "1998-06-28", "--run-key", "{run_key}"]  # there is no champion
 SLOW = ["promote", "--version", "1", "--run-key", "{run_key}"]  # as long as the registry does not answer; then refused
 
@@ -44,7 +44,8 @@ class TestATaskThatEnds:
     def test_returns_the_facts_of_each_stage(self, connected: Standins, triggerer: Triggerer, ti: Ti) -> None:
         facts = triggerer.run(lambda: make_task(LIST, [*LIST[:-1], "--list"]), context_of(ti))
         days = ["1998-06-01", "1998-06-02", "1998-06-03"]
-        assert facts == {name: {"source": "cdnow", "days": days} for name in ("stage_1", "stage_2")}
+        listed = {"data": "cdnow", "days": days, "sources": {"transactions": days}}
+        assert facts == dict.fromkeys(("stage_1", "stage_2"), listed)
         assert runs_of(connected, ti) == [1]
         (entry,) = [e for e in connected.ledger(service="databricks") if e["run_key"] == run_key(context_of(ti))]
         assert entry["outcome"] == "SUCCESS"
@@ -59,7 +60,7 @@ class TestATaskThatEnds:
             triggerer.run(lambda: make_task(LIST, SKIPPED), context_of(ti))
 
     def test_is_not_retried_when_a_stage_refused(self, connected: Standins, triggerer: Triggerer, ti: Ti) -> None:
-        with pytest.raises(RemoteRunRefused, match=r"no source 'nowhere'.*Databricks run \d+: https://") as caught:
+        with pytest.raises(RemoteRunRefused, match=r"no data set 'nowhere'.*Databricks run \d+: https://") as caught:
             triggerer.run(lambda: make_task(REFUSED, LIST), context_of(ti))
         assert isinstance(caught.value, AirflowFailException)
 
@@ -102,7 +103,7 @@ class TestOneEffect:
     ) -> None:
         triggerer.run(lambda: make_task(LIST), context_of(ti))
         again = context_of(ti.retried())
-        assert make_task(LIST).execute(again)["stage_1"]["source"] == "cdnow"
+        assert make_task(LIST).execute(again)["stage_1"]["data"] == "cdnow"
         assert runs_of(connected, ti) == [1]
 
     def test_after_a_failure_the_next_try_submits_the_next_generation(
@@ -173,17 +174,37 @@ class TestAKill:
         make_task(LIST).on_kill()
 
 
-class TestStagesOfAModel:
-    def test_are_one_run_in_order_each_with_model_and_key(self, connected: Standins, ti: Ti) -> None:
-        model = load_model("churn")
-        task = stage_task(model, "t", {"land.one": [*DAYS, "--list"], "land.two": [*DAYS, "--list"]})
+class TestAnArgument:
+    def test_that_its_template_leaves_empty_is_left_out(self, connected: Standins, ti: Ti) -> None:
+        operator = make_task([*LIST, "{{ '' if dag_run else '--unknown' }}"])
+        operator.render_template_fields(context_of(ti))
+        deferred_by(operator, context_of(ti))
+        (entry,) = [e for e in connected.ledger(service="databricks") if e["run_key"] == run_key(context_of(ti))]
+        assert entry["request"]["tasks"][0]["python_wheel_task"]["parameters"] == LIST
+
+
+class TestStagesOfANode:
+    @pytest.mark.parametrize("kind", ["source", "table", "model"])
+    def test_name_it_as_the_command_line_does(self, kind: str) -> None:
+        task = stage_task("t", {"validate.silver": ["--days", "1998-06-28"]}, **{kind: "x"})
+        words = ["validate", f"--{kind}", "x", "--days", "1998-06-28", "--run-key", "{run_key}"]
+        assert task.stages == {"validate_silver": words}
+
+    @pytest.mark.parametrize("nodes", [{}, {"source": "x", "model": "y"}], ids=["none", "two"])
+    def test_name_exactly_one(self, nodes: dict[str, str]) -> None:
+        with pytest.raises(TypeError, match="one of source, table and model is needed"):
+            stage_task("t", {"days": []}, **nodes)
+
+    def test_are_one_run_in_order_each_with_node_and_key(self, connected: Standins, ti: Ti) -> None:
+        databricks = load_platform().compute.databricks
+        task = stage_task("t", {"land.one": [*DAYS, "--list"], "land.two": [*DAYS, "--list"]}, source="transactions")
         assert list(task.stages) == ["land_one", "land_two"]
-        assert task.stages["land_one"][:3] == ["land", "--model", "churn"]
+        assert task.stages["land_one"][:3] == ["land", "--source", "transactions"]
         assert task.stages["land_one"][-2:] == ["--run-key", "{run_key}"]
-        assert task.existing_cluster_id == model.compute.databricks.cluster
+        assert task.cluster == databricks.cluster
         deferred_by(task, context_of(ti))
         (entry,) = [e for e in connected.ledger(service="databricks") if e["run_key"] == run_key(context_of(ti))]
         one, two = entry["request"]["tasks"]
         assert two["depends_on"] == [{"task_key": "land_one"}]
         assert one["python_wheel_task"]["parameters"][-1] == run_key(context_of(ti)) == entry["request"]["run_name"]
-        assert entry["request"]["timeout_seconds"] == model.compute.databricks.timeout_seconds
+        assert entry["request"]["timeout_seconds"] == databricks.timeout_seconds
