@@ -32,7 +32,7 @@ def generate_days(customers: int, seed: int = 0) -> pa.Table:
     customer, days_ago = keys // 366, keys % 366
     day = np.datetime64(AS_OF, "D") - days_ago
     amount = np.round(random.lognormal(3, 1, len(keys)), 2)
-    online = random.integers(0, 2, len(keys))
+    channel = random.integers(0, 3, len(keys))
     categories = pa.array([["candles"], ["garden", "toys"], ["gifts", "kitchen", "toys"]])
     return pa.table(
         {
@@ -44,8 +44,9 @@ def generate_days(customers: int, seed: int = 0) -> pa.Table:
             "purchase_amount": amount,
             "returns": np.zeros(len(keys), np.int64),
             "max_order_amount": amount,
-            "online_orders": online,
-            "store_orders": 1 - online,
+            "online_orders": (channel == 0).astype(np.int64),
+            "mobile_orders": (channel == 1).astype(np.int64),
+            "store_orders": (channel == 2).astype(np.int64),
             "categories": categories.take(pa.array(random.integers(0, 3, len(keys)))),
             "country": pa.array(["DE", "GB", None]).take(pa.array(random.integers(0, 3, len(keys)))),
         }
@@ -53,7 +54,9 @@ def generate_days(customers: int, seed: int = 0) -> pa.Table:
 
 
 def with_engine(days: pa.Table) -> pd.DataFrame:
-    features = open_engine("duckdb").run("features", {"customer_days": days}, {"as_of": AS_OF, "active_days": 90})
+    features = open_engine("duckdb").run(
+        "features/customers", {"customer_days": days}, {"as_of": AS_OF, "active_days": 90}
+    )
     return features.to_pandas()
 
 
@@ -78,6 +81,7 @@ def with_pandas(days: pa.Table) -> pd.DataFrame:
         max_order_amount=("max_order_amount", "max"),
         active_months=("month", "nunique"),
         online_orders=("online_orders", "sum"),
+        mobile_orders=("mobile_orders", "sum"),
         store_orders=("store_orders", "sum"),
         returns=("returns", "sum"),
     )

@@ -3,7 +3,7 @@
     python bench/gate.py [--rounds 200] [--rows 1600 4000] [--cases equal better]
 
 Each round draws new customers, lets both models score them, and runs the real evaluation and the real gate with the
-thresholds of config/churn.yaml. The output is the share of promoted challengers per true difference in AUC, with its
+thresholds of config/models/churn.yaml. The output is the share of promoted challengers per true difference in AUC, with its
 95 % interval (Wilson).
 """
 

@@ -63,7 +63,7 @@ class Airflow:
         """Wait until the dag-processor has read every Dag file. Raises LoopFailedError with the import errors."""
         end = time.monotonic() + timeout
         while True:
-            known = {dag["dag_id"] for dag in self.call("GET", "/dags", params={"limit": 100})["dags"]}
+            known = self.dag_ids()
             if known >= set(dag_ids):
                 return
             errors = self.call("GET", "/importErrors")["import_errors"]
@@ -72,6 +72,15 @@ class Airflow:
                 missing = ", ".join(sorted(set(dag_ids) - known))
                 raise LoopFailedError(f"Airflow does not know the Dags {missing}: {reasons or 'not read in time'}")
             time.sleep(0.5)
+
+    def dag_ids(self) -> set[str]:
+        """The ids of all Dags; one response has a hundred of them at most."""
+        ids: set[str] = set()
+        while True:
+            response = self.call("GET", "/dags", params={"limit": 100, "offset": len(ids), "order_by": "dag_id"})
+            ids |= {dag["dag_id"] for dag in response["dags"]}
+            if len(ids) >= response["total_entries"] or not response["dags"]:
+                return ids
 
     def trigger(self, dag_id: str, *, conf: dict[str, Any] | None = None, partition_key: str | None = None) -> DagRun:
         body = {"logical_date": None, "conf": conf or {}, "partition_key": partition_key}

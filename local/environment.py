@@ -48,6 +48,12 @@ def commit() -> str:
     return result.stdout.strip() or "unknown"
 
 
+def resources() -> dict[str, str]:
+    """The folder of config files, queries and expectations, when this shell names one: every service reads the same."""
+    folder = os.environ.get("ML_RESOURCES")
+    return {"ML_RESOURCES": str(Path(folder).absolute())} if folder else {}
+
+
 def storage(settings: Settings) -> dict[str, str]:
     """Blob and Queue Storage and the tracking server: what a cluster's identity can reach. Telemetry is off."""
     key = load_secrets(settings)["storage_key"]
@@ -70,6 +76,7 @@ def storage(settings: Settings) -> dict[str, str]:
         "AZURE_STORAGE_CONNECTION_STRING": ";".join(f"{name}={value}" for name, value in connection.items()) + ";",
         "ML_COMMIT": commit(),
         "ML_ENVIRONMENT": "local",
+        **resources(),
         "MLFLOW_TRACKING_URI": settings.url("mlflow"),
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "GX_ANALYTICS_ENABLED": "false",

@@ -86,12 +86,12 @@ def data_factory() -> str:
 
 
 def azure_ml() -> str:
-    """Create the environments of training jobs, named in `config/`."""
+    """Create the environment of training jobs, named in `config/platform.yaml`."""
     from azure.ai.ml import MLClient
     from azure.ai.ml.entities import Environment
     from azure.identity import ClientSecretCredential
 
-    from ml.config import load_models
+    from ml.config import load_platform
 
     conn = connection("azure_ml_default")
     extra = conn["extra"]
@@ -99,22 +99,20 @@ def azure_ml() -> str:
     client = MLClient(
         credential, extra["subscriptionId"], extra["resource_group"], extra["workspace"], enable_telemetry=False
     )
-    names = {model.compute.azure_ml.environment.split("@")[0].split(":")[0] for model in load_models()}
-    for name in sorted(names):
-        environment = Environment(
-            name=name, version="1", image="mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest"
-        )
-        client.environments.create_or_update(environment)
-    return f"Azure ML: environment {', '.join(sorted(names))}"
+    name = load_platform().compute.azure_ml.environment.split("@")[0].split(":")[0]
+    image = "mcr.microsoft.com/azureml/openmpi4.1.0-ubuntu22.04:latest"
+    client.environments.create_or_update(Environment(name=name, version="1", image=image))
+    return f"Azure ML: environment {name}"
 
 
 def digest() -> str:
     """Digest of the deployed definitions and their destination: while it is unchanged, nothing needs to be deployed."""
+    from ml.resources import resource_dir
+
     hashed = hashlib.sha256(Path(__file__).read_bytes())
     for file in sorted(DEFINITIONS.rglob("*.json")):
         hashed.update(file.read_bytes())
-    for file in sorted((REPOSITORY / "config").glob("*.yaml")):
-        hashed.update(file.read_bytes())
+    hashed.update((resource_dir("config") / "platform.yaml").read_bytes())
     extra: dict[str, Any] = connection("azure_data_factory_default")["extra"]
     hashed.update(json.dumps(extra, sort_keys=True).encode())
     return hashed.hexdigest()

@@ -32,7 +32,7 @@ from standins.core.cloud import Cloud
 
 log = logging.getLogger(__name__)
 
-_INHERITED = {"PATH", "HOME", "LANG", "LC_ALL", "LAKE_URI", "LANDING_URI", "ML_COMMIT", "REPORTS_URI"}
+_INHERITED = {"PATH", "HOME", "LANG", "LC_ALL", "LAKE_URI", "LANDING_URI", "ML_COMMIT", "ML_RESOURCES", "REPORTS_URI"}
 _INHERITED_PREFIXES = ("AZURE_STORAGE_", "MLFLOW_")
 _CLAIM_SECONDS = 60.0  # a launched run that has not made its claim by then never will
 _POLL = 0.05  # seconds between checks while runs are active

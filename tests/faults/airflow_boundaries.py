@@ -21,7 +21,9 @@ from typing import Any
 import psutil
 import psycopg2
 
+from local.nodes import Nodes
 from local.settings import Settings, load_secrets
+from ml.config import load_project
 from tests.faults import stages
 from tests.faults.put_in_production import put_poor
 from tests.faults.remote_tasks import paused
@@ -106,7 +108,7 @@ class Flow:
 
 
 def day_flow(day: date) -> Flow:
-    parts = [stage for stage in stages.daily(day) if stage.name != "validate.arrival"]
+    parts = [stage for stage in stages.daily(day) if not stage.name.startswith("validate")]
 
     def reset() -> None:
         for stage in parts:
@@ -115,7 +117,7 @@ def day_flow(day: date) -> Flow:
     def all_parts() -> Parts:
         return {name: part for stage in parts for name, part in stage.parts().items()}
 
-    dags = [f"churn_{name}" for name in ("ingest", "features", "score", "monitor")]
+    dags = Nodes.downstream(load_project(), stages.SOURCE).dags("ingest", "features", "score", "monitor")
     return Flow("day", dags, {"partition_key": str(day)}, all_parts, reset, str(day))
 
 
@@ -126,11 +128,11 @@ def report_flow(day: date) -> Flow:
 
         from ml.storage import tables
 
-        table, column = "gold.customer_churn_scores", "score_date"
+        table, column = load_project().models[stages.MODEL].score.table, "score_date"
         rows = tables.read(table, where=ds.field(column) == day)
         tables.replace(table, rows, tables.day_predicate(column, [day]), partition_by=[column])
 
-    return Flow("report", ["churn_report"], {}, dict, reset)
+    return Flow("report", [f"{stages.MODEL}_report"], {}, dict, reset)
 
 
 def train_flow(through: date) -> Flow:
@@ -154,7 +156,7 @@ def train_flow(through: date) -> Flow:
         newest = champion is not None and int(champion.number) == numbers[-1]
         return {"new versions": len(numbers) - before[0], "the newest is champion": newest}
 
-    dags = ["churn_train", "churn_promote", "churn_on_champion"]
+    dags = [f"{stages.MODEL}_{stage}" for stage in ("train", "promote", "on_champion")]
     return Flow("train", dags, {"conf": {"through": str(through)}}, parts, reset)
 
 
@@ -320,7 +322,7 @@ def effects(entries: Iterable[dict[str, Any]], flow: Flow) -> Counter[tuple[str,
     counts: Counter[tuple[str, str]] = Counter()
     for entry in entries:
         if entry["first"] is None and entry["outcome"] not in ("Cancelled", "Canceled", "CANCELED"):
-            dag, task = (entry["run_key"] or "churn_report-refresh_dataset-").split("-")[:2]
+            dag, task = (entry["run_key"] or f"{stages.MODEL}_report-refresh_dataset-").split("-")[:2]
             if dag in flow.dags:  # a Dag that a flow triggers runs on beside the next flow
                 counts[entry["service"], f"{dag}.{task}"] += 1
     return counts
@@ -328,7 +330,7 @@ def effects(entries: Iterable[dict[str, Any]], flow: Flow) -> Counter[tuple[str,
 
 @contextmanager
 def airflow_bench(machine: Machine, tap: Tap) -> Iterator[AirflowBench]:
-    with environment_of(machine), paused(machine, "churn_arrivals", "churn_calendar"):
+    with environment_of(machine), paused(machine, "arrivals", f"{stages.SOURCE}_calendar"):
         yield AirflowBench(machine, tap)
 
 

@@ -21,10 +21,13 @@ from rich.console import Console
 from rich.table import Table
 
 from local import control
-from local.demo import DAGS, Demo
+from local.demo import Demo
+from local.nodes import dag_ids
 from local.settings import from_environment
 from local.state import supervised
+from ml.config import load_project
 from ml.storage import tables
+from tests.faults import stages
 from tests.faults.airflow_boundaries import (
     SERVICES,
     airflow_bench,
@@ -60,7 +63,7 @@ def tapped_machine() -> Iterator[tuple[Machine, Tap]]:
             machine = Machine(settings)
         else:
             machine = stack.enter_context(machine_of(settings))
-        if not machine.airflow.runs("churn_promote"):  # the first Dag that only the demo's walk triggers
+        if not machine.airflow.runs(f"{stages.MODEL}_promote"):  # the first Dag that only the demo's walk triggers
             _fill(Demo(settings, CONSOLE, machine.airflow, SHOP))
         yield machine, tap
 
@@ -74,10 +77,11 @@ def staged_machine() -> Iterator[tuple[Machine, Tap]]:
 
 def _fill(demo: Demo) -> None:
     """Load the demo's history and train its model; its single days are not needed here."""
-    days = [date.fromisoformat(day) for day in demo.ml("land", *demo.source, "--list")["days"]]
-    demo.airflow.wait_for_dags(DAGS)
-    demo.history(days[0], days[-4])
-    demo.model(days[-4])
+    landed = demo.landed_days()
+    last = landed[stages.SOURCE][-4]
+    demo.airflow.wait_for_dags(dag_ids(demo.project))
+    demo.history(landed, last)
+    demo.model(stages.MODEL, last)
 
 
 def choose(boundaries: Sequence[Boundary], seed: int, sample: int | None) -> list[Boundary]:
@@ -93,7 +97,7 @@ def stage_level(
     """The outcome of each stage, killed at each of its changes."""
     with bench_of(machine, tap) as bench:
         for stage in all_stages(bench, last_day(machine)):
-            if only and stage.name not in only:
+            if only and stage.name.split()[0] not in only:
                 continue
             for seed in seeds:
                 for boundary in choose(bench.boundaries[stage.name], seed, sample):
@@ -121,7 +125,7 @@ def airflow_level(
 def last_day(machine: Machine) -> date:
     """The newest day that has scores."""
     with environment_of(machine):
-        return tables.partition_days("gold.customer_churn_scores", "score_date")[-1]
+        return tables.partition_days(load_project().models[stages.MODEL].score.table, "score_date")[-1]
 
 
 def draw(outcomes: Sequence[Outcome], seconds: float) -> None:

@@ -39,7 +39,7 @@ FACTORY = "/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft.DataFac
 KINDS = {
     "data-factory": Kind(
         "data_factory",
-        "churn_ingest",
+        "transactions_ingest",
         "copy_files",
         Route("POST", f"{FACTORY}/createRun"),
         Route("GET", f"{FACTORY}/pipelineruns/[^/]+"),

@@ -174,13 +174,13 @@ def all_stages(bench: Bench, day: Any) -> Iterator[Stage]:
     from ml.registry import model_versions
     from ml.storage import tables
 
-    for stage in stages.daily(day):
+    for stage in (*stages.other_sources(), *stages.daily(day)):
         bench.record(stage)
         yield stage
     for make_stage in (
         lambda: stages.training_set(day),
-        lambda: stages.validate_training(tables.table("features.training_set").version(), day),
-        lambda: stages.train(tables.table("features.training_set").version()),
+        lambda: stages.validate_training(tables.table(stages.training_table()).version(), day),
+        lambda: stages.train(tables.table(stages.training_table()).version()),
         lambda: stages.gate(newest_version(model_versions)),
         lambda: stages.promote(newest_version(model_versions)),
         lambda: stages.rollback(newest_version(model_versions)),

@@ -18,7 +18,9 @@ from local import control
 from local.machine import units as all_units
 from local.settings import Settings
 from local.unit import Unit
+from ml.config import load_project
 from tests.faults.stage_boundaries import environment_of
+from tests.faults.stages import MODEL, SOURCE, TO_MODEL
 from tests.support.machines.machine import SHOP, Machine, own_settings
 
 
@@ -49,24 +51,29 @@ def without_airflow(settings: Settings) -> Iterator[Machine]:
 def fill(machine: Machine) -> date:
     """Load the shop's history, train a champion on it and score the last day; that day."""
     last, number = train(machine)
-    machine.ml("gate", "--version", number)
-    machine.ml("promote", "--version", number, *KEY)
-    machine.ml("score", "--day", str(last), *KEY)
+    machine.ml("gate", *TO_MODEL, "--version", number)
+    machine.ml("promote", *TO_MODEL, "--version", number, *KEY)
+    machine.ml("score", *TO_MODEL, "--day", str(last), *KEY)
     return last
 
 
 def train(machine: Machine) -> tuple[date, str]:
     """Load the shop's history and train a model on it; the last day and the model's version."""
-    days = machine.ml("land", *SHOP, "--list")["days"][:-3]
-    first, last = days[0], days[-1]
+    landed = machine.ml("land", *SHOP, "--list")["sources"]
+    last = landed[SOURCE][-4]
     machine.ml("land", *SHOP, "--to", last)
-    with environment_of(machine):
-        copy_all()
-    machine.ml("ingest", "--days", f"{first}..{last}", "--copy-log", f"bronze/_log/{COPY}", *KEY)
-    machine.ml("features", "--as-of", last, *KEY)
-    version = machine.ml("training_set", "--through", last, *KEY)["version"]
-    machine.ml("validate", "--suite", "training", "--version", str(version), *KEY)
-    number: str = machine.ml("train", "--training-set-version", str(version), *KEY)["version"]
+    project = load_project()
+    for source in sorted(landed, key=lambda name: project.sources[name].kind != "snapshot"):
+        with environment_of(machine):
+            copy_all(source)
+        days = [day for day in landed[source] if day <= last]
+        options = ["--source", source, "--days", f"{days[0]}..{days[-1]}"]
+        machine.ml("ingest", *options, "--copy-log", f"bronze/_log/{COPY}-{source}", *KEY)
+    for table in project.models[MODEL].features:
+        machine.ml("features", "--table", table, "--as-of", last, *KEY)
+    version = machine.ml("training_set", *TO_MODEL, "--through", last, *KEY)["version"]
+    machine.ml("validate", *TO_MODEL, "--suite", "training", "--version", str(version), *KEY)
+    number: str = machine.ml("train", *TO_MODEL, "--training-set-version", str(version), *KEY)["version"]
     return date.fromisoformat(last), number
 
 
@@ -74,8 +81,8 @@ KEY = ("--run-key", "history")
 COPY = "history"
 
 
-def copy_all() -> None:
-    """Run the Data Factory pipeline over all landed days, through its SDK."""
+def copy_all(source: str) -> None:
+    """Run the Data Factory pipeline over all landed days of a source, through its SDK."""
     import os
 
     from azure.identity import ClientSecretCredential
@@ -86,7 +93,8 @@ def copy_all() -> None:
     credential = ClientSecretCredential(extra["tenantId"], conn["login"], conn["password"])
     client = DataFactoryManagementClient(credential, extra["subscriptionId"])
     where = (extra["resource_group_name"], extra["factory_name"])
-    parameters = {"table": "transactions", "folder": "*", "copy_log": f"bronze/_log/{COPY}", "run_key": COPY}
+    key = f"{COPY}-{source}"
+    parameters = {"table": source, "folder": "*", "copy_log": f"bronze/_log/{key}", "run_key": key}
     run_id = client.pipelines.create_run(*where, "ingest", parameters=parameters).run_id
     end = time.monotonic() + 600
     while (run := client.pipeline_runs.get(*where, run_id)).status not in ("Succeeded", "Failed", "Cancelled"):

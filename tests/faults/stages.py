@@ -12,18 +12,20 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from ml.ops import built_days, decisions
+from local.nodes import Nodes
+from ml.config import ModelConfig, SourceConfig, load_project
+from ml.ops import built_days, decisions, ingested_days
 from ml.registry import model_versions, production
 from ml.storage import stores, tables
 
-MODEL = "churn"
+MODEL = "churn"  # whose training, promotion and rollback are disturbed
+SOURCE = "transactions"  # whose day is disturbed, with all that is built on it
 RUN_KEY = "boundaries"
 # columns that say which run wrote a row, or when: different in every run
 RUN_COLUMNS = (
     "run_key",
     "feature_table_version",
-    "customer_days_version",
-    "features_version",
+    "_inputs",
     "decided_at",
     "id",
     "at",
@@ -53,15 +55,24 @@ def rows(table: str, where: Any = None) -> list[tuple[str, ...]]:
     )
 
 
-def day_rows(table: str, column: str, day: date) -> list[tuple[str, ...]]:
-    import pyarrow.dataset as ds
+@dataclass(frozen=True)
+class Partition:
+    """A day of a table. `source`: only the rows of one source, in a table of the system that has rows of all."""
 
-    return rows(table, ds.field(column) == day)
+    table: str
+    column: str
+    source: str | None = None
 
+    def rows(self, day: date) -> list[tuple[str, ...]]:
+        import pyarrow.dataset as ds
 
-def delete_day(table: str, column: str, day: date) -> None:
-    if tables.exists(table):
-        tables.table(table).delete(tables.day_predicate(column, [day]))
+        where = ds.field(self.column) == day
+        return rows(self.table, where & (ds.field("source") == self.source) if self.source else where)
+
+    def delete(self, day: date) -> None:
+        if tables.exists(self.table):
+            only = f" AND source = '{self.source}'" if self.source else ""
+            tables.table(self.table).delete(tables.day_predicate(self.column, [day]) + only)
 
 
 def report(name: str) -> Any:
@@ -75,13 +86,11 @@ def report(name: str) -> Any:
     return "a page" if content.rstrip().endswith(b"</html>") else f"half a page of {len(content)} bytes"
 
 
-def journal_entries(name: str, day: date) -> list[tuple[str, ...]]:
-    """The entries of `ops.built_days` for this stage, day and run key: one, however often the stage was started."""
-    if name not in built_days.STAGES:
+def journal_entries(node: str | None, day: date) -> list[tuple[str, ...]]:
+    """The entries of `ops.built_days` for this node, day and run key: one, however often the stage was started."""
+    if node is None:
         return []
-    entries = [
-        entry for entry in built_days.read_entries("churn", day=day) if (entry.stage, entry.run_key) == (name, RUN_KEY)
-    ]
+    entries = [entry for entry in built_days.read_entries(node=node, day=day) if entry.run_key == RUN_KEY]
     return [
         tuple(str(part) for part in (entry.rows, entry.inputs, entry.own, entry.recipe, entry.model_version))
         for entry in entries
@@ -89,21 +98,26 @@ def journal_entries(name: str, day: date) -> list[tuple[str, ...]]:
 
 
 def partition_stage(
-    name: str, arguments: list[str], day: date, *partitions: tuple[str, str], pages: tuple[str, ...] = ()
+    name: str,
+    arguments: list[str],
+    day: date,
+    *partitions: Partition,
+    pages: tuple[str, ...] = (),
+    node: str | None = None,
 ) -> Stage:
-    """A stage that writes one day's partition of each table, and pages. `partitions` are tables with their day columns."""
+    """A stage that writes one day's partition of each table, pages, and an entry of `node` in the journal."""
 
     def reset() -> None:
-        for table, column in partitions:
-            delete_day(table, column, day)
+        for partition in partitions:
+            partition.delete(day)
         for page in pages:
             stores.reports().delete(page)
         if tables.exists("ops.built_days"):
             tables.table("ops.built_days").delete(f"run_key = '{RUN_KEY}'")
 
     def parts() -> Parts:
-        rows_by_table: Parts = {table: day_rows(table, column, day) for table, column in partitions}
-        return rows_by_table | {page: report(page) for page in pages} | {"the journal": journal_entries(name, day)}
+        rows_by_table: Parts = {partition.table: partition.rows(day) for partition in partitions}
+        return rows_by_table | {page: report(page) for page in pages} | {"the journal": journal_entries(node, day)}
 
     return Stage(name, lambda: [*arguments, "--run-key", RUN_KEY], reset, parts)
 
@@ -111,21 +125,28 @@ def partition_stage(
 OTHER_PARAMS = '{"num_leaves": 5}'  # gives a model that differs from the champion and that the gate does not find worse
 
 
+TO_MODEL = ["--model", MODEL]
+
+
+def training_table() -> str:
+    return load_project().models[MODEL].train.table
+
+
 def training_set(through: date) -> Stage:
-    table = "features.training_set"
+    table = training_table()
     return Stage(
         "training_set",
-        lambda: ["training_set", "--through", str(through), "--run-key", "boundaries"],
+        lambda: ["training_set", *TO_MODEL, "--through", str(through), "--run-key", "boundaries"],
         lambda: tables.table(table).delete() and None,
         lambda: {table: rows(table)},
     )
 
 
 def validate_training(version: int, day: date) -> Stage:
-    page = f"validation/churn/training/version-{version}"
+    page = f"validation/{MODEL}/training/version-{version}"
     return partition_stage(
         "validate.training",
-        ["validate", "--suite", "training", "--version", str(version)],
+        ["validate", *TO_MODEL, "--suite", "training", "--version", str(version)],
         day,
         pages=(f"{page}.html", f"{page}.json"),
     )
@@ -163,7 +184,10 @@ def train(version: int) -> Stage:
 
     return Stage(
         "train",
-        lambda: ["train", "--training-set-version", str(version), "--params", OTHER_PARAMS, "--run-key", keys[0]],
+        lambda: [
+            *("train", *TO_MODEL, "--training-set-version", str(version)),
+            *("--params", OTHER_PARAMS, "--run-key", keys[0]),
+        ],
         reset,
         parts,
         repeated,
@@ -185,7 +209,7 @@ def gate(number: str) -> Stage:
         tag = {"approved": decision["approved"], "checks": decision["checks"]} if decision else None
         return {"tag": tag, "rows": recorded}
 
-    return Stage("gate", lambda: ["gate", "--version", number], reset, parts)
+    return Stage("gate", lambda: ["gate", *TO_MODEL, "--version", number], reset, parts)
 
 
 def production_parts() -> Parts:
@@ -216,12 +240,12 @@ def change(number: str, tag: str, tag_keys: Sequence[str], words: list[str]) -> 
 
 
 def promote(number: str) -> Stage:
-    return change(number, production.PROMOTED, ["before"], ["promote", "--version", number])
+    return change(number, production.PROMOTED, ["before"], ["promote", *TO_MODEL, "--version", number])
 
 
 def rollback(number: str) -> Stage:
     """Roll back from a version to the previous one, which has scored a day."""
-    words = ["rollback", "--why", "it scores too high"]
+    words = ["rollback", *TO_MODEL, "--why", "it scores too high"]
     return change(number, production.TAKEN_BACK, ["to", "why"], words)
 
 
@@ -255,28 +279,69 @@ def delete_tag(number: str, key: str) -> None:
         model_versions.client().delete_model_version_tag(MODEL, number, key)
 
 
-def daily(day: date) -> list[Stage]:
-    """The stages of a day, in order."""
-    day_arguments = ["--day", str(day)]
+def ingestion(source: SourceConfig, day: date) -> list[Stage]:
+    """The stages of a source's day."""
+    to_source, page = ["--source", source.name], f"validation/{source.name}/arrival/{day}"
     return [
         partition_stage(
-            "validate.arrival",
-            ["validate", "--suite", "arrival", "--days", str(day)],
+            f"validate.arrival of {source.name}",
+            ["validate", *to_source, "--suite", "arrival", "--days", str(day)],
             day,
-            pages=(f"validation/churn/arrival/{day}.html", f"validation/churn/arrival/{day}.json"),
+            pages=(f"{page}.html", f"{page}.json"),
         ),
         partition_stage(
-            "ingest",
-            ["ingest", "--days", str(day)],
+            f"ingest of {source.name}",
+            ["ingest", *to_source, "--days", str(day)],
             day,
-            ("quarantine.transactions", "day"),
-            ("silver.transactions", "day"),
-            ("silver.customer_days", "day"),
-            ("ops.ingested_days", "day"),
+            *(Partition(table, "day") for table in (source.quarantine, *source.tables)),
+            Partition("ops.ingested_days", "day", source.name),
         ),
-        partition_stage("features", ["features", "--as-of", str(day)], day, ("features.customers", "as_of")),
-        partition_stage("score", ["score", *day_arguments], day, ("gold.customer_churn_scores", "score_date")),
+    ]
+
+
+def other_sources() -> list[Stage]:
+    """The stages of every other source that has days, for its newest day."""
+    newest = {name: max(days) for name, days in ingested_days.read_all_ingested_days().items() if days}
+    project = load_project()
+    names = [name for name in sorted(newest) if name != SOURCE]
+    return [stage for name in names for stage in ingestion(project.sources[name], newest[name])]
+
+
+def daily(day: date) -> list[Stage]:
+    """The stages of a source's day and of all that is built on it, in order."""
+    project = load_project()
+    nodes = Nodes.downstream(project, SOURCE)
+    features = [
         partition_stage(
-            "monitor", ["monitor", *day_arguments], day, ("gold.drift", "day"), pages=(f"monitor/churn/{day}.html",)
+            f"features of {name}",
+            ["features", "--table", name, "--as-of", str(day)],
+            day,
+            Partition(project.feature_tables[name].table_name, "as_of"),
+            node=project.feature_tables[name].table_name,
+        )
+        for name in nodes.tables
+    ]
+    scores = [stage for name in nodes.models for stage in scoring(project.models[name], day)]
+    return [*ingestion(project.sources[SOURCE], day), *features, *scores]
+
+
+def scoring(model: ModelConfig, day: date) -> list[Stage]:
+    """The stages that use a model for a day."""
+    arguments = ["--model", model.name, "--day", str(day)]
+    return [
+        partition_stage(
+            f"score of {model.name}",
+            ["score", *arguments],
+            day,
+            Partition(model.score.table, "score_date"),
+            node=f"{model.name}.score",
+        ),
+        partition_stage(
+            f"monitor of {model.name}",
+            ["monitor", *arguments],
+            day,
+            Partition(model.monitor.table, "day"),
+            pages=(f"monitor/{model.name}/{day}.html",),
+            node=f"{model.name}.monitor",
         ),
     ]

@@ -41,6 +41,7 @@ _VARYING = (
     (r"m-[0-9a-f]{32}|[0-9a-f]{32,64}", "*"),
     (r"part-\d{5}-\*(-c\d+)?", "part-*"),
     (r"(?<=_delta_log/)\d{20}(?=\.json|\.checkpoint)", "{version}"),
+    (r"(?<=ops/_ready/)([^/]+)/\d{4}-\d{2}-\d{2}-[0-9a-f]{16}", r"\1/{day}-*"),
     (r"\d{4}-\d{2}(-\d{2})?(?=[./]|$)", "{day}"),
     (r"-[0-9a-f]{10}-g\d+", "-*"),
     (r"(scheduled|manual|asset_triggered|backfill)__[^/]+", "{run}"),

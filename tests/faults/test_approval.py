@@ -72,7 +72,7 @@ def answer(machine: Machine, run: DagRun, user: str, option: str, comment: str) 
 
 
 def events(machine: Machine) -> list[dict[str, Any]]:
-    recorded: list[dict[str, Any]] = machine.ml("registry", "history")["events"]
+    recorded: list[dict[str, Any]] = machine.ml("registry", "--model", "churn", "history")["events"]
     return recorded
 
 
@@ -94,11 +94,13 @@ def test_a_promotion_that_nobody_answers_in_time_is_rejected(machine: Machine) -
     over = machine.airflow.wait(run)
     states = {task["task_id"]: task["state"] for task in machine.airflow.tasks(over)}
     assert states == {"decide": "success", "ask_approval": "success", "promote_version": "skipped"}
-    assert machine.ml("registry", "production")["version"] is None
+    assert machine.ml("registry", "--model", "churn", "production")["version"] is None
     event = events(machine)[-1]
     assert (event["event"], event["approved"], event["approver"]) == ("approval", False, None)
     assert event["reasons"] == ["nobody with the role ml-approvers answered within 24 hours"]
-    direct = machine.python("-m", "ml", "promote", "--version", "1", "--run-key", "past-them", check=False)
+    direct = machine.python(
+        "-m", "ml", "promote", "--model", "churn", "--version", "1", "--run-key", "past-them", check=False
+    )
     assert "was not approved by a person: nobody with the role ml-approvers answered" in direct.stdout
 
 
@@ -117,15 +119,17 @@ def test_only_a_person_with_the_role_decides(machine: Machine) -> None:
     over = machine.airflow.wait(rejected)
     states = {task["task_id"]: task["state"] for task in machine.airflow.tasks(over)}
     assert states == {"decide": "success", "ask_approval": "success", "promote_version": "skipped"}
-    assert machine.ml("registry", "production")["version"] is None
+    assert machine.ml("registry", "--model", "churn", "production")["version"] is None
 
     approved = machine.airflow.trigger("churn_promote", conf={"version": 1})
     wait_for_request(machine, approved)
-    direct = machine.python("-m", "ml", "promote", "--version", "1", "--run-key", "past-them", check=False)
+    direct = machine.python(
+        "-m", "ml", "promote", "--model", "churn", "--version", "1", "--run-key", "past-them", check=False
+    )
     assert "was not approved by a person: alice rejected it: not before Christmas" in direct.stdout
     assert answer(machine, approved, "alice", "Approve", "Christmas is over").ok
     machine.airflow.wait(approved)
-    now = machine.ml("registry", "production")
+    now = machine.ml("registry", "--model", "churn", "production")
     assert (now["version"], now["approver"], now["run"]) == ("1", "alice", f"churn_promote/{approved.run_id}")
     recorded = [event for event in events(machine) if event["event"] != "gate"][before:]
     answers = [(event["event"], event["approved"], event["approver"]) for event in recorded]

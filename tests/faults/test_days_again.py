@@ -10,9 +10,11 @@ from functools import partial
 
 import pytest
 
+from local.nodes import dag_ids
 from local.settings import REPOSITORY
+from ml.config import load_project
 from tests.support.cloud.faults import Faults, wait_for
-from tests.support.machines.day_content import STAGES, content, follow, runs, settle, written
+from tests.support.machines.day_content import DAGS, STAGES, content, follow, runs, settle, written
 from tests.support.machines.machine import Machine
 from tests.support.machines.new_days import new_day, purchases
 
@@ -30,7 +32,7 @@ def test_a_paused_dag_that_is_unpaused_catches_up(machine: Machine, shop_days: l
     """Two days arrive while it is paused; Airflow loses their keys, and the next arrivals run, started by hand, finds them."""
     first = new_day(machine)
     days = [first, first + timedelta(days=1)]
-    pause(machine, f"churn_{stage}", paused=True)
+    pause(machine, DAGS[stage], paused=True)
     try:
         for day in days:
             machine.land_file(str(day), "x.csv", purchases(day, 3))
@@ -38,13 +40,13 @@ def test_a_paused_dag_that_is_unpaused_catches_up(machine: Machine, shop_days: l
         for day in days:
             follow(machine, day, NO_RUNS, ahead)
         if not ahead:  # wait until arrivals has requested them
-            known = {run.run_id for run in machine.airflow.runs("churn_arrivals")}
-            machine.airflow.wait_for_new("churn_arrivals", known)
+            known = {run.run_id for run in machine.airflow.runs("arrivals")}
+            machine.airflow.wait_for_new("arrivals", known)
         time.sleep(5)  # the event is stored with the task's success, and would have started a run by now
         for day in days:
             assert runs(machine, day)[stage] == set()
     finally:
-        pause(machine, f"churn_{stage}", paused=False)
+        pause(machine, DAGS[stage], paused=False)
     settle(machine)
     for day in days:
         assert len(machine.rows("silver.transactions", "day", str(day))) == 3
@@ -53,32 +55,32 @@ def test_a_paused_dag_that_is_unpaused_catches_up(machine: Machine, shop_days: l
 
 def test_a_paused_dag_that_is_unpaused_catches_up_by_itself(machine: Machine, shop_days: list[date]) -> None:
     day = new_day(machine)
-    pause(machine, "churn_features", paused=True)
+    pause(machine, "customers_features", paused=True)
     try:
         machine.land_file(str(day), "x.csv", purchases(day, 3))
         follow(machine, day, NO_RUNS, ("ingest",))
         time.sleep(5)
     finally:
-        pause(machine, "churn_features", paused=False)
+        pause(machine, "customers_features", paused=False)
     settle(machine, by_hand=False)
     assert len(runs(machine, day)["features"]) == 1
 
 
 def test_days_that_arrived_while_arrivals_was_paused_are_found(machine: Machine, shop_days: list[date]) -> None:
     day = new_day(machine)
-    pause(machine, "churn_arrivals", paused=True)
+    pause(machine, "arrivals", paused=True)
     try:
         machine.land_file(str(day), "x.csv", purchases(day, 3))
         time.sleep(10)
         assert runs(machine, day)["ingest"] == set()
     finally:
-        pause(machine, "churn_arrivals", paused=False)
+        pause(machine, "arrivals", paused=False)
     settle(machine, by_hand=False)
     follow(machine, day, NO_RUNS)
 
 
-def is_built(machine: Machine, stage: str, day: date) -> bool:
-    return stage in [row["stage"] for row in machine.rows("ops.built_days", "day", str(day))]
+def is_built(machine: Machine, node: str, day: date) -> bool:
+    return node in [row["node"] for row in machine.rows("ops.built_days", "day", str(day))]
 
 
 def test_arrivals_started_by_hand_while_a_day_is_on_its_way_request_nothing_twice(
@@ -90,9 +92,9 @@ def test_arrivals_started_by_hand_while_a_day_is_on_its_way_request_nothing_twic
     # delays by seconds the moment at which Airflow sees the end of a run
     faults.add({"wait": 8}, method="GET", path=r"/api/2\.\d/jobs/runs/get", times=None)
     machine.land_file(str(day), "x.csv", purchases(day, 3))
-    for stage in ("validate", "features", "score"):
-        wait_for(partial(is_built, machine, stage, day), f"{stage} of {day} in the journal", 300)
-        machine.airflow.wait(machine.airflow.trigger("churn_arrivals"))
+    for node in ("silver.transactions", "features.customers", "churn.score"):
+        wait_for(partial(is_built, machine, node, day), f"{node} of {day} in the journal", 300)
+        machine.airflow.wait(machine.airflow.trigger("arrivals"))
     follow(machine, day, NO_RUNS)
     wait_for_runs(machine)
     assert {stage: len(run_ids) for stage, run_ids in runs(machine, day).items()} == dict.fromkeys(STAGES, 1)
@@ -106,15 +108,15 @@ def test_several_callers_at_once_give_the_result_of_one(machine: Machine, shop_d
     versions = {each: len(written(machine, "features.customers", each)) for each in (shop_days[-3], shop_days[-1])}
     known = runs(machine, day)
     history = {"first": str(day), "last": str(day)}
-    machine.airflow.trigger("churn_load_history", conf=history)
+    machine.airflow.trigger("transactions_load_history", conf=history)
     for _ in range(3):
-        machine.airflow.trigger("churn_ingest", partition_key=str(day))
+        machine.airflow.trigger("transactions_ingest", partition_key=str(day))
     commands = [
-        ["airflow", "backfill", "create", "--dag-id", "churn_calendar", "--from-date", str(day),
+        ["airflow", "backfill", "create", "--dag-id", "transactions_calendar", "--from-date", str(day),
          "--to-date", str(day + timedelta(days=1)), "--reprocess-behavior", "completed"],
-        *(["ml", "ingest", "--days", str(day), "--run-key", f"person-{n}"] for n in (1, 2)),
-        *(["ml", "features", "--as-of", str(day), "--run-key", f"person-{n}"] for n in (1, 2)),
-        *(["ml", "score", "--day", str(day), "--run-key", f"person-{n}"] for n in (1, 2)),
+        *(["ml", "ingest", "--source", "transactions", "--days", str(day), "--run-key", f"person-{n}"] for n in (1, 2)),
+        *(["ml", "features", "--table", "customers", "--as-of", str(day), "--run-key", f"person-{n}"] for n in (1, 2)),
+        *(["ml", "score", "--model", "churn", "--day", str(day), "--run-key", f"person-{n}"] for n in (1, 2)),
     ]  # fmt: skip
     processes = [
         subprocess.Popen(
@@ -124,7 +126,7 @@ def test_several_callers_at_once_give_the_result_of_one(machine: Machine, shop_d
     ]
     assert [process.wait(600) for process in processes] == [0] * len(processes)
     for stage in STAGES:
-        machine.airflow.wait_for_new(f"churn_{stage}", known[stage], partition_key=str(day))
+        machine.airflow.wait_for_new(DAGS[stage], known[stage], partition_key=str(day))
     wait_for_runs(machine)
     settle(machine)
     assert {each: content(machine, each) for each in shop_days[-3:]} == before
@@ -134,10 +136,10 @@ def test_several_callers_at_once_give_the_result_of_one(machine: Machine, shop_d
 
 
 def wait_for_runs(machine: Machine, timeout: float = 900) -> None:
-    """Wait until no stage has a run that is queued or running."""
+    """Wait until no Dag but the sweep's has a run that is queued or running."""
     end = time.monotonic() + timeout
-    dag_ids = [f"churn_{stage}" for stage in (*STAGES, "load_history", "calendar")]
-    while any(run.state in ("queued", "running") for dag_id in dag_ids for run in machine.airflow.runs(dag_id)):
+    ids = [dag_id for dag_id in dag_ids(load_project()) if dag_id != "arrivals"]
+    while any(run.state in ("queued", "running") for dag_id in ids for run in machine.airflow.runs(dag_id)):
         assert time.monotonic() < end, f"runs are still going on after {timeout:.0f} s"
         time.sleep(2)
 
@@ -147,12 +149,12 @@ def test_a_day_whose_run_is_cleared_is_rebuilt_row_for_row(machine: Machine, sho
     day = shop_days[-1]
     settle(machine)
     before, known = content(machine, day), runs(machine, day)
-    newest = machine.airflow.runs("churn_ingest", partition_key=str(day))[0]
+    newest = machine.airflow.runs("transactions_ingest", partition_key=str(day))[0]
     request = {"dry_run": False, "only_failed": False}
-    machine.airflow.call("POST", f"/dags/churn_ingest/dagRuns/{newest.run_id}/clear", json=request)
+    machine.airflow.call("POST", f"/dags/transactions_ingest/dagRuns/{newest.run_id}/clear", json=request)
     follow(machine, day, known, ("features", "score", "monitor"))
     assert content(machine, day) == before
-    assert machine.rows("ops.ingested_days", "day", str(day))[0]["run_key"].startswith("churn_ingest-clean_day")
+    assert machine.ingested(str(day))["run_key"].startswith("transactions_ingest-clean_day")
 
 
 def test_no_partition_waits_for_a_run(machine: Machine, shop_days: list[date]) -> None:

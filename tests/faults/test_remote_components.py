@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def _alone(machine: Machine, demo: Demo) -> Iterator[None]:
-    with paused(machine, "churn_promote", "churn_arrivals"):
+    with paused(machine, "churn_promote", "arrivals"):
         yield
 
 

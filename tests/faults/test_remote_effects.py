@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 @pytest.fixture(scope="module")
 def _alone(machine: Machine, demo: Demo) -> Iterator[None]:
     """A training job that runs again registers a challenger, which must not be promoted here."""
-    with paused(machine, "churn_promote", "churn_arrivals"):
+    with paused(machine, "churn_promote", "arrivals"):
         yield
 
 

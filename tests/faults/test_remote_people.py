@@ -18,7 +18,7 @@ SERVICES = ("data-factory", "databricks", "azure-ml")  # Power BI cancels enhanc
 
 @pytest.fixture(scope="module")
 def _alone(machine: Machine, demo: Demo) -> Iterator[None]:
-    with paused(machine, "churn_promote", "churn_arrivals"):
+    with paused(machine, "churn_promote", "arrivals"):
         yield
 
 

@@ -24,7 +24,7 @@ from local.state import load, supervised
 from tests.faults import walks
 from tests.faults.disks import full, is_small
 from tests.support.cloud.faults import command, wait_for
-from tests.support.machines.day_content import STAGES, Content, content
+from tests.support.machines.day_content import Content, content
 from tests.support.machines.machine import Machine
 
 pytestmark = pytest.mark.timeout(1800)
@@ -35,7 +35,7 @@ TASKS = (
     ("ingest", "copy_files"),
     ("ingest", "clean_day"),
     ("features", "compute_features"),
-    ("score", "score_customers"),
+    ("score", "score_day"),
     ("monitor", "measure_drift"),
 )
 SERVICES = ("standins", "azurite", "mlflow", "postgres")
@@ -60,12 +60,12 @@ def through(machine: Machine, day: date, undisturbed: Content, disturb: Disturb)
     walks.all_ready(machine)
     before, since = walks.known(machine, day), walks.last_entry(machine)
     walks.forget(machine, day)
-    walks.retry(lambda: machine.airflow.trigger("churn_ingest", partition_key=str(day)))
+    walks.retry(lambda: machine.airflow.trigger("transactions_ingest", partition_key=str(day)))
     for stage, task in TASKS:
         walks.started(machine, stage, task, day, before)
         disturb(task)
-    for stage in STAGES:
-        walks.ended(machine, stage, day, before)
+    for dag_id in walks.dags_of_a_day():
+        walks.ended(machine, dag_id, day, before)
     assert content(machine, day) == undisturbed
     walks.assert_settled(machine, since)
 
@@ -106,7 +106,7 @@ def test_a_service_without_file_handles_for_a_while(
     machine: Machine, day: date, undisturbed: Content, name: str
 ) -> None:
     def starve(task: str) -> None:
-        if task in ("copy_files", "compute_features", "score_customers"):
+        if task in ("copy_files", "compute_features", "score_day"):
             process = walks.service(machine, name)
             soft, hard = process.rlimit(psutil.RLIMIT_NOFILE)
             process.rlimit(psutil.RLIMIT_NOFILE, (3, hard))

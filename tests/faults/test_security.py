@@ -89,9 +89,9 @@ def test_no_command_line_shows_a_secret(machine: Machine) -> None:
 
 def test_a_day_with_hostile_rows_is_ingested_and_its_pages_run_no_script(machine: Machine, hostile_day: date) -> None:
     before = walks.known(machine, hostile_day)
-    machine.airflow.trigger("churn_ingest", partition_key=str(hostile_day))
+    machine.airflow.trigger("transactions_ingest", partition_key=str(hostile_day))
     walks.ended(machine, "ingest", hostile_day, before)
-    (account,) = machine.rows("ops.ingested_days", "day", str(hostile_day))
+    account = machine.ingested(str(hostile_day))
     assert account["quarantined"] > 0
     assert account["received"] == account["silver"] + account["quarantined"] + account["duplicates"]
     assert not os.path.exists("/tmp/owned")  # noqa: PTH110 - what a shell would have made
@@ -116,7 +116,7 @@ def test_a_day_with_hostile_rows_is_ingested_and_its_pages_run_no_script(machine
 )
 def test_a_run_without_a_valid_day_is_refused_with_a_message(machine: Machine, key: str) -> None:
     try:
-        run = machine.airflow.trigger("churn_features", partition_key=key)
+        run = machine.airflow.trigger("customers_features", partition_key=key)
     except requests.HTTPError as error:  # Airflow's own check
         if error.response.status_code not in (400, 422):
             raise
@@ -128,17 +128,17 @@ def test_a_run_without_a_valid_day_is_refused_with_a_message(machine: Machine, k
 @pytest.mark.parametrize(
     ("dag", "conf"),
     [
-        pytest.param("load_history", {"first": "'; DROP TABLE x", "last": "2025-01-01"}, id="sql"),
-        pytest.param("load_history", {"first": "2025-01-01", "last": "$(touch /tmp/owned)"}, id="shell"),
-        pytest.param("train", {"through": "../../etc/passwd"}, id="path"),
-        pytest.param("promote", {"version": "1; touch /tmp/owned"}, id="no-number"),
+        pytest.param("transactions_load_history", {"first": "'; DROP TABLE x", "last": "2025-01-01"}, id="sql"),
+        pytest.param("transactions_load_history", {"first": "2025-01-01", "last": "$(touch /tmp/owned)"}, id="shell"),
+        pytest.param("churn_train", {"through": "../../etc/passwd"}, id="path"),
+        pytest.param("churn_promote", {"version": "1; touch /tmp/owned"}, id="no-number"),
     ],
 )
 def test_a_conf_that_no_param_allows_is_refused_with_a_message(
     machine: Machine, dag: str, conf: dict[str, str]
 ) -> None:
     with pytest.raises(requests.HTTPError) as refused:
-        machine.airflow.trigger(f"churn_{dag}", conf=conf)
+        machine.airflow.trigger(dag, conf=conf)
     assert refused.value.response.status_code in (400, 422)
     assert any(str(value) in refused.value.response.text for value in conf.values())
 
@@ -156,13 +156,24 @@ def failures(machine: Machine, faults: Faults, hostile_day: date) -> str:
         (".*/jobs/runs/submit", {"status": 500, "json": {"error_code": "INTERNAL_ERROR", "message": "no"}}),
     ):
         rule = faults.add({"answer": response}, path=path, times=2)
-        run = machine.airflow.trigger("churn_ingest", partition_key=str(hostile_day))
+        run = machine.airflow.trigger("transactions_ingest", partition_key=str(hostile_day))
         while run.state not in ("success", "failed"):
-            run = next(r for r in machine.airflow.runs("churn_ingest") if r.run_id == run.run_id)
+            run = next(r for r in machine.airflow.runs("transactions_ingest") if r.run_id == run.run_id)
         output.append(machine.airflow.explain(run))
         faults.delete(rule)
     wrong = {**machine.environment, "AZURE_STORAGE_ACCOUNT_KEY": "YSB3cm9uZyBrZXkgdGhhdCBpcyBub2JvZHkncw=="}
-    command = [sys.executable, "-m", "ml", "score", "--day", str(hostile_day), "--run-key", "wrong-key"]
+    command = [
+        sys.executable,
+        "-m",
+        "ml",
+        "score",
+        "--model",
+        "churn",
+        "--day",
+        str(hostile_day),
+        "--run-key",
+        "wrong-key",
+    ]
     failed = subprocess.run(command, env=wrong, capture_output=True, text=True, cwd=REPOSITORY, check=False)
     assert failed.returncode != 0
     assert "YSB3cm9uZy" not in failed.stdout + failed.stderr

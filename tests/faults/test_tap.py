@@ -114,6 +114,11 @@ def test_the_requesting_process_is_killed_at_its_second_change(
         pytest.param(
             "/mlflow-artifacts/1/m-" + 32 * "a" + "/x%3D1.json", "/mlflow-artifacts/1/*/x=1.json", id="a-model"
         ),
+        pytest.param(
+            "/a/lake/ops/_ready/features.households/2024-05-28-0123456789abcdef",
+            "/a/lake/ops/_ready/features.households/{day}-*",
+            id="a-claim-of-a-day",
+        ),
         pytest.param("/a/reports/models/churn/12.html", "/a/reports/models/churn/{n}.html", id="a-report-of-a-model"),
     ],
 )

@@ -14,15 +14,17 @@ import requests
 
 from local import control, processes
 from local.airflow_api import OVER, DagRun
+from local.nodes import Nodes, dag_ids
 from local.state import load
+from ml.config import load_project
 from tests.support.cloud.faults import command
-from tests.support.machines.day_content import STAGES, TABLES, content
+from tests.support.machines.day_content import DAGS, content, tables_of
 from tests.support.machines.machine import Machine
 
 
 def forget(machine: Machine, day: date) -> None:
-    """Remove a day from every table, so that rows that are present afterwards were written afterwards."""
-    machine.storage("empty_day", str(day), json.dumps(TABLES))
+    """Remove a day of transactions from every table, so that rows that are present afterwards were written afterwards."""
+    machine.storage("empty_day", str(day), json.dumps(tables_of("transactions")))
     assert not any(content(machine, day).values())
 
 
@@ -43,13 +45,13 @@ QUIET = 15  # seconds without a run: the run of an event exists within ten
 
 def quiet(machine: Machine, timeout: float = 600) -> None:
     """Wait until no run changes days or champions any more: runs that an earlier test started may still be going on."""
-    stages = (*STAGES, "train", "promote", "on_champion")
+    dags = [dag_id for dag_id in dag_ids(load_project()) if not dag_id.endswith(("arrivals", "_calendar", "_report"))]
     end, quiet_since = time.monotonic() + timeout, time.monotonic()
     while time.monotonic() < quiet_since + QUIET:
         busy = [
             run
-            for stage in stages
-            for run in retry(lambda dag_id=f"churn_{stage}": machine.airflow.runs(dag_id))
+            for dag_id in dags
+            for run in retry(lambda dag_id=dag_id: machine.airflow.runs(dag_id))
             if run.state not in OVER
         ]
         assert not busy or time.monotonic() < end, f"runs are still going on: {busy}"
@@ -57,13 +59,20 @@ def quiet(machine: Machine, timeout: float = 600) -> None:
         time.sleep(1)
 
 
+def dags_of_a_day() -> list[str]:
+    """The Dags of transactions and of all that is built on them, in the order in which a day passes them."""
+    return Nodes.downstream(load_project(), "transactions").dags("ingest", "features", "score", "monitor")
+
+
 def runs(machine: Machine, stage: str, day: date) -> list[DagRun]:
-    day_runs: list[DagRun] = retry(lambda: machine.airflow.runs(f"churn_{stage}", partition_key=str(day)))
+    """The day's runs of a Dag, or of the Dag of a stage."""
+    dag_id = DAGS.get(stage, stage)
+    day_runs: list[DagRun] = retry(lambda: machine.airflow.runs(dag_id, partition_key=str(day)))
     return day_runs
 
 
 def known(machine: Machine, day: date) -> set[str]:
-    return {run.run_id for stage in STAGES for run in runs(machine, stage, day)}
+    return {run.run_id for dag_id in dags_of_a_day() for run in runs(machine, dag_id, day)}
 
 
 def newest(machine: Machine, stage: str, day: date, before: set[str]) -> DagRun | None:

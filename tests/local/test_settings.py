@@ -168,3 +168,14 @@ def test_an_order_that_cannot_be_started_is_refused() -> None:
         ordered([Unit("b", ["/bin/true"], after=["a"]), Unit("a", ["/bin/true"])])
     with pytest.raises(ValueError, match="unit a is declared twice"):
         ordered([Unit("a", ["/bin/true"]), Unit("a", ["/bin/true"])])
+
+
+def test_every_service_reads_the_resources_that_the_shell_names(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("ML_RESOURCES", raising=False)
+    assert "ML_RESOURCES" not in environment.full(settings)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ML_RESOURCES", "mine")
+    for variables in (environment.full(settings), environment.standins(settings)):
+        assert variables["ML_RESOURCES"] == str(tmp_path / "mine")

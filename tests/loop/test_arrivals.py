@@ -28,22 +28,22 @@ def next_ingest(machine: Machine, day: str, known: set[str]) -> DagRun:
     """The next run of the day, once it has ended, whatever its state."""
     end = time.monotonic() + 420  # a failed Copy is tried four times
     while time.monotonic() < end:
-        new = [run for run in machine.airflow.runs("churn_ingest", partition_key=day) if run.run_id not in known]
+        new = [run for run in machine.airflow.runs("transactions_ingest", partition_key=day) if run.run_id not in known]
         if new and new[-1].state in ("success", "failed"):
             return new[-1]
         time.sleep(0.5)
-    raise AssertionError(f"no run of churn_ingest for {day} has ended within seven minutes")
+    raise AssertionError(f"no run of transactions_ingest for {day} has ended within seven minutes")
 
 
 def known(machine: Machine, day: str) -> set[str]:
-    return {run.run_id for run in machine.airflow.runs("churn_ingest", partition_key=day)}
+    return {run.run_id for run in machine.airflow.runs("transactions_ingest", partition_key=day)}
 
 
 def test_a_sweep_that_finds_nothing_new_starts_nothing(machine: Machine, shop_days: list[date]) -> None:
-    before = {run.run_id for run in machine.airflow.runs("churn_ingest")}
-    run = machine.airflow.wait(machine.airflow.trigger("churn_arrivals"))
+    before = {run.run_id for run in machine.airflow.runs("transactions_ingest")}
+    run = machine.airflow.wait(machine.airflow.trigger("arrivals"))
     assert [task["state"] for task in machine.airflow.tasks(run)] == ["skipped"]
-    assert {run.run_id for run in machine.airflow.runs("churn_ingest")} == before
+    assert {run.run_id for run in machine.airflow.runs("transactions_ingest")} == before
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_another_day_goes_on_while_one_is_held_and_bad_rows_go_to_quarantine(
     machine.land_file(day, "mixed.csv", good(day, 5) + GOOD.format(n=0, day=day).encode() + bad.encode())
     run = next_ingest(machine, day, before)
     assert run.state == "success", machine.airflow.explain(run)
-    (account,) = machine.rows("ops.ingested_days", "day", day)
+    account = machine.ingested(day)
     assert (account["received"], account["silver"], account["quarantined"], account["duplicates"]) == (9, 5, 3, 1)
     refused = machine.rows("quarantine.transactions", "day", day)
     assert {row["column"] for row in refused} == {"customer_id", "occurred_at", "amount"} or len(refused) == 3
@@ -101,6 +101,6 @@ def test_a_corrected_file_rebuilds_its_day(machine: Machine, shop_days: list[dat
     machine.land_file(day, "mixed.csv", good(day, 7))
     run = next_ingest(machine, day, before)
     assert run.state == "success", machine.airflow.explain(run)
-    (account,) = machine.rows("ops.ingested_days", "day", day)
+    account = machine.ingested(day)
     assert (account["received"], account["silver"], account["quarantined"]) == (7, 7, 0)
     machine.airflow.wait_for_new("churn_score", scores, partition_key=day)

@@ -25,7 +25,7 @@ def test_a_backfill_of_a_range_rebuilds_its_days_row_for_row(machine: Machine, s
         "backfill",
         "create",
         "--dag-id",
-        "churn_calendar",
+        "transactions_calendar",
         "--from-date",
         str(days[0]),
         "--to-date",
@@ -66,9 +66,9 @@ def test_a_corrected_day_is_rebuilt_with_exactly_the_days_that_look_back_on_it(
 
 
 def test_a_run_without_a_day_fails_and_says_how_to_start_one(machine: Machine, shop_days: list[date]) -> None:
-    run = machine.airflow.trigger("churn_features")
+    run = machine.airflow.trigger("customers_features")
     while run.state not in OVER:
-        run = next(r for r in machine.airflow.runs("churn_features") if r.run_id == run.run_id)
+        run = next(r for r in machine.airflow.runs("customers_features") if r.run_id == run.run_id)
     assert run.state == "failed"
     explanation = machine.airflow.explain(run)
     assert "partition_key" in explanation
@@ -77,8 +77,8 @@ def test_a_run_without_a_day_fails_and_says_how_to_start_one(machine: Machine, s
 
 def test_every_event_that_hands_a_day_on_names_its_day(machine: Machine, shop_days: list[date]) -> None:
     """Airflow drops an event without a day, with a warning in its log."""
-    params = {"source_dag_id": "churn_arrivals", "limit": 100}
+    params = {"source_dag_id": "arrivals", "limit": 100}
     events = machine.airflow.call("GET", "/assets/events", params=params)["asset_events"]
-    days = {(event["name"], event["partition_key"]) for event in events if event["name"] != "churn.asked"}
-    assert ("churn.landed", str(shop_days[-1])) in days
+    days = {(event["name"], event["partition_key"]) for event in events if event["name"] != "arrivals.asked"}
+    assert ("transactions.landed", str(shop_days[-1])) in days
     assert [name for name, day in days if day is None] == []

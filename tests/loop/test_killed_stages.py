@@ -15,7 +15,7 @@ from tests.support.machines.machine import Machine
 pytestmark = [pytest.mark.loop, pytest.mark.timeout(600)]
 
 
-@pytest.mark.parametrize("name", ["ingest", "score"])
+@pytest.mark.parametrize("name", ["ingest of transactions", "score of churn"])
 def test_a_stage_killed_in_the_middle_gives_the_same_result_when_it_is_run_again(
     machine: Machine, shop_days: list[date], name: str
 ) -> None:

@@ -8,6 +8,7 @@ from datetime import date
 import pytest
 
 from local.demo import Demo
+from local.nodes import Nodes
 from tests.support.machines.machine import Machine
 
 pytestmark = [pytest.mark.loop, pytest.mark.timeout(1200)]
@@ -15,25 +16,33 @@ pytestmark = [pytest.mark.loop, pytest.mark.timeout(1200)]
 
 def test_every_stage_of_the_walk_succeeded(demo: Demo) -> None:
     assert {row.state for row in demo.rows} == {"success"}
-    stages = [row.stage.split()[0] for row in demo.rows]
-    assert Counter(stages) == {
+    nodes, single_days = Nodes.of(demo.project, demo.landed_days()), 3
+    reports = [name for name in nodes.models if demo.project.models[name].report]
+    assert Counter(row.stage.split()[0] for row in demo.rows) == {
         "land": 1,
-        "ingest": 4,
-        "features": 4,
-        "train": 1,
-        "gate": 1,
-        "promote": 1,
-        "score": 4,
-        "monitor": 3,
-        "report": 1,
+        "ingest": len(nodes.sources) + single_days,  # of these days, only transactions have files
+        "features": len(nodes.tables) * (1 + single_days),
+        "train": len(nodes.models),
+        "gate": len(nodes.models),
+        "promote": len(nodes.models),
+        "score": len(nodes.models) * (1 + single_days),
+        "monitor": len(nodes.models) * single_days,
+        "report": len(reports),
     }
+
+
+def test_every_node_of_the_configuration_took_part(demo: Demo) -> None:
+    nodes = Nodes.of(demo.project, demo.landed_days())
+    assert set(nodes.sources) == set(demo.project.sources)
+    assert set(nodes.tables) == set(demo.project.feature_tables)
+    assert set(nodes.models) == set(demo.project.models)
 
 
 def test_every_received_row_of_each_day_is_in_silver_in_quarantine_or_a_counted_duplicate(
     machine: Machine, shop_days: list[date]
 ) -> None:
     for day in (shop_days[0], shop_days[len(shop_days) // 2], *shop_days[-3:]):
-        (account,) = machine.rows("ops.ingested_days", "day", str(day))
+        account = machine.ingested(str(day))
         silver = machine.rows("silver.transactions", "day", str(day))
         quarantine = machine.rows("quarantine.transactions", "day", str(day))
         assert account["received"] > 0
@@ -72,8 +81,12 @@ def test_the_remote_services_worked_once_per_run_key(machine: Machine, demo: Dem
 
 
 def test_tasks_link_to_their_remote_runs(machine: Machine, demo: Demo) -> None:
-    for stage, task in (("ingest", "copy_files"), ("ingest", "clean_day"), ("train", "train_model")):
-        run = next(run for run in machine.airflow.runs(f"churn_{stage}") if run.state == "success")
+    for dag_id, task in (
+        ("transactions_ingest", "copy_files"),
+        ("transactions_ingest", "clean_day"),
+        ("churn_train", "train_model"),
+    ):
+        run = next(run for run in machine.airflow.runs(dag_id) if run.state == "success")
         path = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task}/links"
         links = machine.airflow.call("GET", path)["extra_links"]
         assert links["Remote run"].startswith(machine.settings.url("standins", "https"))

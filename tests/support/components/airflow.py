@@ -10,7 +10,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -31,7 +30,6 @@ from tests.support.cloud.standins import (
 )
 from tests.support.components.task_contexts import Ti
 from tests.support.components.triggers import Triggerer
-from tests.support.resources import Resources
 
 WORKSPACE = "mlops-ws"
 
@@ -150,16 +148,6 @@ def triggerer(component_variables: dict[str, str]) -> Iterator[Triggerer]:
     """A process that runs triggers against the shared cloud."""
     with triggerer_of(component_variables) as process:
         yield process
-
-
-@pytest.fixture
-def set_config(resources: Resources) -> Callable[..., None]:
-    """Change values of one section of config/churn.yaml."""
-
-    def change(section: str, **values: Any) -> None:
-        resources.change_model("churn", **{section: values})
-
-    return change
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def _pipeline(timeout: int = 60) -> DataFactoryPipelineOperator:
 
 
 def _stage(timeout: int = 60) -> DatabricksStageOperator:
-    days = ["--source", "cdnow", "--from", "1998-06-01", "--to", "1998-06-01", "--list"]
+    days = ["--data", "cdnow", "--from", "1998-06-01", "--to", "1998-06-01", "--list"]
     return DatabricksStageOperator(task_id="t", stages={"land": ["land", *days]}, cluster="churn-jobs", timeout=timeout)
 
 

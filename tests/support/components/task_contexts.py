@@ -25,7 +25,7 @@ class Notes(dict[str, Any]):
 class Ti:
     """A try of a task. `max_tries` is Airflow's: the tries used at the last clear, plus the task's retries."""
 
-    dag_id: str = "churn_ingest"
+    dag_id: str = "transactions_ingest"
     task_id: str = "copy_files"
     map_index: int = -1
     try_number: int = 1

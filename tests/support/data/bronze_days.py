@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import csv
 import io
 import json
@@ -41,7 +42,9 @@ def row(number: int = 0, **changed: Any) -> dict[str, Any]:
 
 
 class Days:
-    """A landing store and a lake in folders."""
+    """A landing store and a lake in folders, and what arrives there of one source."""
+
+    source = "transactions"
 
     def __init__(self, folder: Path, monkeypatch: Any) -> None:
         for variable, name in (("LANDING_URI", "landing"), ("LAKE_URI", "lake"), ("REPORTS_URI", "reports")):
@@ -49,9 +52,15 @@ class Days:
             monkeypatch.setenv(variable, (folder / name).as_uri())
         self.skipped: list[tuple[str, str]] = []
 
+    def of(self, source: str) -> Days:
+        """The same stores, for another source."""
+        other = copy.copy(self)
+        other.source, other.skipped = source, []
+        return other
+
     def land(self, name: str, content: bytes, day: date = DAY) -> str:
         """Put a file into landing only. Returns its path there."""
-        path = f"transactions/{day}/{name}"
+        path = f"{self.source}/{day}/{name}"
         stores.landing().write(path, content)
         return path
 
@@ -87,7 +96,7 @@ class Days:
     def ingest(self, *days: date, run_key: str = "k", **arguments: str) -> dict[str, Any]:
         """Run the stage for some days (default: DAY). Returns its facts."""
         parser = argparse.ArgumentParser()
-        parser.add_argument("--model", default="churn")
+        parser.set_defaults(source=self.source)
         ingest.add_arguments(parser)
         requested = ",".join(str(day) for day in days or (DAY,))
         options = [text for name, value in arguments.items() for text in (f"--{name.replace('_', '-')}", value)]
@@ -110,8 +119,8 @@ def rows_of(table: str, day: date | None = None) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda r: (r.get("day"), r.get("_file") or "", r.get("_row") or 0, str(r)))
 
 
-def mark(day: date = DAY) -> dict[str, Any] | None:
+def mark(day: date = DAY, source: str = "transactions") -> dict[str, Any] | None:
     """The day's row in ops.ingested_days, or None."""
-    marks = rows_of(ingested_days.INGESTED_DAYS, day) if tables.exists(ingested_days.INGESTED_DAYS) else []
+    marks = ingested_days.read_rows(source, [day])
     assert len(marks) <= 1
     return marks[0] if marks else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from datetime import UTC, date, datetime, time, timedelta
 from io import StringIO
@@ -13,10 +14,16 @@ import pyarrow as pa
 import pytest
 
 from ml import cli
+from ml.config import load_project
+from ml.days.node_inputs import current_inputs
 from ml.ops import built_days, ingested_days
 from ml.ops.built_days import BuiltDay
 from ml.storage import tables
 from tests.support.data.customer_days import SILVER, customer_days
+
+SOURCE, SILVER_NODE, CUSTOMER_DAYS = "transactions", "silver.transactions", "silver.customer_days"
+FEATURES, SCORE, MONITOR = "features.customers", "churn.score", "churn.monitor"
+CHAIN = (SILVER_NODE, FEATURES, SCORE, MONITOR)  # the nodes that these days go through
 
 MONDAY = date(2024, 2, 26)
 D = [MONDAY + timedelta(n) for n in range(7)]
@@ -41,33 +48,50 @@ def ingest(*days: date, content: str = "a", follow: bool = True, validated: bool
     ]  # fmt: skip
     where = tables.day_predicate("day", days)
     rows = customer_days(pa.Table.from_pylist(lines, SILVER).to_pylist())
-    tables.replace("silver.customer_days", rows, where, partition_by=["month"])
-    marks = [
-        {"day": day, "fingerprint": f"f-{content}", "content": content, "run_key": "k", "follow": follow}
-        for day in days
-    ]
-    schema = pa.schema(
-        {
-            "day": pa.date32(),
-            "fingerprint": pa.string(),
-            "content": pa.string(),
-            "run_key": pa.string(),
-            "follow": pa.bool_(),
-        }
+    tables.replace(CUSTOMER_DAYS, rows, where, partition_by=["month"])
+    mark_ingested(
+        SOURCE,
+        days,
+        {SILVER_NODE: content, CUSTOMER_DAYS: content},
+        fingerprint=f"f-{content}",
+        follow=follow,
+        validated=validated,
     )
-    tables.replace(ingested_days.INGESTED_DAYS, pa.Table.from_pylist(marks, schema), where)
+
+
+def mark_ingested(
+    source: str,
+    days: Sequence[date],
+    contents: Mapping[str, str],
+    *,
+    fingerprint: str = "f",
+    run_key: str = "k",
+    follow: bool = True,
+    validated: bool = True,
+) -> None:
+    """Write the marks of ingested days, and the journal's entries of their validation."""
+    counts = dict.fromkeys(ingested_days.COUNTS, 1)
+    mark = {"fingerprint": fingerprint, "run_key": run_key, "contents": dict(contents), "follow": follow, **counts}
+    version = ingested_days.write(source, [{"day": day, **mark} for day in days])
     if validated:
-        version = tables.table(ingested_days.INGESTED_DAYS).version()
+        passed = ingested_days.read_ingested_days(source)
         built_days.write(
             [
-                BuiltDay(stage="validate", day=day, run_key="k", inputs=content, version=version, rows=1, because=())
+                BuiltDay(
+                    node=f"silver.{source}",
+                    day=day,
+                    run_key=run_key,
+                    inputs=passed[day].content,
+                    version=version,
+                    rows=1,
+                )
                 for day in days
             ]
         )
 
 
 def build_features(*days: date, run_key: str = "features-1") -> dict[str, Any]:
-    return run_stage("features", "--as-of", ",".join(map(str, days)), "--run-key", run_key)
+    return run_stage("features", "--table", "customers", "--as-of", ",".join(map(str, days)), "--run-key", run_key)
 
 
 def run_stage(*arguments: str) -> dict[str, Any]:
@@ -78,16 +102,24 @@ def run_stage(*arguments: str) -> dict[str, Any]:
     return facts
 
 
+def newest(node: str, day: date) -> BuiltDay:
+    """The journal's newest entry of a day."""
+    return built_days.read_newest([node], day)[node][day]
+
+
 def record_build(
-    stage: built_days.Stage, day: date, inputs: str, model_version: str | None = "1", run_key: str = "k"
+    node: str, day: date, inputs: str | None = None, model_version: str | None = "1", run_key: str = "k"
 ) -> None:
-    """Add an entry to the journal, as the stage does after it has written the day's partition."""
-    last = built_days.read_newest("churn", day)[stage].get(day)
+    """Add an entry to the journal, as the stage does after it has written the day's partition.
+
+    `inputs`: the digest of what it was built from (default: of what is there now).
+    """
+    last = built_days.read_newest([node], day)[node].get(day)
     entry = BuiltDay(
-        stage=stage,
+        node=node,
         day=day,
         run_key=run_key,
-        inputs=inputs,
+        inputs=current_inputs(load_project(), node, day).digest if inputs is None else inputs,
         version=last.version + 1 if last else 0,
         rows=1,
         because=("first",),
@@ -100,6 +132,5 @@ def build_all(*days: date) -> None:
     """Features, scores and drift of these days."""
     build_features(*days)
     for day in days:
-        inputs = built_days.read_newest("churn", day)["features"][day].inputs
-        record_build("score", day, inputs)
-        record_build("monitor", day, inputs)
+        for node in (SCORE, MONITOR):
+            record_build(node, day)

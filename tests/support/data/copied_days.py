@@ -19,6 +19,7 @@ from tests.support.cloud.standins import FACTORY, GROUP, KEY, SUBSCRIPTION, Acco
 JSON = Path(__file__).resolve().parents[3] / "include" / "datafactory"
 WHERE = f"/subscriptions/{SUBSCRIPTION}/resourceGroups/{GROUP}/providers/Microsoft.DataFactory/factories/{FACTORY}"
 CONCURRENT_COPIES = 6  # pipeline runs
+SOURCE = "transactions"
 
 
 class CopiedDays:
@@ -53,7 +54,7 @@ class CopiedDays:
         """Put a file into landing. Returns its path there. `md5` is the digest that upstream declares."""
         from azure.storage.blob import BlobBlock, ContentSettings
 
-        path = f"transactions/{day}/{name}"
+        path = f"{SOURCE}/{day}/{name}"
         if not md5:
             self._landing.upload_blob(path, content, overwrite=True)
             return path
@@ -74,9 +75,9 @@ class CopiedDays:
             for day in days:
                 self._copies += 1
                 key = f"copy-{self._copies}"
-                listing = save_listing("transactions", [day], key)
+                listing = save_listing(SOURCE, [day], key)
                 self._logs[day] = f"bronze/_log/{key}"
-                parameters = {"table": "transactions", "folder": str(day), "copy_log": self._logs[day]}
+                parameters = {"table": SOURCE, "folder": str(day), "copy_log": self._logs[day]}
                 run = self._request(
                     "POST", "/pipelines/ingest/createRun", parameters | {"run_key": key, "listing": listing}
                 )
@@ -95,7 +96,7 @@ class CopiedDays:
     def try_ingest(self, *days: date, run_key: str = "k") -> str | None:
         """Run the stage. Returns its message when it refuses, else None."""
         parser = argparse.ArgumentParser()
-        parser.add_argument("--model", default="churn")
+        parser.set_defaults(source=SOURCE)
         ingest.add_arguments(parser)
         arguments = ["--days", ",".join(map(str, days)), "--run-key", run_key]
         log = self._logs.get(days[0], "") if len(days) == 1 else "bronze/_log"

@@ -21,4 +21,4 @@ SILVER = pa.schema(
 
 def customer_days(lines: list[dict[str, Any]]) -> pa.Table:
     rows = [{"_row": n} | row for n, row in enumerate(lines)]
-    return open_engine("duckdb").run("customer_days", {"transactions": pa.Table.from_pylist(rows, SILVER)})
+    return open_engine("duckdb").run("sources/customer_days", {"transactions": pa.Table.from_pylist(rows, SILVER)})

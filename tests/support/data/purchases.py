@@ -15,9 +15,11 @@ DAYS = 150
 CHURN = load_model("churn")
 MODEL = CHURN.model_copy(
     update={
-        "features": CHURN.features.model_copy(update={"active_days": 30}),
+        "population": CHURN.population.model_copy(update={"settings": {"active_days": 30}}),
         "label": CHURN.label.model_copy(update={"horizon_days": 20}),
-        "train": CHURN.train.model_copy(update={"min_train_rows": 1, "train_cutoffs": 3, "step_days": 10}),
+        "train": CHURN.train.model_copy(
+            update={"min_train_rows": 1, "train_cutoffs": 3, "step_days": 10, "min_history_days": 30}
+        ),
     }
 )
 
@@ -35,7 +37,8 @@ def purchases() -> pa.Table:
                 {
                     "customer_id": f"c{customer:03}", "day": day, "month": day.replace(day=1), "orders": 1, "lines": 1,
                     "quantity": 1.0, "amount": amount, "purchase_amount": amount, "returns": 0, "returned_amount": 0.0,
-                    "max_order_amount": amount, "online_orders": int(rng.random() < 0.5), "store_orders": 0,
+                    "max_order_amount": amount, "online_orders": int(rng.random() < 0.5), "mobile_orders": 0,
+                    "store_orders": 0,
                     "categories": ["x"], "country": "GB",
                 }
             )  # fmt: skip

@@ -6,27 +6,38 @@ import time
 from datetime import date
 from typing import Any
 
+from local.nodes import Nodes
+from ml.config import load_project
 from tests.support.machines.machine import Machine
 
-TABLES = {
-    "silver.transactions": "day",
-    "quarantine.transactions": "day",
-    "silver.customer_days": "day",
-    "features.customers": "as_of",
-    "gold.customer_churn_scores": "score_date",
-    "gold.drift": "day",
+DAGS = {  # by stage: the Dags through which a day of transactions reaches its scores
+    "ingest": "transactions_ingest",
+    "features": "customers_features",
+    "score": "churn_score",
+    "monitor": "churn_monitor",
 }
-RUN_COLUMNS = ("run_key", "feature_table_version")  # name the run that wrote a row, so they differ from run to run
-STAGES = ("ingest", "features", "score", "monitor")
+STAGES = tuple(DAGS)
+RUN_COLUMNS = ("run_key", "feature_table_version", "_inputs")  # what differs from run to run: keys and table versions
 STILL_SECONDS = 15.0  # without progress, then `settle` starts the arrivals Dag
 
 Content = dict[str, list[tuple[Any, ...]]]
 
 
-def content(machine: Machine, day: date) -> Content:
-    """Every row of the day in every table, without the columns that name the run."""
+def tables_of(source: str) -> dict[str, str]:
+    """The tables that a source's days are written to, and all that are built on them, each with its day's column."""
+    project = load_project()
+    node, nodes = project.sources[source], Nodes.downstream(project, source)
+    tables = dict.fromkeys((*node.tables, node.quarantine), "day")
+    tables |= {project.feature_tables[name].table_name: "as_of" for name in nodes.tables}
+    for model in map(project.models.__getitem__, nodes.models):
+        tables |= {model.score.table: "score_date", model.monitor.table: "day"}
+    return tables
+
+
+def content(machine: Machine, day: date, source: str = "transactions") -> Content:
+    """Every row of the day in every table of a source and built on it, without the columns that name the run."""
     rows_by_table = {}
-    for table, column in TABLES.items():
+    for table, column in tables_of(source).items():
         rows = machine.rows(table, column, str(day))
         rows_by_table[table] = sorted(
             tuple(str(value) for name, value in sorted(row.items()) if name not in RUN_COLUMNS) for row in rows
@@ -37,15 +48,14 @@ def content(machine: Machine, day: date) -> Content:
 def runs(machine: Machine, day: date) -> dict[str, set[str]]:
     """The ids of the day's runs, by stage."""
     return {
-        stage: {run.run_id for run in machine.airflow.runs(f"churn_{stage}", partition_key=str(day))}
-        for stage in STAGES
+        stage: {run.run_id for run in machine.airflow.runs(DAGS[stage], partition_key=str(day))} for stage in STAGES
     }
 
 
 def follow(machine: Machine, day: date, known: dict[str, set[str]], stages: tuple[str, ...] = STAGES) -> None:
     """Wait until each stage has a successful run of the day that is not in `known`."""
     for stage in stages:
-        machine.airflow.wait_for_new(f"churn_{stage}", known[stage], partition_key=str(day))
+        machine.airflow.wait_for_new(DAGS[stage], known[stage], partition_key=str(day))
 
 
 def settle(machine: Machine, *, by_hand: bool = True, timeout: float = 900) -> dict[str, Any]:
@@ -64,7 +74,7 @@ def settle(machine: Machine, *, by_hand: bool = True, timeout: float = 900) -> d
         if facts != previous:
             progress_at, previous = time.monotonic(), facts
         elif by_hand and time.monotonic() - progress_at > STILL_SECONDS:
-            machine.airflow.wait(machine.airflow.trigger("churn_arrivals"))
+            machine.airflow.wait(machine.airflow.trigger("arrivals"))
             progress_at = time.monotonic()
         time.sleep(2)
 

@@ -28,7 +28,7 @@ from local.demo import Demo, walk
 from local.settings import PORTS, REPOSITORY, Settings, from_environment
 from tests.support.machines import storage_client
 
-SHOP = ["--source", "shop", "--size", "1500"]
+SHOP = ["--data", "shop", "--size", "1500"]
 
 
 def free_ports(count: int) -> list[int]:
@@ -68,9 +68,9 @@ class Machine:
         """The result of a command of `tests.support.machines.storage_client`."""
         return json.loads(self.python("-m", storage_client.__name__, command, *arguments).stdout.splitlines()[-1])
 
-    def land_file(self, day: str, name: str, content: bytes) -> None:
+    def land_file(self, day: str, name: str, content: bytes, source: str = "transactions") -> None:
         """Write a file where the upstream system writes it."""
-        command = [sys.executable, "-m", storage_client.__name__, "write_landing", f"transactions/{day}/{name}"]
+        command = [sys.executable, "-m", storage_client.__name__, "write_landing", f"{source}/{day}/{name}"]
         subprocess.run(
             command, env=self.environment, input=content, stdout=subprocess.DEVNULL, check=True, cwd=REPOSITORY
         )
@@ -79,6 +79,11 @@ class Machine:
         """The rows of one day's partition, as a Python reader sees them."""
         rows: list[dict[str, Any]] = self.storage("read_day", table, column, day)
         return rows
+
+    def ingested(self, day: str, source: str = "transactions") -> dict[str, Any]:
+        """The mark of a source's ingested day: how many rows came, and what became of them."""
+        (mark,) = [row for row in self.rows("ops.ingested_days", "day", day) if row["source"] == source]
+        return mark
 
     def ledger(self) -> list[dict[str, Any]]:
         """Every request that the stand-ins have recorded."""
@@ -151,5 +156,5 @@ def demo(machine: Machine) -> Demo:
 
 @pytest.fixture(scope="package")
 def shop_days(machine: Machine, demo: Demo) -> list[date]:
-    """Every day of the simulated shop; the last three went through the loop one by one."""
-    return [date.fromisoformat(day) for day in machine.ml("land", *SHOP, "--list")["days"]]
+    """Every day of the simulated shop's sales; the last three went through the loop one by one."""
+    return demo.landed_days()["transactions"]

@@ -15,5 +15,5 @@ def purchases(day: date, rows: int, name: str = "T") -> bytes:
 
 
 def new_day(machine: Machine) -> date:
-    """The day after the newest one that has landed or is ingested."""
-    return date.fromisoformat(machine.storage("newest_day")) + timedelta(days=1)
+    """The day after the newest one of transactions that has landed or is ingested."""
+    return date.fromisoformat(machine.storage("newest_day", "transactions")) + timedelta(days=1)

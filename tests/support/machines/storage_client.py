@@ -43,10 +43,10 @@ def empty_day(day: str, day_columns: str) -> None:
         tables.replace(table, schema.empty_table(), tables.day_predicate(column, [date.fromisoformat(day)]))
 
 
-def newest_day() -> str:
-    """The newest day that has landed or is ingested."""
-    landed = (landed.day for landed in listing.list_landing("transactions").days)
-    return max([*ingested_days.read_ingested_days(), *landed]).isoformat()
+def newest_day(source: str) -> str:
+    """The newest day of a source that has landed or is ingested."""
+    landed = (landed.day for landed in listing.list_landing(source).days)
+    return max([*ingested_days.read_ingested_days(source), *landed]).isoformat()
 
 
 def leased_blobs() -> list[str]:

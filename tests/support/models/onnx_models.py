@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from ml.models.frames import Feature, feature_columns, numbers, texts
+from tests.support.models.small_world import COLUMNS
 
 
 def table(rows: pa.Table, features: Sequence[Feature]) -> Any:
@@ -31,7 +32,7 @@ def pipeline(rows: pa.Table) -> tuple[Any, tuple[Feature, ...]]:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-    features = feature_columns(rows.schema, "churned", "customer_id")
+    features = feature_columns(rows.schema, COLUMNS, "the training rows")
     columns = {kind: [f.name for f in features if f.kind == kind] for kind in ("number", "category")}
     prepare = ColumnTransformer(
         [

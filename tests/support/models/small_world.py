@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ml.config import load_model
+from ml.config import ModelConfig, load_model
 from ml.storage import stores, tables
 from tests.support.models.stages import ml
 from tests.support.resources import Resources
@@ -26,6 +26,10 @@ TEST_DAY = date(1998, 4, 1)
 DAY = date(1998, 6, 30)
 BEFORE = date(1997, 1, 1)  # a day of the feature table that no test reads
 FEATURES = "features.customers"
+COLUMNS = (
+    "recency_days", "tenure_days", "orders", "amount", "mean_order_amount", "online_preference_ratio", "country",
+)  # fmt: skip
+BUYS_AGAIN = {"orders": 1, "amount": "mean_order_amount"}  # what an order adds to these columns
 TRAINING_SET = "features.training_set"
 
 
@@ -41,7 +45,16 @@ def empty_mlflow() -> Path:
 
 
 def customers(count: int, as_of: date = DAY, seed: int = 0, **shift: float) -> pa.Table:
-    """Rows of `features.customers`; `shift` adds to a numeric column. One customer in ten is not active."""
+    """Rows of `features.customers`; `shift` adds to a numeric column. One customer in ten has not bought for 90 days."""
+    numbers, country, active = _drawn(count, seed)
+    numbers["recency_days"] += np.where(active, 0, 90)
+    for name, by in shift.items():
+        numbers[name] = numbers[name] + by
+    return _table(as_of, numbers, country).append_column("active", pa.array(active))
+
+
+def _drawn(count: int, seed: int) -> tuple[dict[str, np.ndarray[Any, Any]], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The numbers of customers by column, their countries, and who of them is active."""
     rng = np.random.default_rng(seed)
     orders = 1 + rng.poisson(3, count)
     amount = np.round(orders * rng.gamma(2.0, 15.0, count), 2)
@@ -55,8 +68,11 @@ def customers(count: int, as_of: date = DAY, seed: int = 0, **shift: float) -> p
         "mean_order_amount": amount / orders,
         "online_preference_ratio": np.where(rng.random(count) < 0.2, np.nan, rng.random(count)),
     }
-    for name, by in shift.items():
-        numbers[name] = numbers[name] + by
+    return numbers, country, rng.random(count) < 0.9
+
+
+def _table(as_of: date, numbers: dict[str, np.ndarray[Any, Any]], country: np.ndarray[Any, Any]) -> pa.Table:
+    count = len(country)
     columns = {name: pa.array(values, from_pandas=True) for name, values in numbers.items()}
     return pa.table(
         {
@@ -64,20 +80,20 @@ def customers(count: int, as_of: date = DAY, seed: int = 0, **shift: float) -> p
             "as_of": pa.repeat(pa.scalar(as_of), count),
             **columns,
             "country": pa.array(country, pa.string()),
-            "active": rng.random(count) < 0.9,
         }
     )
 
 
 def training_rows(count: int, as_of: date, split: str, seed: int, signal: float = 1.0) -> pa.Table:
     """Labelled rows; the larger `signal`, the better recency and orders predict churn."""
-    rows = customers(count, as_of, seed)
+    numbers, country, _ = _drawn(count, seed)
+    rows = _table(as_of, numbers, country)
     recency, orders = rows["recency_days"].to_numpy(), rows["orders"].to_numpy()
     odds = signal * ((recency - 45) / 15 - (orders - 4) / 2)
     churned = np.random.default_rng(seed + 1).random(count) < 1 / (1 + np.exp(-odds))
     rows = rows.append_column("churned", pa.array(churned.astype(np.int64)))
     rows = rows.append_column("split", pa.repeat(pa.scalar(split), count))
-    return rows.append_column("customer_days_version", pa.repeat(pa.scalar(7), count))
+    return rows.append_column("_inputs", pa.repeat(pa.scalar(json.dumps({"silver.customer_days": 7})), count))
 
 
 def training_set(signal: float = 1.0, seed: int = 1, train: int = 1200, test: int = 800) -> pa.Table:
@@ -87,6 +103,16 @@ def training_set(signal: float = 1.0, seed: int = 1, train: int = 1200, test: in
             training_rows(test, TEST_DAY, "test", seed + 1000, signal),
         ]
     )
+
+
+def small_model(churn: ModelConfig) -> ModelConfig:
+    """The model with the columns of this world only, and a quick evaluation."""
+    behaviour = tuple(
+        check.model_copy(update={"add": BUYS_AGAIN}) if check.name == "buys_again" else check
+        for check in churn.evaluate.behaviour
+    )
+    quick = churn.evaluate.model_copy(update={"bootstrap": 100, "behaviour": behaviour})
+    return churn.model_copy(update={"features": {"customers": COLUMNS}, "evaluate": quick})
 
 
 @cache
@@ -121,20 +147,18 @@ class World:
         monkeypatch.setenv("REPORTS_URI", f"file://{folder}/reports")
         monkeypatch.setenv("ML_ENVIRONMENT", "local")
         (folder / "lake").mkdir()
-        churn = load_model("churn")
-        quick = churn.evaluate.model_copy(update={"bootstrap": 100})
         self.resources = Resources(folder / "resources", monkeypatch)
-        self.config = self.resources.put_model(churn.model_copy(update={"evaluate": quick}))
+        self.config = self.resources.put(small_model(load_model("churn")))
 
-    def configure(self, **sections: dict[str, Any]) -> None:
+    def configure(self, **sections: Any) -> None:
         """Change settings for this test: `configure(gate={"min_rows": 1})`."""
-        self.config = self.resources.change_model(**sections)
+        self.config = self.resources.change_model(self.config.model, **sections)
 
     def write_training_set(self, rows: pa.Table) -> int:
         """Write a training set with its prerequisites: the feature table it was built from, and a passed validation."""
         if not tables.exists(FEATURES):
             self.write_features(customers(1, BEFORE), BEFORE)
-        version = tables.replace(TRAINING_SET, rows, "as_of IS NOT NULL", partition_by=["as_of"])
+        version = tables.replace_all(TRAINING_SET, rows, partition_by=["as_of"])
         self.write_validation(version)
         return version
 
@@ -169,22 +193,22 @@ class World:
         attempt = int(run_key.removeprefix("train-")) if run_key.startswith("train-") else 1
         params = None if attempt == 1 or "automl_model" in how else json.dumps({"n_estimators": int(trees) + attempt})
         options = {"params": params, "commit": "abc123", **how}
-        return ml("train", training_set_version=version, run_key=run_key, **options)
+        return ml("train", model="churn", training_set_version=version, run_key=run_key, **options)
 
     def gate(self, version: str) -> dict[str, Any]:
-        return ml("gate", version=version)
+        return ml("gate", model="churn", version=version)
 
     def promote(self, version: str, run_key: str = "promote-1") -> dict[str, Any]:
-        return ml("promote", version=version, run_key=run_key)
+        return ml("promote", model="churn", version=version, run_key=run_key)
 
     def roll_back(self, why: str, run_key: str | None = "back-1", version: str | None = None) -> dict[str, Any]:
-        return ml("rollback", version=version, why=why, run_key=run_key)
+        return ml("rollback", model="churn", version=version, why=why, run_key=run_key)
 
     def score(self, day: date = DAY, run_key: str = "score-1") -> dict[str, Any]:
-        return ml("score", day=day, run_key=run_key)
+        return ml("score", model="churn", day=day, run_key=run_key)
 
     def monitor(self, day: date = DAY, run_key: str = "monitor-1") -> dict[str, Any]:
-        return ml("monitor", day=day, run_key=run_key)
+        return ml("monitor", model="churn", day=day, run_key=run_key)
 
     def trained(self) -> str:
         """In a new world: a version that `train-1` trained on the default training set, not decided on yet."""
