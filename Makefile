@@ -36,11 +36,12 @@ test-faults:  ## only the tests that kill, break and delay parts of the whole ma
 	@sh local/bootstrap.sh all
 	@$(PY) -m pytest -n 2 --no-loadscope-reorder -m faults --unconfined $(ARGS)
 
-lint:  ## style, types, and import rules
+lint:  ## style, types, import rules, and config, SQL and expectations against each other
 	@sh local/bootstrap.sh all
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
+	@$(PY) -m ml check
 
 bench:  ## benchmarks; ARGS selects some
 	@sh local/bootstrap.sh all

@@ -19,7 +19,9 @@ CLOCK_READERS = {
     ("src/ml/ops/built_days.py", "write"),  # when a day was built
     ("src/ml/ops/decisions.py", "record"),  # when something was decided
     ("src/ml/ingest/triage.py", "_newest_day"),  # a day that has not begun cannot have happened
-    ("src/ml/registry/production.py", "claim"),  # when a version went into production
+    ("src/ml/ops/production_log.py", "claim"),  # when a version went into production
+    ("src/ml/ops/score_requests.py", "write"),  # when a scoring was requested
+    ("src/ml/stages/days.py", "run"),  # how long a day has waited for an input
 }
 
 

@@ -5,16 +5,32 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+import typing
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from ml.config import ModelConfig
+from local.nodes import dag_ids
+from ml.config import FeatureTableConfig, ModelConfig, PlatformConfig, SourceConfig, load_project
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+KINDS = (SourceConfig, FeatureTableConfig, ModelConfig, PlatformConfig)
+# tables and assets whose first word is also a section of a config file
+OTHER_NAMES = {"features.customers", "features.products", "features.training_set", "arrivals.asked", "arrivals.noticed"}
+# of releases before 0.3, on the pages that say what became of them
+FORMER_DAGS = {"churn_arrivals", "churn_calendar", "churn_features", "churn_ingest", "churn_load_history"}
+FORMER_SETTINGS = {
+    "clean.max_abs_amount",
+    "clean.max_abs_quantity",
+    "landing.table",
+    "schedule.ask_again_minutes",
+    "schedule.calendar",
+    "schedule.sweep",
+}
 FOLDERS = ("config", "dags", "docker", "docs", "include", "local", "plugins", "src", "standins", "tests")
 
 
@@ -71,26 +87,44 @@ def test_imports_in_commands_resolve(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=page_ids)
 def test_named_settings_exist(page: Path) -> None:
-    sections = ModelConfig.model_fields
+    sections = {name for kind in KINDS for name in kind.model_fields}
     text = page.read_text(encoding="utf-8")
     named = {key for key in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)`", text) if key.split(".")[0] in sections}
-    others = {"features.customers", "features.training_set"} | {key for key in named if key.endswith((".onnx", ".sql"))}
-    assert sorted(key for key in named - others if not known(ModelConfig, key.split("."))) == []
+    others = {key for key in named if key.endswith((".onnx", ".sql", ".yaml"))} | OTHER_NAMES
+    others |= FORMER_SETTINGS if page.name == "upgrading.md" else set()
+    assert sorted(key for key in named - others if not is_setting(key)) == []
 
 
-def known(kind: type[BaseModel], key: list[str]) -> bool:
+def is_setting(name: str) -> bool:
+    """Whether a kind of config file has this key, written with dots."""
+    return any(known(kind, name.split(".")) for kind in KINDS)
+
+
+def known(kind: Any, key: list[str]) -> bool:
+    """Whether a key exists within a type of settings; the keys of a mapping are names that a file chooses."""
+    if not key:
+        return True
+    if typing.get_origin(kind) is dict:
+        return known(typing.get_args(kind)[1], key[1:])
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return any(known(part, key) for part in typing.get_args(kind))
     field = kind.model_fields.get(key[0])
-    if field is None or len(key) == 1:
-        return field is not None
-    inner = field.annotation
-    return isinstance(inner, type) and issubclass(inner, BaseModel) and known(inner, key[1:])
+    return field is not None and known(field.annotation, key[1:])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_ids)
 def test_named_dags_exist(page: Path) -> None:
-    stages = set(re.findall(r"`churn_(\w+)`", page.read_text(encoding="utf-8")))
-    files = {path.stem for path in (ROOT / "dags").glob("*.py")} - {"calendar_days"} | {"calendar"}
-    assert stages <= files
+    """Of the nodes of the shipped configuration, and of `<source>`, `<table>` and `<model>`."""
+    project = load_project()
+    ids = set(dag_ids(project))
+    stages = "|".join(sorted(re.escape(path.stem) for path in (ROOT / "dags").glob("*.py"))) + "|calendar"
+    nodes = {"source": "transactions", "table": "customers", "model": "churn"}
+    text = page.read_text(encoding="utf-8")
+    named = {f"{nodes[kind]}_{stage}" for kind, stage in re.findall(rf"<(source|table|model)>_({stages})\b", text)}
+    names = "|".join([*project.sources, *project.feature_tables, *project.models])
+    named |= {f"{name}_{stage}" for name, stage in re.findall(rf"\b({names})_({stages})\b", text)}
+    former = FORMER_DAGS if page.name in ("upgrading.md", "CHANGELOG.md") else set()
+    assert sorted(named - ids - former) == []
 
 
 def test_every_decision_is_listed() -> None:
@@ -99,5 +133,8 @@ def test_every_decision_is_listed() -> None:
 
 
 def test_an_unknown_setting_is_found() -> None:
-    assert known(ModelConfig, ["landing", "bulk_days"])
-    assert not known(ModelConfig, ["landing", "bulk_dayz"])
+    assert is_setting("landing.bulk_days")
+    assert is_setting("clean.settings.max_price"), "a name that the file chooses"
+    assert is_setting("train.automl.folds"), "of a section that may be left out"
+    assert not is_setting("landing.bulk_dayz")
+    assert not is_setting("train.automl.fold")

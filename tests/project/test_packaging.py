@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import tomllib
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,43 @@ def variables_of(service: str, secrets: dict[str, str]) -> dict[str, str]:
 
 def version_of(package: str) -> str:
     return next(locked["version"] for locked in LOCK["package"] if locked["name"] == package)
+
+
+# the wheel ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Names of the files in the wheel, built from the sources as they are now."""
+    uv = next(
+        (ROOT / ".tools/uv" / place for place in ("bin/uv", "lib/bin/uv") if (ROOT / ".tools/uv" / place).exists()),
+        None,
+    )
+    if uv is None:
+        pytest.skip("no uv in .tools: local/bootstrap.sh installs it")
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [str(uv), "build", "--wheel", "--cache-dir", str(folder / "cache"), "--out-dir", str(folder), str(ROOT)]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    if built.returncode and "Failed to fetch" in built.stderr:
+        pytest.skip("no package registry from which the build could get its backend")
+    assert built.returncode == 0, built.stderr
+    (file,) = folder.glob("*.whl")
+    return set(zipfile.ZipFile(file).namelist())
+
+
+@pytest.mark.parametrize("folder", ["config", "include/sql", "include/expectations"])
+def test_the_wheel_contains_every_file_that_stages_read_with_its_subfolder(wheel: set[str], folder: str) -> None:
+    root = ROOT / folder
+    files = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.suffix in (".yaml", ".sql")}
+    assert any("/" in name for name in files), "sources, feature tables and models have folders of their own"
+    packed = f"ml/_data/{root.name}/"
+    assert {name.removeprefix(packed) for name in wheel if name.startswith(packed)} == files
+
+
+def test_the_wheel_contains_every_module_of_ml_and_no_other_package(wheel: set[str]) -> None:
+    modules = {path.relative_to(ROOT / "src").as_posix() for path in (ROOT / "src/ml").rglob("*.py")}
+    assert modules <= wheel
+    assert {name.split("/")[0] for name in wheel if not name.split("/")[0].endswith(".dist-info")} == {"ml"}
 
 
 # requirements.txt and the images ----------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from rich.console import Console
 from local import control
 from local.settings import PORTS, Settings, write_private
 from local.state import MachineStatus, load
-from ml.config import load_model
+from ml.config import load_source
 from ml.validate import expectations
 from standins.compute import run_files
 from standins.compute.pool import Compute
@@ -174,6 +174,6 @@ def test_a_run_that_could_not_be_started_for_lack_of_something_is_started_later(
 
 def test_a_validation_leaves_nothing_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    suite = expectations.load("silver", load_model("churn"))
+    suite = expectations.load("silver", load_source("transactions"))
     assert expectations.check(suite, {"rows": pa.table({"customer_id": ["7"]}), "days": pa.table({"received": [1]})})
     assert list(tmp_path.iterdir()) == []

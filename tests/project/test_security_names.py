@@ -17,7 +17,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ml import pages
-from ml.config import load_model
+from ml.config import load_source
 from ml.landing import listing
 from ml.storage import stores, tables
 from ml.storage.stores import Blob, FolderStore
@@ -52,7 +52,7 @@ HOSTILE = [
 
 @pytest.mark.parametrize("key", [*HOSTILE, "", "today", "20261101", "2026-W45-1", " 2026-11-01", "2026-11-01T00:00:00"])
 def test_a_partition_key_that_is_no_day_is_refused_and_shown(key: str) -> None:
-    context: Any = {"dag_run": SimpleNamespace(partition_key=key, dag_id="churn_ingest")}
+    context: Any = {"dag_run": SimpleNamespace(partition_key=key, dag_id="transactions_ingest")}
     with pytest.raises(AirflowFailException, match="a day as YYYY-MM-DD is needed"):
         day_of(context)
 
@@ -64,11 +64,14 @@ def test_a_run_key_is_plain_whatever_it_is_made_from(text: str) -> None:
 
 
 ARGUMENTS = {
-    "days": ["ingest", "--run-key", "k", "--days", "{}"],
+    "days": ["ingest", "--source", "transactions", "--run-key", "k", "--days", "{}"],
     "day": ["score", "--run-key", "k", "--day", "{}"],
-    "as-of": ["features", "--run-key", "k", "--as-of", "{}"],
-    "model": ["features", "--run-key", "k", "--as-of", "2026-11-01", "--model", "{}"],
-    "suite": ["validate", "--run-key", "k", "--suite", "{}", "--days", "2026-11-01"],
+    "as-of": ["features", "--table", "customers", "--run-key", "k", "--as-of", "{}"],
+    "source": ["ingest", "--run-key", "k", "--days", "2026-11-01", "--source", "{}"],
+    "table": ["features", "--run-key", "k", "--as-of", "2026-11-01", "--table", "{}"],
+    "model": ["score", "--run-key", "k", "--day", "2026-11-01", "--model", "{}"],
+    "suite": ["validate", "--source", "transactions", "--run-key", "k", "--suite", "{}", "--days", "2026-11-01"],
+    "node": ["days", "--node", "{}"],
     "version": ["train", "--run-key", "k", "--training-set-version", "{}"],
     "run-key": ["train", "--run-key", "{}", "--training-set-version", "1"],
 }
@@ -145,7 +148,7 @@ MARKUP = "\"'></pre></td><script>alert(1)</script><img src=x onerror=alert(1)>{x
 
 
 def test_a_page_for_people_runs_nothing_that_a_file_said() -> None:
-    suite = load_suite("silver", load_model("churn"))
+    suite = load_suite("silver", load_source("transactions"))
     outcomes = [
         Outcome(one, passed=False, observed=MARKUP, examples=({"file": MARKUP, MARKUP: "x"},))
         for one in suite.expectations
@@ -198,13 +201,14 @@ import json, sys
 sys.path[:0] = ["src"]
 from datetime import date
 import pyarrow as pa
-from ml.config import load_model
-from ml.ingest import bronze, cleaning
+from ml.config import load_source
+from ml.ingest import cleaning
+source = load_source("transactions")
 texts = json.loads(sys.argv[1])
 rows = [{"_day": date(2026, 11, 1), "_file": "transactions/2026-11-01/a.csv", "_row": n + 1,
-         **{name: text for name in bronze.COLUMNS}} for n, text in enumerate(texts)]
-schema = pa.schema({"_day": pa.date32(), "_file": pa.string(), "_row": pa.int64(), **{name: pa.string() for name in bronze.COLUMNS}})
-found = cleaning.clean(load_model("churn"), pa.Table.from_pylist(rows, schema), [])
+         **{name: text for name in source.columns}} for n, text in enumerate(texts)]
+schema = pa.schema({"_day": pa.date32(), "_file": pa.string(), "_row": pa.int64(), **{name: pa.string() for name in source.columns}})
+found = cleaning.clean(source, pa.Table.from_pylist(rows, schema), [])
 assert found.silver.num_rows == 0, found.silver.to_pylist()
 assert found.quarantine.num_rows + sum(found.duplicates.values()) == len(texts)
 """
