@@ -126,7 +126,7 @@ class ComputedPartitions:
     def read(self, name: str, day: date, columns: Sequence[str]) -> pa.Table:
         if (name, day) not in self._computed:
             if any(known != day for _, known in self._computed):
-                self._computed.clear()  # days are asked for in turn; one day is held in memory
+                self._computed.clear()  # days are requested in turn; one day is held in memory
             table = self._project.feature_tables[name]
             self._computed[name, day] = compute_features(self._engine, self._project, table, day, self._versions)
         rows = self._computed[name, day]
