@@ -18,7 +18,7 @@ from airflow.sdk import DAG, task
 
 from mlops.partitions import DAY, day_of, each_day
 from mlops.scheduling.assets import model_assets, table_assets
-from mlops.scheduling.starts import emit_days, models_completed_by, starts_of_table
+from mlops.scheduling.starts import emit_days, starts_of_table
 from mlops.tasks.defaults import dag_arguments, project_to_build, tables_to_build, usable_project
 from mlops.tasks.stages import stage_task
 
@@ -38,7 +38,7 @@ def build(table: FeatureTableConfig, project: Project | None) -> None:
         compute_features = stage_task(
             "compute_features", {"features": ["--as-of", DAY]}, table=table.name, outlets=[assets.featured]
         )
-        models = models_completed_by(project, table.name) if project else ()
+        models = project.models_completed_by(table.name) if project else ()
         if project and not models:
             return  # each model that reads it starts on `featured`
 

@@ -26,7 +26,7 @@ from airflow.sdk import DAG, task
 
 from mlops.partitions import DAY, day_of, each_day
 from mlops.scheduling.assets import source_assets, table_assets
-from mlops.scheduling.starts import emit_days, tables_completed_by
+from mlops.scheduling.starts import emit_days
 from mlops.services.data_factory import DataFactoryPipelineOperator
 from mlops.tasks.defaults import dag_arguments, project_to_build, sources_to_build, usable_project
 from mlops.tasks.stages import ingest_task
@@ -78,7 +78,7 @@ def build(source: SourceConfig, project: Project | None) -> None:
         )
         list_files(source.name) >> copy_files >> clean_day
 
-        tables = tables_completed_by(project, source.name) if project else ()
+        tables = project.tables_completed_by(source.name) if project else ()
         if project and not tables:
             return  # each table that is built on it starts on `ingested`
 

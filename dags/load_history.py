@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from airflow.sdk import DAG, Param, task
 
 from mlops.scheduling.assets import source_assets, table_assets
-from mlops.scheduling.starts import emit_days, tables_completed_by
+from mlops.scheduling.starts import emit_days
 from mlops.services.data_factory import DataFactoryPipelineOperator
 from mlops.tasks.defaults import dag_arguments, project_to_build, sources_to_build, usable_project
 from mlops.tasks.stages import ingest_task
@@ -31,7 +31,7 @@ COPY_TIMEOUT = 6 * 3600  # seconds; years of files
 
 def build(source: SourceConfig, project: Project | None) -> None:
     ingested = source_assets(source.name).ingested
-    tables = tables_completed_by(project, source.name) if project else ()
+    tables = project.tables_completed_by(source.name) if project else ()
     params = {
         "first": Param(type="string", format="date", description="first day to load"),
         "last": Param(type="string", format="date", description="last day to load; it is handed on"),

@@ -21,34 +21,10 @@ if TYPE_CHECKING:
     from ml.config import FeatureTableConfig, ModelConfig, Project
 
 
-def sources_that_start(project: Project, table: FeatureTableConfig) -> list[str]:
-    """The sources whose arrival starts a day of a feature table: of all its facts, and the snapshots it waits for.
-
-    Facts that are carried count: their arrival makes the day again. Snapshots that are carried do not: they start no day.
-    """
-    inputs = [(project.source_of(name), edge) for name, edge in table.inputs.items()]
-    return sorted({source.name for source, edge in inputs if source.kind == "facts" or edge.missing == "wait"})
-
-
 def starts_of_table(project: Project, table: FeatureTableConfig) -> list[Asset]:
     """The assets of which each starts a day of a feature table, without `restate`."""
-    sources = sources_that_start(project, table)
+    sources = project.sources_that_start(table)
     return [source_assets(sources[0]).ingested] if len(sources) == 1 else [table_assets(table.name).ready]
-
-
-def tables_completed_by(project: Project, source: str) -> list[str]:
-    """The feature tables of which this source and others complete the days."""
-    starting = {table.name: sources_that_start(project, table) for table in project.feature_tables.values()}
-    return sorted(name for name, sources in starting.items() if source in sources and len(sources) > 1)
-
-
-def tables_that_start(project: Project, model: ModelConfig) -> list[str]:
-    """The feature tables whose days start a model's scores: those that it pins, and the other versions of each.
-
-    The champion may still be pinned to an earlier version than the config file of now.
-    """
-    families = {project.feature_tables[name].family for name in model.features}
-    return sorted(table.name for table in project.feature_tables.values() if table.family in families)
 
 
 def starts_of_model(project: Project, model: ModelConfig) -> list[Asset]:
@@ -57,13 +33,7 @@ def starts_of_model(project: Project, model: ModelConfig) -> list[Asset]:
         return [source_assets(project.source_of(model.examples.table).name).ingested]
     if len(model.features) > 1:
         return [model_assets(model.name).ready]
-    return [table_assets(name).featured for name in tables_that_start(project, model)]
-
-
-def models_completed_by(project: Project, table: str) -> list[str]:
-    """The models of which this feature table and others complete the days."""
-    several = [model for model in project.models.values() if len(model.features) > 1]
-    return sorted(model.name for model in several if table in tables_that_start(project, model))
+    return [table_assets(name).featured for name in project.tables_that_start(model)]
 
 
 def emit_days(context: Context, days: Mapping[Asset, Iterable[date | str]], nothing: str) -> None:

@@ -14,10 +14,8 @@ from mlops.scheduling.assets import ASKED, model_assets, source_assets, table_as
 from mlops.scheduling.requests import IN_TRANSIT, Activity, Request, RequestLog, select_days
 from mlops.scheduling.starts import (
     emit_days,
-    sources_that_start,
     starts_of_model,
     starts_of_table,
-    tables_that_start,
 )
 
 if TYPE_CHECKING:
@@ -47,14 +45,14 @@ def node_dags(project: Project) -> dict[str, NodeDag]:
             f"{table.name}_features",
             table_assets(table.name).restate,
             tuple(starts_of_table(project, table)),
-            tuple(_ingestions(sources_that_start(project, table))),
+            tuple(_ingestions(project.sources_that_start(table))),
         )
     for model in project.models.values():
         name, assets = model.name, model_assets(model.name)
         if model.examples is not None:
             upstream = tuple(_ingestions([project.source_of(model.examples.table).name]))
         else:
-            upstream = tuple(f"{table}_features" for table in tables_that_start(project, model))
+            upstream = tuple(f"{table}_features" for table in project.tables_that_start(model))
         dags[f"{name}.score"] = NodeDag(
             f"{name}_score", assets.rescore, tuple(starts_of_model(project, model)), upstream
         )

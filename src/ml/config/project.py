@@ -65,6 +65,32 @@ class Project:
         facts = [table for table in (*inputs, *model.label.inputs) if self.source_of(table).kind == "facts"]
         return tuple(dict.fromkeys(facts))
 
+    def sources_that_start(self, table: FeatureTableConfig) -> list[str]:
+        """The sources whose arrival starts a day of a feature table: of all its facts, and the snapshots it waits for.
+
+        Facts that are carried count: their arrival makes the day again. Snapshots that are carried do not.
+        """
+        inputs = [(self.source_of(name), edge) for name, edge in table.inputs.items()]
+        return sorted({source.name for source, edge in inputs if source.kind == "facts" or edge.missing == "wait"})
+
+    def tables_completed_by(self, source: str) -> list[str]:
+        """The feature tables of which this source and others complete the days."""
+        starting = {table.name: self.sources_that_start(table) for table in self.feature_tables.values()}
+        return sorted(name for name, sources in starting.items() if source in sources and len(sources) > 1)
+
+    def tables_that_start(self, model: ModelConfig) -> list[str]:
+        """The feature tables whose days start a model's scores: those that it pins, and the other versions of each.
+
+        The champion may still be pinned to an earlier version than the config file of now.
+        """
+        families = {self.feature_tables[name].family for name in model.features}
+        return sorted(table.name for table in self.feature_tables.values() if table.family in families)
+
+    def models_completed_by(self, table: str) -> list[str]:
+        """The models of which this feature table and others complete the days."""
+        several = [model for model in self.models.values() if len(model.features) > 1]
+        return sorted(model.name for model in several if table in self.tables_that_start(model))
+
 
 def load_project() -> Project:
     """Read every config file. Raises ConfigError with everything that contradicts another file."""

@@ -32,11 +32,11 @@ def ready_tables(
     freshness = Freshness(state, now)
     producer = project.sources[source].table
     ready = {}
-    for node in state.graph.consumers[producer]:
-        if node.kind == "features" and node.has_several_inputs:
-            brought = [*days, *_waited_for_snapshot(freshness, node, producer)]
-            complete = [day for day in sorted(set(brought)) if not freshness.waiting_for(node, day)]
-            ready[node.name] = _claim_all(state, node, complete, run_key)
+    for name in project.tables_completed_by(source):
+        node = state.graph.nodes[project.feature_tables[name].table_name]
+        brought = [*days, *_waited_for_snapshot(freshness, node, producer)]
+        complete = [day for day in sorted(set(brought)) if not freshness.waiting_for(node, day)]
+        ready[name] = _claim_all(state, node, complete, run_key)
     return {name: claimed for name, claimed in ready.items() if claimed}
 
 
@@ -49,14 +49,11 @@ def ready_models(
     """
     del now
     state = read_state(project)
-    family = project.feature_tables[table].family
     ready = {}
-    for model in project.models.values():
-        families = {project.feature_tables[name].family for name in model.features}
-        if len(model.features) > 1 and family in families:
-            node = state.graph.nodes[score_id(model.model)]
-            complete = [day for day in days if not state.inputs(node.id, day).missing]
-            ready[model.model] = _claim_all(state, node, complete, run_key)
+    for model in project.models_completed_by(table):
+        node = state.graph.nodes[score_id(model)]
+        complete = [day for day in days if not state.inputs(node.id, day).missing]
+        ready[model] = _claim_all(state, node, complete, run_key)
     return {name: claimed for name, claimed in ready.items() if claimed}
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ml.config import Edge, FeatureTableConfig, Project, SourceConfig
 from ml.errors import StageError
 from ml.features.silver_schema import empty_table, with_added_columns
+from ml.graph import Contents
 from ml.storage import tables
 
 if TYPE_CHECKING:
@@ -171,19 +172,19 @@ def _snapshot(name: str, opened: DeltaTable, rows: ds.Dataset, day: date, edge: 
 
 
 def _snapshot_in_force(name: str, days: list[date], day: date, max_age: int | None) -> date | None:
+    """The snapshot that counts, by the rule of the input digests; what is unusual about it is logged."""
+    snapshots = Contents(dict.fromkeys(days, "rows"))
+    in_force = snapshots.in_force(day, max_age)
     if not days:
         log.warning("%s has no snapshot: its columns are empty as of %s", name, day)
-        return None
-    if days[0] > day:
-        log.warning("%s has no snapshot up to %s: the first one, of %s, counts", name, day, days[0])
-        return days[0]
-    newest = max(known for known in days if known <= day)
-    if max_age is not None and (day - newest).days > max_age:
+    elif in_force is None:
+        newest = snapshots.in_force(day)
         log.warning(
             "%s: the newest snapshot up to %s is of %s, and max_age is %sd: none counts", name, day, newest, max_age
         )
-        return None
-    return newest
+    elif in_force > day:
+        log.warning("%s has no snapshot up to %s: the first one, of %s, counts", name, day, in_force)
+    return in_force
 
 
 def _snapshot_days(opened: DeltaTable, rows: ds.Dataset) -> list[date]:

@@ -50,15 +50,6 @@ class Node:
     def facts(self) -> tuple[Input, ...]:
         return tuple(each for each in self.inputs if each.kind == "facts")
 
-    @property
-    def has_several_inputs(self) -> bool:
-        """Do several nodes bring what a day is made from? Then the last one to come starts it.
-
-        A snapshot that no day waits for starts none.
-        """
-        brought = {each.node for each in self.inputs if each.kind != "snapshot" or each.waits}
-        return len(brought) > 1
-
 
 @dataclass(frozen=True)
 class Graph:
